@@ -1,0 +1,71 @@
+"""Typed errors. Every error that one image can cause names the status its triplet ends with.
+
+`ExprmetricError` is the root: catching it catches everything the toolkit raises on purpose.
+"""
+
+from __future__ import annotations
+
+
+class ExprmetricError(Exception):
+    """Root of all errors that exprmetric raises on purpose."""
+
+
+class InputError(ExprmetricError, ValueError):
+    """The input as a whole is wrong: a missing folder, a manifest without its columns, a duplicate stem."""
+
+
+class ImageError(ExprmetricError):
+    """One image can't be measured; `status` is what its triplets are marked with."""
+
+    status = "error"
+
+
+class UnreadableImageError(ImageError):
+    """The file is missing, is no image, or can't be decoded."""
+
+    status = "unreadable"
+
+
+class NoFaceError(ImageError):
+    """No face was found in an image that decodes."""
+
+    status = "no_face"
+
+
+class SeveralFacesError(ImageError):
+    """Several faces were found and the caller asked for exactly one."""
+
+    status = "error"
+
+
+class WeightsError(ExprmetricError):
+    """Something is wrong with a weight file."""
+
+
+class UnknownWeightsError(WeightsError, KeyError):
+    """No manifest entry has this name."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class WeightsNotFoundError(WeightsError, FileNotFoundError):
+    """The entry is known, its file is not on this machine."""
+
+    def __str__(self) -> str:  # FileNotFoundError formats (errno, strerror) pairs
+        return str(self.args[0]) if self.args else ""
+
+
+class WeightsHashError(WeightsError):
+    """A file's SHA-256 is not the pinned one; the message shows both."""
+
+
+class UnknownMethodError(ExprmetricError, KeyError):
+    """No method has this name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ProviderError(ExprmetricError, RuntimeError):
+    """The execution provider that was asked for is not the one that would run."""
