@@ -1,0 +1,98 @@
+"""`exprmetric weights`: list, pull and verify the pinned weight files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from exprmetric import weights as store
+from exprmetric.errors import WeightsHashError
+
+
+@click.group()
+def weights() -> None:
+    """Weight files: what there is, what is here, under which licence."""
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
+def list_(as_json: bool) -> None:
+    """List all known weight files and where they stand on this machine."""
+    rows = [_row(item) for item in store.entries().values()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich import box, filesize
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    # folded, never cut: what is shown can be copied
+    columns = [
+        Column(name, overflow="fold") for name in ("kind", "size", "here", "licence", "commercial use")
+    ]
+    table = Table(Column("name", no_wrap=True), *columns, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for row in rows:
+        size = filesize.decimal(row["bytes"]) if row["bytes"] is not None else "unknown"
+        here = row["place"] or "not present"
+        commercial = "yes" if row["commercial_use"] else "no"
+        # Text: square brackets in a value are no markup
+        table.add_row(*map(Text, (row["name"], row["kind"], size, here, row["licence"], commercial)))
+    Console().print(table)
+
+
+@weights.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--quiet", is_flag=True, help="Draw no progress bar.")
+def pull(names: tuple[str, ...], quiet: bool) -> None:
+    """Download weight files into the cache, verified; prints their paths."""
+    for name in [store.entry(name).name for name in names]:  # a mistyped name stops before any download
+        click.echo(store.pull(name, progress=not quiet))
+
+
+@weights.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def verify(names: tuple[str, ...]) -> None:
+    """Hash the files that are here (or those named) against their pinned SHA-256.
+
+    Exits 1 when one is wrong, when a named one is absent, or when there was nothing to verify.
+    """
+    chosen = [store.entry(name).name for name in names] or [n for n in store.entries() if store.is_present(n)]
+    wrong = 0
+    for name in chosen:
+        try:
+            click.echo(f"ok     {name}  {store.find(name)}")
+        except WeightsHashError as error:  # noqa: PERF203 - all are told, not only the first
+            wrong += 1
+            click.echo(f"WRONG  {name}  {error}", err=True)
+    if not chosen:
+        click.echo("no weights are on this machine: nothing was verified", err=True)
+    if wrong or not chosen:
+        raise click.exceptions.Exit(1)
+
+
+@weights.command()
+@click.argument("name")
+def path(name: str) -> None:
+    """Print the path of one verified weight file, and nothing else."""
+    click.echo(store.find(name))
+
+
+def _row(item: store.WeightsEntry) -> dict[str, Any]:
+    place = store.locate(item)
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "format": item.format,
+        "file": item.file,
+        "bytes": item.bytes,
+        "sha256": item.sha256,
+        "present": place is not None,
+        "place": place.label if place else None,
+        "path": str(place.path) if place else None,
+        "licence": item.licence,
+        "commercial_use": item.commercial_use,
+        "training_data": item.training_data,
+    }
