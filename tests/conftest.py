@@ -1,0 +1,82 @@
+"""Fixtures that several test files share: photographs that come with packages, and the data folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("exprmetric", deadline=None)  # decoding and disks are slow on shared machines
+settings.load_profile("exprmetric")
+
+
+def _use_checkout() -> None:
+    """Let the tests run in a checkout that isn't installed, where cli/ is not yet known as exprmetric_cli."""
+    if importlib.util.find_spec("exprmetric") is None:
+        sys.path.insert(0, str(ROOT))
+    if importlib.util.find_spec("exprmetric_cli") is None:
+        spec = importlib.util.spec_from_file_location(
+            "exprmetric_cli", ROOT / "cli" / "__init__.py", submodule_search_locations=[str(ROOT / "cli")]
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules["exprmetric_cli"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+
+_use_checkout()
+
+
+def _package_file(package: str, *parts: str) -> Path:
+    """A file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{package} is not installed")
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+@pytest.fixture(scope="session")
+def portrait_photo() -> Path:
+    """A frontal portrait, one face, RGB PNG 512 x 512."""
+    return _package_file("skimage", "data", "astronaut.png")
+
+
+@pytest.fixture(scope="session")
+def group_photo() -> Path:
+    """Six people, JPEG 1280 x 886."""
+    return _package_file("insightface", "data", "images", "t1.jpg")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with data/, weights/ and papers/; tests that need it are marked `shared`."""
+    folder = Path(os.environ.get("EXPRMETRIC_SHARED") or ROOT.parent / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data folder at {folder}; name it in EXPRMETRIC_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`shared_data("swaps_dev")` is a folder with what is in data/swaps_dev.zip, unpacked once a session."""
+    folders: dict[str, Path] = {}
+
+    def unpack(name: str) -> Path:
+        if name not in folders:
+            archive = shared / "data" / f"{name}.zip"
+            if not archive.is_file():
+                pytest.skip(f"no {archive}")
+            folder = tmp_path_factory.mktemp(name)
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(folder)
+            folders[name] = folder
+        return folders[name]
+
+    return unpack
