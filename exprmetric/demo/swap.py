@@ -2,8 +2,8 @@
 
 The source's texture is warped into the target's landmarks (piecewise affine), takes on the target's light
 and is set in with a soft edge. The landmarks stay the target's, so the geometry of the expression is kept;
-gaze and wrinkles are the source's. Poisson blending is left out on purpose: a strand of hair on the hull's edge
-would tint the whole face.
+gaze and wrinkles are the source's. Poisson blending is left out on purpose: a strand of hair on the hull's
+edge would tint the whole face.
 """
 
 from __future__ import annotations
