@@ -121,6 +121,13 @@ def test_no_edge_is_left_on_the_rim_of_the_face(faces: list[Face], swaps: dict[A
         assert np.abs(swapped.astype(int) - faces[t].image)[rim].mean() < 3
 
 
+def test_the_skin_takes_on_the_targets_colour(faces: list[Face], swaps: dict[Any, np.ndarray]) -> None:
+    for (t, _), swapped in swaps.items():
+        inside = faces[t].depth() < -0.3 * faces[t].eye_distance
+        shift = swapped[inside].mean(axis=0) - faces[t].image[inside].mean(axis=0)
+        assert np.abs(shift).max() < 8
+
+
 def test_identity_moves_to_the_source(faces: list[Face], readings: dict[Any, Face]) -> None:
     gains, arrived = [], []
     for (t, s), swapped in readings.items():
