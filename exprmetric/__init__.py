@@ -1,1 +1,55 @@
-"""exprmetric"""
+"""exprmetric: how well does a face-swap or anonymization model keep the facial expression?
+
+    import exprmetric
+    result = exprmetric.evaluate("swaps/")
+    result.summary["methods"]["default"]["mean_t2c"]
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
+    from exprmetric.evaluation.result import EvaluationResult
+    from exprmetric.images import read_image
+    from exprmetric.methods.base import Method, available_methods, load_method, register_method
+
+_LAZY = {
+    "EvaluationResult": "exprmetric.evaluation.result",
+    "evaluate": "exprmetric.evaluation.evaluate",
+    "evaluate_triplet": "exprmetric.evaluation.evaluate",
+    "Method": "exprmetric.methods",
+    "available_methods": "exprmetric.methods",
+    "load_method": "exprmetric.methods",
+    "register_method": "exprmetric.methods",
+    "read_image": "exprmetric.images",
+}
+
+__all__ = [
+    "EvaluationResult",
+    "Method",
+    "__version__",
+    "available_methods",
+    "evaluate",
+    "evaluate_triplet",
+    "load_method",
+    "read_image",
+    "register_method",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'exprmetric' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -29,8 +29,8 @@ _OPTIONAL = ("id", "model", "group", "target_label", "source_label")
 class Triplet:
     """One face swap: the identity of `source` was put onto `target`, which gave `swapped`.
 
-    A path is None where the input names no image. Triplets of one `group` are not independent: by default
-    those that share a target. `problem` says why the row can't be measured ('' = nothing known against it);
+    A path is None where the input names no image. Triplets of one `group` are not independent; without one
+    ('') those that share a target image are a group. `problem` says why the row can't be measured ('' = nothing known against it);
     such a row ends as 'unreadable'.
     """
 
@@ -102,8 +102,8 @@ def triplets_from_manifest(path: str | os.PathLike[str]) -> list[Triplet]:
 
     Columns `target source swapped` are required, `id model group target_label source_label` optional, others
     ignored. Relative paths start at the manifest's folder. A row without an id gets the stem of its swapped
-    image, or its row number ('row 0003') where another row has that name. A row without a group gets its
-    target path as written. An empty cell or a file that isn't there is named in `problem`.
+    image, or its row number ('row 0003') where another row has that name. An empty
+    cell or a file that isn't there is named in `problem`.
 
     Raises InputError for a missing column, no rows, an id used twice, and what `read_table` refuses.
     """
@@ -132,7 +132,7 @@ def _manifest_triplet(base: Path, row: dict[str, str], id_: str) -> Triplet:
         paths["source"],
         paths["swapped"],
         model=row.get("model", ""),
-        group=row["group"] if _given(row, "group") else row.get("target", "") or id_,
+        group=row.get("group", ""),
         target_label=row.get("target_label", ""),
         source_label=row.get("source_label", ""),
         problem=_problem(paths, lambda role: f"no {role} image is given"),
@@ -146,7 +146,6 @@ def _folder_triplet(root: Path, stem: str, paths: dict[str, Path | None]) -> Tri
         target,
         paths["source"],
         paths["swapped"],
-        group=target.relative_to(root).as_posix() if target else stem,
         problem=_problem(paths, lambda role: f"no {role} image: {role}/ holds none named {stem!r}"),
     )
 

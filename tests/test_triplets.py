@@ -77,7 +77,7 @@ def test_a_folder_pairs_by_stem_in_sorted_order(abc: Path) -> None:
     assert [t.id for t in triplets] == ["a", "b", "c"]
     for t in triplets:
         assert (t.target, t.source, t.swapped) == tuple(abc / role / f"{t.id}.png" for role in ROLES)
-        assert (t.group, t.problem, t.model) == (f"target/{t.id}.png", "", "")
+        assert (t.group, t.problem, t.model) == ("", "", "")
 
 
 def test_suffixes_may_differ_between_roles_and_in_case(tmp_path: Path) -> None:
@@ -206,9 +206,7 @@ def test_a_manifest_alone_makes_a_folder(suffix: str, tmp_path: Path) -> None:
         tmp_path / f"triplets{suffix}", [{"target": "t.png", "source": "s.png", "swapped": "c.png"}]
     )
     (triplet,) = read_triplets(tmp_path)
-    assert triplet == Triplet(
-        "c", tmp_path / "t.png", tmp_path / "s.png", tmp_path / "c.png", group="t.png", problem=""
-    )
+    assert triplet == Triplet("c", tmp_path / "t.png", tmp_path / "s.png", tmp_path / "c.png", problem="")
 
 
 cells = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -279,7 +277,7 @@ def test_relative_paths_start_at_the_manifest_and_absolute_ones_do_not(
     monkeypatch.chdir(tmp_path / "faces")
     (triplet,) = read_triplets(path)
     assert triplet.problem == ""
-    assert triplet.group == "../faces/t.png" and triplet.swapped == tmp_path / "c.png"
+    assert triplet.swapped == tmp_path / "c.png"
 
 
 def test_faulty_rows_stay_rows(tmp_path: Path) -> None:
@@ -331,19 +329,9 @@ def test_labels_tell_whether_the_expression_is_the_same(tmp_path: Path) -> None:
     assert [t.same_label for t in triplets] == [True, False, None, None]
 
 
-def test_triplets_of_one_target_share_a_group_unless_told(tmp_path: Path) -> None:
-    rows: list[Row] = [
-        {"id": "0", "target": "t.png"},
-        {"id": "1", "target": "t.png", "group": "film"},
-        {"id": "2", "target": "t.png"},
-        {"id": "3"},
-    ]
-    assert [t.group for t in read_triplets(write_csv(tmp_path / "m.csv", rows))] == [
-        "t.png",
-        "film",
-        "t.png",
-        "3",
-    ]
+def test_a_group_is_what_the_manifest_says(tmp_path: Path) -> None:
+    rows: list[Row] = [{"id": "0", "target": "t.png"}, {"id": "1", "target": "t.png", "group": "film"}]
+    assert [t.group for t in read_triplets(write_csv(tmp_path / "m.csv", rows))] == ["", "film"]
 
 
 def test_class_numbers_are_labels_whatever_the_writer_made_of_them(tmp_path: Path) -> None:
@@ -415,7 +403,6 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
 def test_three_files_make_one_triplet(abc: Path) -> None:
     (triplet,) = single_triplet(abc / "target/a.png", str(abc / "source/b.png"), abc / "swapped/c.png")
     assert (triplet.id, triplet.source, triplet.problem) == ("c", abc / "source/b.png", "")
-    assert triplet.group == str(abc / "target/a.png")
     (broken,) = single_triplet(abc / "target/a.png", "", abc / "swapped/lost.png")
     assert "no source image is given; swapped file not found" in broken.problem
 

@@ -1,0 +1,1 @@
+"""Evaluation: plan → faces → vectors → distances → `EvaluationResult`."""

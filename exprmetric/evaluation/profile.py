@@ -1,0 +1,36 @@
+"""Where the time goes: seconds by stage, summed over threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Profile:
+    """Adds up seconds by stage; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time spent inside is added to `name`, also when an error leaves it."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begun
+            with self._lock:
+                self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage, in the order in which the stages first ran."""
+        return {name: round(s, 4) for name, s in self._seconds.items()}
+
+    def elapsed(self) -> float:
+        """Wall-clock seconds since the profile was made."""
+        return time.perf_counter() - self._started

@@ -1,0 +1,79 @@
+"""`Face`: the one object that travels from detection to every method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.faces import alignment
+
+Image = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Face:
+    """One face of one image.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, original pixels; None once `prepare` has let go of them.
+        box: (4,) float64 x0, y0, x1, y1 in image px, as the detector drew it.
+        score: the detector's confidence, in its own unit.
+        landmarks: (68, 2) float64 dlib points in image px.
+        five_points: (5, 2) eyes, nose, mouth corners of the detector, where it gives them.
+        detector: name of the detector that found the face.
+        aligned: the image is an aligned crop already (detector `none`): templates resize it, they don't align it.
+        crops: aligned crops by template name, filled on demand.
+    """
+
+    image: Image | None
+    box: Points
+    score: float
+    landmarks: Points
+    five_points: Points | None = None
+    detector: str = ""
+    aligned: bool = False
+    crops: dict[str, Image] = field(default_factory=dict, repr=False)
+    _shape: tuple[int, int] = field(default=(0, 0), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.image is not None:
+            self._shape = (self.image.shape[0], self.image.shape[1])
+
+    @property
+    def place(self) -> Points:
+        """(4,) the box as shares of the image's width and height, 0..1."""
+        height, width = self._shape
+        return self.box / np.array([width, height, width, height], np.float64)
+
+    def matrix(self, template: str) -> alignment.Matrix:
+        """(2, 3) map from image px to the crop px of a template."""
+        if self.aligned:
+            height, width = self._shape
+            sx, sy = alignment.CROP_SIZE / width, alignment.CROP_SIZE / height
+            return np.array([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
+        return alignment.template(template).matrix(self)
+
+    def crop(self, template: str) -> Image:
+        """(224, 224, 3) uint8 RGB crop (`dlib150`: 150 px), warped once from the original pixels."""
+        if template not in self.crops:
+            if self.image is None:
+                raise ValueError(f"the face let go of its image before a crop {template!r} was made")
+            cut = alignment.template(template).cut
+            self.crops[template] = cut(self) if cut else alignment.warp(self.image, self.matrix(template))
+        return self.crops[template]
+
+    def aligned_landmarks(self, template: str = "eyes70") -> Points:
+        """(68, 2) float64 landmarks in the coordinates of the aligned crop divided by its side."""
+        return alignment.transform(self.matrix(template), self.landmarks) / alignment.CROP_SIZE
+
+    def prepare(self, templates: Iterable[str], *, keep_image: bool = False) -> Face:
+        """Make the crops that the methods will ask for and let go of the original pixels; returns itself."""
+        for name in templates:
+            self.crop(name)
+        if not keep_image:
+            self.image = None
+        return self

@@ -1,0 +1,59 @@
+"""The 68 points of dlib's shape predictor, found from any detector's box."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric import weights
+
+WEIGHTS = "dlib-68"
+
+
+@lru_cache(maxsize=1)
+def _predictor() -> Any:
+    import dlib
+
+    return dlib.shape_predictor(str(weights.find(WEIGHTS)))
+
+
+def fingerprint() -> str:
+    """Identifies the points: the predictor's pinned hash."""
+    return f"{WEIGHTS}:{weights.entry(WEIGHTS).sha256[:16]}"
+
+
+def predict(image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """68 landmarks of the face in `box`.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        box: (4,) x0, y0, x1, y1 px, a square as dlib's own detector draws it (brows to chin); may leave the image.
+
+    Returns:
+        (68, 2) float64 x, y in image px (dlib answers whole pixels).
+    """
+    import dlib
+
+    x0, y0, x1, y1 = (round(float(v)) for v in np.asarray(box))
+    shape = _predictor()(image, dlib.rectangle(x0, y0, x1, y1))
+    return np.array([(p.x, p.y) for p in shape.parts()], np.float64)
+
+
+def refine(
+    image: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], rounds: int = 2
+) -> npt.NDArray[np.float64]:
+    """Find the points again from the square that dlib's detector draws around them, where the first box was a guess.
+
+    Offset and size are medians over 384 photographs, in units of the spread of the 51 inner points.
+    """
+    for _ in range(rounds):
+        inner = points[17:]
+        centre = inner.mean(0)
+        unit = float(np.sqrt(((inner - centre) ** 2).sum(1).mean()))
+        centre = centre + np.array([-0.091, -0.037]) * unit
+        half = 3.065 * unit / 2
+        points = predict(image, np.concatenate([centre - half, centre + half]))
+    return points

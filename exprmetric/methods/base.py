@@ -1,0 +1,111 @@
+"""`Method`: all that differs between the rows of a result table."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import UnknownMethodError
+from exprmetric.faces.face import Face
+from exprmetric.metrics.distances import DISTANCES, distance_function
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Method(ABC):
+    """Turns faces into vectors and vectors into distances.
+
+    Attributes:
+        name: how the method is asked for, and its row in every table.
+        template: name of the alignment template whose crop it reads.
+        distance_name: a key of `exprmetric.metrics.distances.DISTANCES`.
+        dimension: D, the length of its vectors.
+    """
+
+    name: str
+    template: str
+    distance_name: str = "l2"
+    dimension: int
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Weights hash and preprocessing: equal fingerprints give equal vectors for equal crops."""
+
+    @abstractmethod
+    def represent(self, faces: Sequence[Face]) -> Vectors:
+        """(N, D) float32 vectors of N faces; they don't depend on how the faces are batched."""
+
+    def distance(self, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """(N,) distances between the rows of two (N, D) arrays."""
+        return distance_function(self.distance_name)(a, b)
+
+
+Factory = Callable[[str], Method]
+"""Makes a method; the argument is the ONNX Runtime provider that networks run on."""
+
+METHODS: dict[str, Factory] = {}
+ENTRY_POINTS = "exprmetric.methods"
+
+
+def register_method(name: str) -> Callable[[Factory], Factory]:
+    """Decorator that registers a factory under a name; a name taken already is an error."""
+
+    def register(factory: Factory) -> Factory:
+        if name in METHODS:
+            raise ValueError(f"method {name!r} is registered already")
+        METHODS[name] = factory
+        return factory
+
+    return register
+
+
+def _plugins() -> dict[str, Factory]:
+    from importlib import metadata
+
+    return {e.name: e.load() for e in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _encoders() -> dict[str, Factory]:
+    """Every ONNX encoder of the weights manifest is a method; no code of its own."""
+    from exprmetric import weights
+    from exprmetric.methods.onnx import OnnxEncoder
+
+    kinds = ("expression-encoder", "identity-encoder")
+    return {
+        e.name: lambda provider, entry=e: OnnxEncoder(entry, provider=provider)  # type: ignore[misc]
+        for e in weights.entries().values()
+        if e.kind in kinds and e.format == "onnx"
+    }
+
+
+def available_methods() -> dict[str, Factory]:
+    """All methods by name: built in, ONNX encoders of the manifest, and plug-ins (`exprmetric.methods` entry points)."""
+    return {**_plugins(), **_encoders(), **METHODS}
+
+
+def load_method(name: str, *, provider: str = "cpu") -> Method:
+    """The method of this name.
+
+    Args:
+        name: a registered name, optionally with a distance: `default`, `lm68`, `default:cosine`.
+        provider: ONNX Runtime provider (`cpu`, `cuda`, …) that networks run on.
+
+    Raises:
+        UnknownMethodError: no method, or no distance, has this name.
+        WeightsNotFoundError, WeightsHashError, ProviderError: from loading it.
+    """
+    base, _, distance = name.partition(":")
+    factories = available_methods()
+    if base not in factories:
+        raise UnknownMethodError(f"unknown method {base!r}; known: {', '.join(sorted(factories))}")
+    if distance and distance not in DISTANCES:
+        raise UnknownMethodError(f"unknown distance {distance!r} in {name!r}; known: {', '.join(DISTANCES)}")
+    method = factories[base](provider)
+    method.name = name
+    if distance:
+        method.distance_name = distance
+    return method

@@ -1,0 +1,113 @@
+"""`OnnxEncoder`: an encoder driven wholly by its manifest entry, on the ONNX Runtime provider that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric import weights
+from exprmetric.errors import WeightsError
+from exprmetric.faces.face import Face
+from exprmetric.methods.base import Method, Vectors
+from exprmetric.runtime import open_session
+from exprmetric.weights import Preprocessing, WeightsEntry
+
+BATCH = 32
+"""Faces a call of the network; results don't depend on it."""
+
+
+def preprocess(crop: npt.NDArray[np.uint8], how: Preprocessing) -> npt.NDArray[np.float32]:
+    """(H, W, 3) uint8 RGB crop → (C, size, size) float32, or (size, size, C) for the layout `nhwc`."""
+    import cv2
+
+    if how.crop is not None:
+        margin = (crop.shape[0] - how.crop) // 2
+        crop = crop[margin : margin + how.crop, margin : margin + how.crop]
+    if how.color == "grey":
+        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], len(how.mean), axis=2)
+    elif how.color == "bgr":
+        crop = crop[..., ::-1]
+    if crop.shape[0] != how.size:
+        interpolation = cv2.INTER_AREA if crop.shape[0] > how.size else cv2.INTER_LINEAR
+        crop = cv2.resize(crop, (how.size, how.size), interpolation=interpolation)
+    mean, std = np.asarray(how.mean, np.float32), np.asarray(how.std, np.float32)
+    values = (crop.reshape(how.size, how.size, -1).astype(np.float32) * np.float32(how.scale) - mean) / std
+    return values.transpose(2, 0, 1) if how.layout == "nchw" else values
+
+
+def _exposing(path: Path, output: str) -> tuple[str | bytes, str]:
+    """The model and the name of the tensor to read: inner tensors (a classifier's input) become outputs first."""
+    import onnx
+
+    model = onnx.load(str(path))
+    if output == "last-gemm-input":
+        gemms = [n for n in model.graph.node if n.op_type in ("Gemm", "MatMul")]
+        if not gemms:
+            raise WeightsError(f"{path} has no Gemm whose input could be the embedding")
+        output = gemms[-1].input[0]
+    if output in {o.name for o in model.graph.output}:
+        return str(path), output
+    if output not in {name for node in model.graph.node for name in node.output}:
+        raise WeightsError(f"{path} has no tensor {output!r}")
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    return model.SerializeToString(), output
+
+
+class OnnxEncoder(Method):
+    """An ONNX network as a method. Nothing of its preprocessing is in code: the manifest entry says it all.
+
+    Args:
+        entry: the manifest entry.
+        provider: where it must run.
+        path: the file, when it is not to be found by the entry's name (it is verified all the same by the caller).
+
+    Raises:
+        WeightsNotFoundError, WeightsHashError, ProviderError; WeightsError when the entry doesn't fit the file.
+    """
+
+    def __init__(self, entry: WeightsEntry, *, provider: str = "cpu", path: Path | None = None) -> None:
+        if entry.preprocessing is None or entry.output is None:
+            raise WeightsError(
+                f"{entry.name}: the manifest entry has no preprocessing or output, so it can't be run"
+            )
+        self.name = entry.name
+        self.entry = entry
+        self.how = entry.preprocessing
+        self.template = self.how.template
+        self.distance_name = entry.distance or "l2"
+        self.dimension = entry.dimension or 0
+        self.provider = provider
+        model, self._output = _exposing(path or weights.find(entry.name), entry.output)
+        self._session = open_session(model, provider)
+        self._input = self._session.get_inputs()[0].name
+
+    @property
+    def fingerprint(self) -> str:
+        how = self.how
+        steps = (
+            f"{how.template}-{how.crop or 'all'}-{how.size}-{how.color}-{how.scale:.6g}-{how.mean}-{how.std}"
+        )
+        return f"{self.entry.name}:{self.entry.sha256[:16]}/{steps.replace(' ', '')}/{self._output}"
+
+    def represent(self, faces: Sequence[Face]) -> Vectors:
+        return self.embed([face.crop(self.template) for face in faces])
+
+    def embed(self, crops: Sequence[npt.NDArray[np.uint8]]) -> Vectors:
+        """(N, D) float32 vectors of N aligned RGB uint8 crops (unit-norm when the entry says so)."""
+        vectors = [self._run(crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]
+        return np.concatenate(vectors) if vectors else np.empty((0, self.dimension), np.float32)
+
+    def _run(self, crops: Sequence[npt.NDArray[np.uint8]]) -> Vectors:
+        batch = np.stack([preprocess(c, self.how) for c in crops])
+        (vectors,) = self._session.run([self._output], {self._input: batch})
+        vectors = np.asarray(vectors, np.float32).reshape(len(crops), -1)
+        if self.dimension and vectors.shape[1] != self.dimension:
+            raise WeightsError(
+                f"{self.name}: {self._output!r} gives {vectors.shape[1]} numbers, its entry says {self.dimension}"
+            )
+        if self.entry.normalise:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors

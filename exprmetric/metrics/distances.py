@@ -1,0 +1,66 @@
+"""Distances between the rows of two arrays of vectors: (N, D), (N, D) → (N,) float64.
+
+Computed in float64 whatever the vectors' type, so that the order of a sum can't show in a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+def _rows(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if x.shape != y.shape or x.ndim != 2:
+        raise ValueError(f"distances need two (N, D) arrays of one shape, got {x.shape} and {y.shape}")
+    return x, y
+
+
+def l2(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Euclidean distance, 0..inf (0..2 for unit-norm vectors); paper 000's choice."""
+    x, y = _rows(a, b)
+    return np.sqrt(((x - y) ** 2).sum(1))
+
+
+def mse(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Mean of squared differences, 0..inf."""
+    x, y = _rows(a, b)
+    return np.asarray(((x - y) ** 2).mean(1))
+
+
+def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """1 - cosine similarity, 0..2; NaN where a vector is zero, since it has no direction."""
+    x, y = _rows(a, b)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(1.0 - (x * y).sum(1) / norms, 0.0, 2.0)
+
+
+def ned(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Normalised Euclidean distance 0.5 Var(a - b) / (Var a + Var b), 0..1, variances over the D numbers of a row.
+
+    It ignores a common offset and scale. Two rows without variance are at distance 0.
+    """
+    x, y = _rows(a, b)
+    spread = x.var(1) + y.var(1)
+    return np.asarray(0.5 * (x - y).var(1) / np.where(spread > 0, spread, 1.0))
+
+
+DISTANCES: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], Floats]] = {
+    "l2": l2,
+    "cosine": cosine,
+    "ned": ned,
+    "mse": mse,
+}
+
+
+def distance_function(name: str) -> Callable[[npt.ArrayLike, npt.ArrayLike], Floats]:
+    """The distance of this name; ValueError lists the known ones."""
+    try:
+        return DISTANCES[name]
+    except KeyError:
+        raise ValueError(f"unknown distance {name!r}; known: {', '.join(DISTANCES)}") from None

@@ -1,0 +1,120 @@
+"""Finding and aligning the faces of a training set once, with the same code that `evaluate` runs.
+
+The result is a small table, one 2 x 3 matrix a face, kept as `.npz`: training warps each face from its original
+pixels, on a machine that may have no detector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import ImageError, InputError
+from exprmetric.faces.alignment import CROP_SIZE, warp
+from exprmetric.training.data import FaceDataset
+
+TEMPLATE = "eyes70"
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the faces of a data set are.
+
+    Attributes:
+        matrices: (N, 2, 3) float64 maps from image px to the px of the 224 crop.
+        found: (N,) bool; where False, the matrix is the data set's median: a crop that is roughly right.
+        detector: name of the detector.
+    """
+
+    matrices: npt.NDArray[np.float64]
+    found: npt.NDArray[np.bool_]
+    detector: str
+
+    def subset(self, indices: list[int]) -> Alignment:
+        """The alignment of some of the samples."""
+        return Alignment(self.matrices[indices], self.found[indices], self.detector)
+
+
+def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray[np.float64]:
+    from exprmetric.faces import FaceFinder, load_detector
+
+    global _FINDER
+    try:
+        finder = _FINDER
+    except NameError:
+        import cv2
+
+        cv2.setNumThreads(1)
+        finder = _FINDER = FaceFinder(load_detector(detector), "center")
+    matrices = np.full((min(CHUNK, len(dataset.samples) - start), 2, 3), np.nan)
+    for i in range(len(matrices)):
+        try:
+            matrices[i] = finder.find(dataset.image(start + i)).matrix(TEMPLATE)
+        except ImageError:
+            continue
+    return matrices
+
+
+_FINDER: object
+
+
+def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", jobs: int = 2) -> Alignment:
+    """Alignment of every sample, computed once and kept in the folder `cache`.
+
+    Raises:
+        InputError: fewer than half of the faces are found, so that a median says nothing.
+    """
+    from rich.progress import track
+
+    from exprmetric.faces import load_detector
+
+    names = "\n".join(s.image for s in dataset.samples)
+    path = cache / f"{dataset.name}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            return Alignment(kept["matrices"], kept["found"], str(kept["detector"]))
+    detector = load_detector(detector).name
+    starts = range(0, len(dataset.samples), CHUNK)
+    with ProcessPoolExecutor(jobs) as pool:
+        work = pool.map(_align_chunk, [dataset] * len(starts), starts, [detector] * len(starts))
+        chunks = list(track(work, f"aligning {dataset.name}", total=len(starts)))
+    matrices = np.concatenate(chunks)
+    found = np.isfinite(matrices).all((1, 2))
+    if found.mean() < 0.5:
+        raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
+    matrices[~found] = np.median(matrices[found], axis=0)
+    cache.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, matrices=matrices, found=found, detector=detector)
+    return Alignment(matrices, found, detector)
+
+
+def load_crops(
+    dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
+) -> npt.NDArray[np.uint8]:
+    """(N, size, size) uint8 luma of every face: the centre `crop` px of the 224 crop, in one warp to `size` px."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import cv2
+
+    scale = size / crop
+    margin = (CROP_SIZE - crop) / 2
+    shift = 0.5 * scale - 0.5 - scale * margin  # pixel centres are at whole numbers on both sides
+    images = np.empty((len(dataset.samples), size, size), np.uint8)
+
+    def one(i: int) -> None:
+        matrix = alignment.matrices[i] * scale
+        matrix[:, 2] += shift
+        images[i] = cv2.cvtColor(warp(decoded[i], matrix, size), cv2.COLOR_RGB2GRAY)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for start in range(0, len(images), CHUNK):
+            block = range(start, min(start + CHUNK, len(images)))
+            decoded = {i: dataset.image(i) for i in block}  # a zip file is read by one thread
+            list(pool.map(one, block))
+    return images

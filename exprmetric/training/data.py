@@ -1,0 +1,259 @@
+"""Data sets of faces with expression labels, read from folders or zip files as their authors publish them.
+
+| layout | recognised by |
+| --- | --- |
+| FER+ | `labels.csv` with a split and ten vote columns |
+| labelled list | `labels.csv` with `image, person, emotion` (LFW and others) |
+| AffectNet, official | `training.csv` / `validation.csv` with `subDirectory_filePath, expression, valence, arousal` |
+| AffectNet, per image | `train_set/annotations/ID_exp.npy`, `_val.npy`, `_aro.npy` beside `train_set/images/` |
+| folder per class | sub-folders named after expressions, optionally below `train/ valid/ test/` |
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import InputError, UnreadableImageError
+
+EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+SYNONYMS = {
+    "happy": "happiness",
+    "sad": "sadness",
+    "angry": "anger",
+    "surprised": "surprise",
+    "fearful": "fear",
+}
+AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+"""AffectNet's codes 0..7; 8, 9 and 10 are none, uncertain and no face."""
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One face.
+
+    Attributes:
+        image: its name inside the data set.
+        split: `train`, `valid` or `test`.
+        label: index into `EXPRESSIONS`, or UNLABELLED.
+        votes: shares of raters by expression, summing to 1, where raters voted.
+        valence, arousal: -1..1, NaN where unknown.
+    """
+
+    image: str
+    split: str
+    label: int
+    votes: tuple[float, ...] | None = None
+    valence: float = float("nan")
+    arousal: float = float("nan")
+    person: str = ""
+
+
+class Files:
+    """Read access to a folder or a zip file; pickles as its path, so that workers open it themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[Files], tuple[Path]]:
+        return Files, (self.path,)
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile | None:
+        return None if self.path.is_dir() else zipfile.ZipFile(self.path)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of all files, with forward slashes."""
+        if self._zip is not None:
+            return frozenset(n for n in self._zip.namelist() if not n.endswith("/"))
+        return frozenset(p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
+
+    def read(self, name: str) -> bytes:
+        if self._zip is not None:
+            return self._zip.read(name)
+        return (self.path / name).read_bytes()
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """The rows of a CSV file."""
+        return list(csv.DictReader(io.StringIO(self.read(name).decode("utf-8-sig"))))
+
+
+@dataclass(frozen=True)
+class FaceDataset:
+    """Samples and the files that they name."""
+
+    name: str
+    files: Files
+    samples: tuple[Sample, ...]
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        import cv2
+
+        data = np.frombuffer(self.files.read(self.samples[index].image), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if image is None:
+            raise UnreadableImageError(f"{self.name}: {self.samples[index].image} can't be decoded")
+        return np.ascontiguousarray(image[..., ::-1])
+
+
+def expression_index(name: str) -> int:
+    """Index into EXPRESSIONS of a label's name; UNLABELLED when it is none of them."""
+    key = name.strip().lower()
+    key = SYNONYMS.get(key, key)
+    return EXPRESSIONS.index(key) if key in EXPRESSIONS else UNLABELLED
+
+
+def person_split(person: str, valid_percent: int = 10) -> str:
+    """`train` or `valid`, by a hash of the person's name: no person is in both, whatever the order of the rows."""
+    return "valid" if int(hashlib.sha256(person.encode()).hexdigest(), 16) % 100 < valid_percent else "train"
+
+
+def _ferplus(files: Files) -> Iterator[Sample]:
+    for row in files.rows("labels.csv"):
+        votes = np.array([int(row[e]) for e in EXPRESSIONS], np.float64)
+        other = max(int(row["unknown"]), int(row["not_face"]))
+        if votes.max() <= other:  # raters saw no face, or no expression that they know
+            continue
+        shares = tuple((votes / votes.sum()).tolist())
+        yield Sample(f"{row['split']}/{row['image']}", SPLITS[row["split"]], int(votes.argmax()), shares)
+
+
+def _labelled_list(files: Files) -> Iterator[Sample]:
+    for row in files.rows("labels.csv"):
+        name = row["image"] if row["image"] in files.names else f"images/{row['image']}"
+        yield Sample(
+            name, person_split(row["person"]), expression_index(row["emotion"]), person=row["person"]
+        )
+
+
+def _affectnet_csv(files: Files) -> Iterator[Sample]:
+    for table in sorted(
+        n for n in files.names if PurePosixPath(n).name in ("training.csv", "validation.csv")
+    ):
+        split = SPLITS[PurePosixPath(table).stem]
+        for row in files.rows(table):
+            path = row["subDirectory_filePath"]
+            name = next(
+                (
+                    n
+                    for n in (path, f"Manually_Annotated_Images/{path}", f"images/{path}")
+                    if n in files.names
+                ),
+                path,
+            )
+            code = int(row["expression"])
+            if code < len(AFFECTNET):
+                valence, arousal = (float(row[k]) for k in ("valence", "arousal"))
+                unknown = valence < -1  # AffectNet writes -2 where there is none
+                yield Sample(
+                    name,
+                    split,
+                    EXPRESSIONS.index(AFFECTNET[code]),
+                    valence=float("nan") if unknown else valence,
+                    arousal=float("nan") if unknown else arousal,
+                )
+
+
+def _affectnet_npy(files: Files) -> Iterator[Sample]:
+    for name in sorted(files.names):
+        folder, _, file = name.rpartition("/")
+        if not file.endswith("_exp.npy"):
+            continue
+        number, root = file[: -len("_exp.npy")], folder.rpartition("/")[0]
+        exp, val, aro = (
+            float(np.load(io.BytesIO(files.read(f"{folder}/{number}_{k}.npy")), allow_pickle=False))
+            for k in ("exp", "val", "aro")
+        )
+        if exp < len(AFFECTNET):
+            split = "train" if "train" in root.rpartition("/")[2] else "valid"
+            image = f"{root}/images/{number}.jpg".lstrip("/")
+            yield Sample(image, split, EXPRESSIONS.index(AFFECTNET[int(exp)]), valence=val, arousal=aro)
+
+
+def _folder_per_class(files: Files) -> Iterator[Sample]:
+    for name in sorted(files.names):
+        parts = PurePosixPath(name).parts
+        if len(parts) >= 2 and name.lower().endswith(SUFFIXES) and expression_index(parts[-2]) != UNLABELLED:
+            split = next((SPLITS[p] for p in parts[:-2] if p in SPLITS), person_split(name))
+            yield Sample(name, split, expression_index(parts[-2]))
+
+
+def _columns(files: Files) -> set[str]:
+    if "labels.csv" not in files.names:
+        return set()
+    return set(files.read("labels.csv").decode("utf-8-sig").splitlines()[0].split(","))
+
+
+LAYOUTS: dict[str, tuple[Callable[[Files], bool], Callable[[Files], Iterator[Sample]]]] = {
+    "FER+": (lambda f: {"split", "neutral", "not_face"} <= _columns(f), _ferplus),
+    "labelled list": (lambda f: {"image", "person", "emotion"} <= _columns(f), _labelled_list),
+    "AffectNet CSV": (
+        lambda f: any(PurePosixPath(n).name == "training.csv" for n in f.names),
+        _affectnet_csv,
+    ),
+    "AffectNet npy": (lambda f: any(n.endswith("_exp.npy") for n in f.names), _affectnet_npy),
+    "folder per class": (lambda f: next(_folder_per_class(f), None) is not None, _folder_per_class),
+}
+
+
+def open_dataset(path: str | Path) -> FaceDataset:
+    """A data set from a folder or zip file of one of the known layouts.
+
+    Raises:
+        InputError: nothing is there, or no layout fits.
+    """
+    path = Path(path)
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is neither a folder nor a zip file")
+    files = Files(path)
+    for fits, read in LAYOUTS.values():
+        if fits(files):
+            return FaceDataset(path.stem, files, tuple(read(files)))
+    raise InputError(f"{path} has none of the known layouts ({', '.join(LAYOUTS)})")
+
+
+def open_datasets(paths: list[str | Path]) -> list[FaceDataset]:
+    """Data sets of several paths; a folder that is none itself gives all the labelled sets directly inside it.
+
+    Raises:
+        InputError: a path gives no data set.
+    """
+    opened: list[FaceDataset] = []
+    for path in map(Path, paths):
+        try:
+            opened.append(open_dataset(path))
+        except InputError:
+            if not path.is_dir():
+                raise
+            inside = [p for p in sorted(path.iterdir()) if p.is_dir() or zipfile.is_zipfile(p)]
+            found = []
+            for child in inside:
+                try:
+                    found.append(open_dataset(child))
+                except InputError:
+                    continue
+            if not found:
+                raise
+            opened += found
+    return opened

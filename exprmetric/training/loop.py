@@ -1,0 +1,214 @@
+"""The training loop: epochs, checkpoints, early stopping that restores the best weights, a log of metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+Losses = dict[str, Tensor]
+
+
+@dataclass
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        epochs: at most this many.
+        patience: stop after this many epochs without a lower validation loss.
+        minutes: stop after the epoch that passes this wall-clock time; 0 for no limit.
+    """
+
+    epochs: int
+    patience: int
+    minutes: float = 0.0
+
+
+def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
+    """bfloat16 where it pays; parameters stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`, …; RuntimeError when CUDA is asked for and not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError(f"device {name!r} was asked for and this torch {torch.__version__} sees no GPU")
+    return torch.device(name)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Atomic: a kill leaves the old file or the new one."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint of `save_checkpoint`; tensors and plain values only, so that a foreign file can't run code."""
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state
+
+
+class Trainer:
+    """Runs one model to its best validation loss.
+
+    Args:
+        model: what is trained, saved and restored.
+        optimizer: its optimiser.
+        scheduler: stepped once a batch, or None.
+        step: model, batch → losses; the one named `total` is followed downhill.
+        out: folder of `last.pt`, `best.pt` and `log.jsonl`.
+        config: plain values written into each checkpoint.
+        average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+        step: Callable[[nn.Module, Any], Losses],
+        out: Path,
+        config: dict[str, Any],
+        average: float = 0.0,
+    ) -> None:
+        self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
+        self.out, self.config = out, config
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
+            if average
+            else None
+        )
+        self.epoch, self.best, self.best_epoch = 0, float("inf"), -1
+        out.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def kept(self) -> nn.Module:
+        """The weights that are validated and kept."""
+        return self.model if self.average is None else self.average.module
+
+    def resume(self) -> bool:
+        """Go on from `last.pt`, if there is one."""
+        path = self.out / "last.pt"
+        if not path.exists():
+            return False
+        state = load_checkpoint(path, next(self.model.parameters()).device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        return True
+
+    def fit(
+        self,
+        train: Callable[[int], Iterable[Any]],
+        valid: Callable[[], Iterable[Any]],
+        schedule: Schedule,
+        *,
+        batches: int,
+        label: str = "training",
+    ) -> None:
+        """Train, then restore the weights of the epoch with the lowest validation loss.
+
+        Args:
+            train: epoch number → batches, so that a resumed run sees what an unbroken one would have seen.
+            valid: → validation batches, the same each time.
+            schedule: when to stop.
+            batches: batches an epoch, for the progress bar.
+        """
+        from rich.console import Console
+        from rich.progress import Progress
+
+        started = time.monotonic()
+        with Progress(console=Console(stderr=True), refresh_per_second=2) as progress:
+            bar = progress.add_task(label, total=schedule.epochs * batches, completed=self.epoch * batches)
+            while self.epoch < schedule.epochs and self.epoch - self.best_epoch <= schedule.patience:
+                begun = time.monotonic()
+                trained = self._train_epoch(train(self.epoch), lambda: progress.advance(bar))
+                validated = self._validate(valid())
+                self._end_epoch(trained, validated, time.monotonic() - begun)
+                progress.update(
+                    bar, description=f"{label}: epoch {self.epoch}, valid loss {validated['total']:.4f}"
+                )
+                if schedule.minutes and time.monotonic() - started > 60 * schedule.minutes:
+                    break
+        if (self.out / "best.pt").exists():
+            self.model.load_state_dict(load_checkpoint(self.out / "best.pt")["model"])
+
+    def _train_epoch(self, batches: Iterable[Any], advance: Callable[[], None]) -> dict[str, float]:
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for batch in batches:
+            losses = self.step(self.model, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            losses["total"].backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            _add(sums, losses)  # stays on the device: no wait for the GPU in each step
+            count += 1
+            advance()
+        return {k: float(v) / max(count, 1) for k, v in sums.items()}
+
+    @torch.no_grad()
+    def _validate(self, batches: Iterable[Any]) -> dict[str, float]:
+        self.kept.eval()
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for batch in batches:
+            _add(sums, self.step(self.kept, batch))
+            count += 1
+        return {k: float(v) / max(count, 1) for k, v in sums.items()}
+
+    def _end_epoch(self, trained: dict[str, float], validated: dict[str, float], seconds: float) -> None:
+        self.epoch += 1
+        better = validated["total"] < self.best
+        if better:
+            self.best, self.best_epoch = validated["total"], self.epoch
+            save_checkpoint(
+                self.out / "best.pt",
+                {"model": self.kept.state_dict(), "epoch": self.epoch, "config": self.config},
+            )
+        save_checkpoint(
+            self.out / "last.pt",
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict() if self.scheduler is not None else {},
+                "average": self.average.state_dict() if self.average is not None else {},
+                "epoch": self.epoch,
+                "best": self.best,
+                "best_epoch": self.best_epoch,
+                "config": self.config,
+            },
+        )
+        line = {
+            "epoch": self.epoch,
+            "train": trained,
+            "valid": validated,
+            "best": better,
+            "seconds": round(seconds, 1),
+        }
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def _add(sums: dict[str, Tensor], losses: Losses) -> None:
+    for name, value in losses.items():
+        sums[name] = sums[name] + value.detach() if name in sums else value.detach().clone()
