@@ -11,9 +11,7 @@ from exprmetric.errors import InputError
 
 @click.command()
 @click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), default=3000, show_default=True, help="How many pairs."
-)
+@click.option("-n", "count", type=click.IntRange(min=1), default=3000, show_default=True, help="How many pairs.")
 @click.option(
     "--same",
     type=click.FloatRange(0, 1),
@@ -22,9 +20,7 @@ from exprmetric.errors import InputError
     help="Share of pairs whose two images have the same expression label.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same pairs.")
-@click.option(
-    "--balanced", is_flag=True, help="Draw labels uniformly, then images; else labels follow the data."
-)
+@click.option("--balanced", is_flag=True, help="Draw labels uniformly, then images; else labels follow the data.")
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -37,9 +33,7 @@ from exprmetric.errors import InputError
     show_default=True,
     help="CSV file to write.",
 )
-def pairs(
-    labels: Path, count: int, same: float, seed: int, balanced: bool, images: Path | None, out: Path
-) -> None:
+def pairs(labels: Path, count: int, same: float, seed: int, balanced: bool, images: Path | None, out: Path) -> None:
     """Draw (target, source) pairs from LABELS, a table with the columns image and label.
 
     The protocol of Rosberg and Englund: 3000 swaps, half between images of the same expression label. An
@@ -63,6 +57,4 @@ def pairs(
             err=True,
         )
     alike = sum(pair.target_label == pair.source_label for pair in drawn)
-    click.echo(
-        f"{out}: {len(drawn)} pairs, {alike} with the same label, {len(drawn) - alike} with different ones"
-    )
+    click.echo(f"{out}: {len(drawn)} pairs, {alike} with the same label, {len(drawn) - alike} with different ones")

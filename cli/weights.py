@@ -30,9 +30,7 @@ def list_(as_json: bool) -> None:
     from rich.text import Text
 
     # folded, never cut: what is shown can be copied
-    columns = [
-        Column(name, overflow="fold") for name in ("kind", "size", "here", "licence", "commercial use")
-    ]
+    columns = [Column(name, overflow="fold") for name in ("kind", "size", "here", "licence", "commercial use")]
     table = Table(Column("name", no_wrap=True), *columns, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
         size = filesize.decimal(row["bytes"]) if row["bytes"] is not None else "unknown"

@@ -47,12 +47,7 @@ class Fields:
 def is_safe_path(path: str) -> bool:
     """True for a relative path with forward slashes that stays inside the folder it is joined to."""
     parts = PurePosixPath(path).parts
-    return (
-        bool(parts)
-        and not path.startswith("/")
-        and ".." not in parts
-        and not re.search(r"[\\:\x00-\x1f]", path)
-    )
+    return bool(parts) and not path.startswith("/") and ".." not in parts and not re.search(r"[\\:\x00-\x1f]", path)
 
 
 def _expect(condition: bool, what: str, value: object) -> None:

@@ -104,9 +104,7 @@ def parse(document: object) -> dict[str, WeightsEntry]:
     top = Fields(document, "weights manifest")
     version = top.take("schema_version", check.integer)
     if version != SCHEMA_VERSION:
-        raise WeightsError(
-            f"weights manifest: schema_version {version} is not {SCHEMA_VERSION}: upgrade exprmetric"
-        )
+        raise WeightsError(f"weights manifest: schema_version {version} is not {SCHEMA_VERSION}: upgrade exprmetric")
     listed = top.take("weights", check.listing)
     top.done()
     found: dict[str, WeightsEntry] = {}
@@ -118,9 +116,7 @@ def parse(document: object) -> dict[str, WeightsEntry]:
         # case-insensitive file systems would let one overwrite the other
         other = files.setdefault(item.file.lower(), item.name)
         if other != item.name:
-            raise WeightsError(
-                f"weights entries {other!r} and {item.name!r} share the file name {item.file!r}"
-            )
+            raise WeightsError(f"weights entries {other!r} and {item.name!r} share the file name {item.file!r}")
         found[item.name] = item
     return found
 
@@ -184,9 +180,7 @@ def _archive(value: object) -> Archive:
 def _package(value: object) -> PackageFile:
     fields = Fields(value, "object")
     package = PackageFile(
-        distribution=fields.take(
-            "distribution", check.matching(r"[A-Za-z0-9][\w.-]*", "a distribution's name")
-        ),
+        distribution=fields.take("distribution", check.matching(r"[A-Za-z0-9][\w.-]*", "a distribution's name")),
         # a dotted name would make find_spec import the parent
         module=fields.take("module", check.matching(r"[A-Za-z_]\w*", "a top-level module")),
         path=fields.take("path", check.safe_path),

@@ -48,9 +48,7 @@ class Pair:
     source_label: str
 
 
-def read_labels(
-    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
-) -> list[LabelledImage]:
+def read_labels(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[LabelledImage]:
     """Read a table (.csv, .jsonl, .parquet) with the columns `image` and `label`, and `person` if present.
 
     `image` may also be called path or file, `label` emotion or expression. Image names start at `root`, by
@@ -66,9 +64,7 @@ def read_labels(
     def one_of(names: tuple[str, ...]) -> str:
         found = [name for name in names if name in table.columns]
         if len(found) > 1:
-            raise InputError(
-                f"{str(table_path)!r}: the columns {found} could all be the {names[0]}; keep one"
-            )
+            raise InputError(f"{str(table_path)!r}: the columns {found} could all be the {names[0]}; keep one")
         if not found:
             table.require(names[0])
         return found[0]

@@ -64,8 +64,6 @@ def open_session(model: str | bytes, provider: str = "cpu", *, threads: int = 0)
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        model, session_options(threads), providers=provider_names(provider)
-    )
+    session = onnxruntime.InferenceSession(model, session_options(threads), providers=provider_names(provider))
     check_provider(session, provider)
     return session

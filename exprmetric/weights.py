@@ -150,9 +150,7 @@ def pull(name: str | WeightsEntry, *, progress: bool = True) -> Path:
     except OSError as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(
-            f"{item.name}: {target} can't be written: {error}. Set {CACHE_ENV} elsewhere."
-        ) from error
+        raise WeightsError(f"{item.name}: {target} can't be written: {error}. Set {CACHE_ENV} elsewhere.") from error
     return find(item)
 
 
@@ -202,9 +200,7 @@ def _match(what: str, expected: str, found: str, advice: str = "") -> None:
 
 
 def _not_found(item: WeightsEntry) -> str:
-    searched = "".join(
-        f"\n  {place.label}: {place.path or 'its package is not installed'}" for place in places(item)
-    )
+    searched = "".join(f"\n  {place.label}: {place.path or 'its package is not installed'}" for place in places(item))
     if item.urls or item.archive:
         remedy = f"exprmetric weights pull {item.name}"
     elif item.package is not None:
@@ -231,9 +227,7 @@ def _fetch_any(item: WeightsEntry, target: Path, progress: bool) -> None:
             failures.append((url, error))
     tampered = any(isinstance(error, WeightsHashError) for _, error in failures)
     told = "".join(f"\n  {url}: {error}" for url, error in failures)
-    raise (WeightsHashError if tampered else WeightsError)(
-        f"the weights {item.name!r} could not be pulled:{told}"
-    )
+    raise (WeightsHashError if tampered else WeightsError)(f"the weights {item.name!r} could not be pulled:{told}")
 
 
 def _fetch(url: str, part: Path, install: Callable[[], None], label: str | None) -> None:

@@ -47,9 +47,7 @@ class Dlib:
         models = Path(spec.origin).parent / "models"
         self.detector = dlib.get_frontal_face_detector()
         self.shape = dlib.shape_predictor(str(models / "shape_predictor_68_face_landmarks.dat"))
-        self.identity = dlib.face_recognition_model_v1(
-            str(models / "dlib_face_recognition_resnet_model_v1.dat")
-        )
+        self.identity = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
 
     def shapes(self, image: np.ndarray, most: int) -> list[Any]:
         rectangles, scores, _ = self.detector.run(image, 1, 0.0)
@@ -103,9 +101,7 @@ def test_swapping_a_face_with_itself_changes_next_to_nothing(faces: list[Face]) 
         assert difference.max() <= 8
 
 
-def test_only_the_hull_of_the_face_changes_and_it_does(
-    faces: list[Face], swaps: dict[Any, np.ndarray]
-) -> None:
+def test_only_the_hull_of_the_face_changes_and_it_does(faces: list[Face], swaps: dict[Any, np.ndarray]) -> None:
     for (t, _), swapped in swaps.items():
         depth = faces[t].depth()
         assert swapped.shape == faces[t].image.shape and swapped.dtype == np.uint8
@@ -214,9 +210,7 @@ def test_mirrored_points_are_those_of_the_mirrored_image(reader: Dlib, faces: li
         ),
     ],
 )
-def test_what_is_no_face_is_refused(
-    faces: list[Face], image: np.ndarray, points: np.ndarray, message: str
-) -> None:
+def test_what_is_no_face_is_refused(faces: list[Face], image: np.ndarray, points: np.ndarray, message: str) -> None:
     good = faces[0]
     with pytest.raises(InputError, match=f"source.*{message}"):
         swap_face(good.image, good.points, image, points)
@@ -239,9 +233,7 @@ def test_cut_face_repeats_the_border_where_it_leaves_the_image() -> None:
     assert (crop == (10, 200, 90)).all()
 
 
-@pytest.mark.parametrize(
-    ("size", "margin", "extent"), [(0, 0.5, 9), (64, -0.1, 9), (64, 0.5, 0), (64, 0.5, np.nan)]
-)
+@pytest.mark.parametrize(("size", "margin", "extent"), [(0, 0.5, 9), (64, -0.1, 9), (64, 0.5, 0), (64, 0.5, np.nan)])
 def test_cut_face_refuses_what_it_cant_cut(size: int, margin: float, extent: float) -> None:
     with pytest.raises(InputError, match="cut a face"):
         cut_face(np.zeros((9, 9, 3), np.uint8), np.array([(0.0, 0.0), (extent, extent)]), size, margin)

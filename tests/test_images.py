@@ -26,9 +26,7 @@ from exprmetric.images import IMAGE_SUFFIXES, content_hash, read_image
 def photo(portrait_photo: Path) -> np.ndarray:
     """Not square and not symmetric, so that no turn or swap of axes can hide. (H, W, 3) = (120, 90, 3)."""
     bgr = cv2.imread(str(portrait_photo))
-    return np.ascontiguousarray(
-        cv2.resize(bgr[:240, 100:280], (90, 120), interpolation=cv2.INTER_AREA)[..., ::-1]
-    )
+    return np.ascontiguousarray(cv2.resize(bgr[:240, 100:280], (90, 120), interpolation=cv2.INTER_AREA)[..., ::-1])
 
 
 def save(path: Path, image: np.ndarray | Image.Image, **options: object) -> Path:
@@ -54,9 +52,7 @@ def test_a_jpeg_reads_as_opencv_reads_it(group_photo: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
-def test_every_suffix_that_folders_are_searched_for_can_be_read(
-    suffix: str, photo: np.ndarray, tmp_path: Path
-) -> None:
+def test_every_suffix_that_folders_are_searched_for_can_be_read(suffix: str, photo: np.ndarray, tmp_path: Path) -> None:
     if suffix == ".avif" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     grey = Image.fromarray(photo).convert("L")
@@ -159,9 +155,7 @@ def test_transparency_is_composited_over_black(photo: np.ndarray, tmp_path: Path
     assert difference(read_image(save(tmp_path / "rgba.png", rgba)), expected) <= 1
     assert difference(read_image(save(tmp_path / "rgba.tif", rgba)), expected) <= 1
     assert difference(read_image(rgba), expected) <= 1
-    grey_alpha = Image.merge(
-        "LA", [Image.fromarray(photo[..., 0]), Image.fromarray(np.ascontiguousarray(alpha))]
-    )
+    grey_alpha = Image.merge("LA", [Image.fromarray(photo[..., 0]), Image.fromarray(np.ascontiguousarray(alpha))])
     grey = np.dstack([photo[..., 0]] * 3)
     assert difference(read_image(save(tmp_path / "la.png", grey_alpha)), over_black(grey, alpha)) <= 1
     opaque = np.dstack([photo, np.full_like(photo[..., 0], 255)])
@@ -202,9 +196,7 @@ def test_16_bit_grey_is_scaled_not_clipped(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-def test_16_bit_colour_is_the_8_bit_image_within_a_level(
-    suffix: str, photo: np.ndarray, tmp_path: Path
-) -> None:
+def test_16_bit_colour_is_the_8_bit_image_within_a_level(suffix: str, photo: np.ndarray, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(-100, 100, photo.shape)
     deep = np.clip(photo.astype(int) * 257 + noise, 0, 65535).astype(np.uint16)
     path = tmp_path / f"deep{suffix}"
@@ -256,12 +248,7 @@ def png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(b"\0"))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 def test_decompression_bombs_are_refused_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,9 +282,7 @@ def test_refusals_name_the_file_and_say_why(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("this is no image")
     (tmp_path / "notes.txt").write_text("this is no image")
-    (tmp_path / "script.eps").write_text(
-        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
-    )
+    (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
     reasons = {
         "missing.png": "no such file",
         "empty.png": "the file is empty",
@@ -309,9 +294,7 @@ def test_refusals_name_the_file_and_say_why(tmp_path: Path) -> None:
         "x" * 300 + ".png": "too long",
     }
     for name, reason in reasons.items():
-        for read in (
-            (read_image, content_hash) if "format" not in reason and "empty" not in reason else (read_image,)
-        ):
+        for read in (read_image, content_hash) if "format" not in reason and "empty" not in reason else (read_image,):
             with pytest.raises(UnreadableImageError, match=rf"(?s).*{reason}") as caught:
                 read(tmp_path / name)
             assert repr(str(tmp_path / name)) in str(caught.value)
@@ -446,9 +429,7 @@ def test_random_bytes_are_read_or_refused(magic: bytes, data: bytes, tmp_path: P
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".gif", ".webp"])
-def test_mutated_files_are_read_or_refused(
-    suffix: str, data: st.DataObject, photo: np.ndarray, tmp_path: Path
-) -> None:
+def test_mutated_files_are_read_or_refused(suffix: str, data: st.DataObject, photo: np.ndarray, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     options = {} if suffix == ".gif" else {"exif": exif}

@@ -51,9 +51,7 @@ def test_every_possible_pair_can_be_drawn_and_not_one_more(
             assert len(drawn) == len(possible)
 
 
-@given(
-    n=st.integers(1, 60), same=st.floats(0, 1), seed=st.integers(), balanced=st.booleans(), order=st.randoms()
-)
+@given(n=st.integers(1, 60), same=st.floats(0, 1), seed=st.integers(), balanced=st.booleans(), order=st.randoms())
 def test_counts_are_exact_and_the_order_of_the_images_does_not_matter(
     n: int, same: float, seed: int, balanced: bool, order: random.Random
 ) -> None:
@@ -134,9 +132,7 @@ def test_people_never_meet_themselves() -> None:
         ([*faces(a=3), *faces(a=1)], 3, 1, "'a_0000.png' is named 2 times"),
     ],
 )
-def test_impossible_wishes_are_refused(
-    images: list[LabelledImage], n: int, same: float, message: str
-) -> None:
+def test_impossible_wishes_are_refused(images: list[LabelledImage], n: int, same: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         draw_pairs(images, n, same)
 

@@ -99,9 +99,7 @@ def test_a_missing_partner_is_a_row_and_never_a_shift(role: str, abc: Path) -> N
 @FUZZ
 @given(
     stems=st.dictionaries(
-        st.text("abcXY_-é表 .", min_size=1, max_size=6).filter(
-            lambda s: s[0] not in ". " and s[-1] not in ". "
-        ),
+        st.text("abcXY_-é表 .", min_size=1, max_size=6).filter(lambda s: s[0] not in ". " and s[-1] not in ". "),
         st.sets(st.sampled_from(ROLES), min_size=1),
         min_size=1,
         max_size=8,
@@ -127,10 +125,7 @@ def test_subfolders_belong_to_the_stem(tmp_path: Path) -> None:
     names = [f"{role}/{model}/x.png" for role in ROLES for model in ("A", "B")]
     triplets = read_triplets(make_files(tmp_path, *names))
     assert [t.id for t in triplets] == ["A/x", "B/x"]
-    assert (
-        triplets[0].swapped == tmp_path / "swapped/A/x.png"
-        and triplets[0].target == tmp_path / "target/A/x.png"
-    )
+    assert triplets[0].swapped == tmp_path / "swapped/A/x.png" and triplets[0].target == tmp_path / "target/A/x.png"
 
 
 def test_two_images_with_one_stem_are_refused(abc: Path) -> None:
@@ -202,9 +197,7 @@ def test_a_manifest_in_the_folder_is_preferred(suffix: str, abc: Path) -> None:
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_manifest_alone_makes_a_folder(suffix: str, tmp_path: Path) -> None:
     make_files(tmp_path, "t.png", "s.png", "c.png")
-    WRITERS[suffix](
-        tmp_path / f"triplets{suffix}", [{"target": "t.png", "source": "s.png", "swapped": "c.png"}]
-    )
+    WRITERS[suffix](tmp_path / f"triplets{suffix}", [{"target": "t.png", "source": "s.png", "swapped": "c.png"}])
     (triplet,) = read_triplets(tmp_path)
     assert triplet == Triplet("c", tmp_path / "t.png", tmp_path / "s.png", tmp_path / "c.png", problem="")
 
@@ -214,14 +207,10 @@ cells = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_cha
 
 @FUZZ
 @given(rows=st.lists(st.fixed_dictionaries(dict.fromkeys(COLUMNS[1:], cells)), min_size=1, max_size=6))
-def test_any_text_means_the_same_in_every_format(
-    rows: list[Row], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_any_text_means_the_same_in_every_format(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("manifests")
     rows = [{"id": f"{number}", **row} for number, row in enumerate(rows)]
-    results = [
-        triplets_from_manifest(write(folder / f"m{suffix}", rows)) for suffix, write in WRITERS.items()
-    ]
+    results = [triplets_from_manifest(write(folder / f"m{suffix}", rows)) for suffix, write in WRITERS.items()]
     assert results[0] == results[1] == results[2]
     for row, triplet in zip(rows, results[0], strict=True):
         assert triplet.id == row["id"]
@@ -301,10 +290,7 @@ def test_faulty_rows_stay_rows(tmp_path: Path) -> None:
         f"swapped file not found: {lost}",
     ]
     assert problems[4].startswith("source is a folder")
-    assert (
-        f"target file not found: {lost}; no source image is given; swapped file can't be opened"
-        in problems[5]
-    )
+    assert f"target file not found: {lost}; no source image is given; swapped file can't be opened" in problems[5]
 
 
 def test_ids_are_stems_where_unique_and_row_numbers_where_not(tmp_path: Path) -> None:

@@ -206,9 +206,7 @@ def test_a_truncated_download_is_resumed(server: Server, cache: Path, ranges: bo
     [OTHER[:5000], CONTENT, CONTENT + b"more", OTHER + OTHER],
     ids=["of another file", "complete", "too long", "another and too long"],
 )
-def test_a_partial_file_that_can_not_be_continued_is_started_over(
-    server: Server, cache: Path, part: bytes
-) -> None:
+def test_a_partial_file_that_can_not_be_continued_is_started_over(server: Server, cache: Path, part: bytes) -> None:
     server.files["toy"] = CONTENT
     cache.mkdir(parents=True)
     (cache / "toy.onnx.part").write_bytes(part)
@@ -226,9 +224,7 @@ def test_the_rest_of_the_file_from_another_position_is_refused(server: Server, c
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_wrong_file_is_refused_with_both_hashes_and_not_kept(
-    server: Server, cache: Path, resumed: bool
-) -> None:
+def test_a_wrong_file_is_refused_with_both_hashes_and_not_kept(server: Server, cache: Path, resumed: bool) -> None:
     server.files["toy"] = OTHER
     if resumed:
         cache.mkdir(parents=True)
@@ -280,9 +276,7 @@ def test_two_processes_at_once_give_one_valid_file(server: Server, cache: Path) 
     assert left_in(cache) == {"toy.onnx"}
 
 
-def test_a_damaged_file_in_the_cache_is_refused_by_find_and_replaced_by_pull(
-    server: Server, cache: Path
-) -> None:
+def test_a_damaged_file_in_the_cache_is_refused_by_find_and_replaced_by_pull(server: Server, cache: Path) -> None:
     server.files["toy"] = CONTENT
     item = toy(urls=[server.url("toy")])
     cache.mkdir(parents=True)
@@ -328,9 +322,7 @@ def test_the_member_of_an_archive_is_pulled(server: Server, cache: Path, pinned:
     ],
     ids=["no member", "two members", "wrong hash", "wrong size", "truncated", "no zip"],
 )
-def test_a_bad_archive_is_refused_and_not_kept(
-    server: Server, cache: Path, packed: bytes, message: str
-) -> None:
+def test_a_bad_archive_is_refused_and_not_kept(server: Server, cache: Path, packed: bytes, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         weights.pull(archived(server, packed, pinned=False), progress=False)
     assert left_in(cache) == set()
@@ -345,9 +337,7 @@ def test_an_archive_with_another_hash_is_refused(server: Server, cache: Path) ->
 
 
 @pytest.mark.parametrize("name", ["../toy.onnx", "../../cache/toy.onnx", "/tmp/toy.onnx", "a/../../toy.onnx"])
-def test_an_archive_that_points_outside_is_refused(
-    server: Server, cache: Path, tmp_path: Path, name: str
-) -> None:
+def test_an_archive_that_points_outside_is_refused(server: Server, cache: Path, tmp_path: Path, name: str) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as opened:
         opened.writestr(name, CONTENT)
@@ -542,9 +532,7 @@ def test_a_bad_field_is_refused_and_named(field: str, changes: dict[str, Any]) -
 
 def test_a_good_entry_is_read_as_it_stands() -> None:
     item = toy(preprocessing=pre(color="grey", mean=[127.5], std=[2], crop=160), normalise=True, dimension=5)
-    assert item.preprocessing == weights.Preprocessing(
-        "eyes70", 224, 160, "grey", 1.0, (127.5,), (2.0,), "nchw"
-    )
+    assert item.preprocessing == weights.Preprocessing("eyes70", 224, 160, "grey", 1.0, (127.5,), (2.0,), "nchw")
     assert (item.normalise, item.dimension, item.notes, item.archive) == (True, 5, "", None)
 
 
@@ -620,9 +608,7 @@ def test_the_shipped_manifest_is_valid_and_says_where_everything_comes_from() ->
     for item in known.values():
         assert item.training_data, item.name
         assert item.citation, item.name
-        if any(
-            word in item.training_data + item.licence for word in ("research only", "NC", "non-commercial")
-        ):
+        if any(word in item.training_data + item.licence for word in ("research only", "NC", "non-commercial")):
             assert not item.commercial_use, item.name
 
 
@@ -675,9 +661,7 @@ def test_list_json_says_what_is_here(monkeypatch: pytest.MonkeyPatch, everywhere
     assert (second["present"], second["path"]) == (False, None)
 
 
-def test_pull_and_path_print_the_path_alone(
-    monkeypatch: pytest.MonkeyPatch, server: Server, cache: Path
-) -> None:
+def test_pull_and_path_print_the_path_alone(monkeypatch: pytest.MonkeyPatch, server: Server, cache: Path) -> None:
     server.files["toy"] = CONTENT
     ship(monkeypatch, raw(urls=[server.url("toy")]))
     assert run("pull", "toy").stdout == f"{cache / 'toy.onnx'}\n"

@@ -113,9 +113,7 @@ def warp(image: Image, points: Points, onto: Points, shape: tuple[int, int]) -> 
     return warped.astype(np.uint8, copy=False), share[triangle].reshape(shape)
 
 
-def texture_of(
-    source: Image, source_points: Points, onto: Points, shape: tuple[int, int], softness: float
-) -> Image:
+def texture_of(source: Image, source_points: Points, onto: Points, shape: tuple[int, int], softness: float) -> Image:
     """The source's face warped onto the points `onto`; what it hides is filled from its mirror image.
 
     The far cheek of a turned head is a few columns of pixels, which would be stretched to a smear.
@@ -169,9 +167,7 @@ def _checked(name: str, image: Image, points: Points) -> Points:
     if _eye_distance(points) < 4:
         raise InputError(f"{name}: the eyes are {_eye_distance(points):.1f} px apart, too close to swap")
     if (points.max(axis=0) < 0).any() or (points.min(axis=0) >= (image.shape[1], image.shape[0])).any():
-        raise InputError(
-            f"{name}: the points lie outside the image of {image.shape[1]} x {image.shape[0]} px"
-        )
+        raise InputError(f"{name}: the points lie outside the image of {image.shape[1]} x {image.shape[0]} px")
     if np.linalg.matrix_rank(points - points.mean(axis=0), tol=4) < 2:
         raise InputError(f"{name}: the points lie in a line, so they are no face's")
     return points

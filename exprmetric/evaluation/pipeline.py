@@ -164,9 +164,7 @@ def _rows(
         if outcome is None:
             yield Row(triplet, group, "unreadable", plan.problem(triplet))
         elif i in position:
-            distances = {
-                name: Distances(*(float(c[position[i]]) for c in column)) for name, column in columns.items()
-            }
+            distances = {name: Distances(*(float(c[position[i]]) for c in column)) for name, column in columns.items()}
             yield Row(triplet, group, OK, "", distances)
         else:
             failed = [(r, e) for r, e in zip(ROLES, outcome, strict=True) if isinstance(e, ImageError)]
@@ -176,9 +174,7 @@ def _rows(
 
 def _distances(method: Method, faces: Sequence[Sequence[Represented]]) -> list[npt.NDArray[np.float64]]:
     """t2c, s2c and s2t of N triplets of faces."""
-    target, source, swapped = (
-        np.stack([f[i].vectors[method.name] for f in faces]) for i in range(len(ROLES))
-    )
+    target, source, swapped = (np.stack([f[i].vectors[method.name] for f in faces]) for i in range(len(ROLES)))
     return [
         method.distance(target, swapped),
         method.distance(source, swapped),

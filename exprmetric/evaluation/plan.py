@@ -63,14 +63,10 @@ class Plan:
         return self.groups.get(self.hashes.get(triplet.target, ""), str(triplet.target))
 
 
-def make_plan(
-    triplets: Sequence[Triplet], pool: Executor, advance: Callable[[], None] = lambda: None
-) -> Plan:
+def make_plan(triplets: Sequence[Triplet], pool: Executor, advance: Callable[[], None] = lambda: None) -> Plan:
     """Hash every distinct file once and note when each image is needed for the last time."""
     plan = Plan(triplets)
-    paths = list(
-        dict.fromkeys(p for t in triplets if not t.problem for r in ROLES if (p := getattr(t, r)) is not None)
-    )
+    paths = list(dict.fromkeys(p for t in triplets if not t.problem for r in ROLES if (p := getattr(t, r)) is not None))
     for path, digest in zip(paths, pool.map(_hash, paths), strict=True):
         if isinstance(digest, UnreadableImageError):
             plan.unreadable[path] = str(digest)

@@ -31,9 +31,7 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def method_scores(
-    rows: Sequence[Row], method: str, *, on_fail: str = "exclude", seed: int = 0
-) -> dict[str, Any]:
+def method_scores(rows: Sequence[Row], method: str, *, on_fail: str = "exclude", seed: int = 0) -> dict[str, Any]:
     """Scores of one method with 95 % intervals.
 
     Args:
@@ -129,8 +127,6 @@ def summarise(
     return {
         "coverage": coverage(rows),
         "methods": scores(rows),
-        "groups": {
-            name: {"coverage": coverage(part), "methods": scores(part)} for name, part in splits(rows).items()
-        },
+        "groups": {name: {"coverage": coverage(part), "methods": scores(part)} for name, part in splits(rows).items()},
         "identity": identity_control(rows, identity, seed=seed) if identity else None,
     }

@@ -167,9 +167,7 @@ class ScrfdDetector(_FivePointDetector):
         self.fingerprint = f"{entry}:{weights.entry(entry).sha256[:16]}"
 
     def _look(self, canvas: Image) -> Iterator[tuple[Floats, Floats, float]]:
-        boxes, points = self._model.detect(
-            np.ascontiguousarray(canvas[..., ::-1]), input_size=canvas.shape[:2]
-        )
+        boxes, points = self._model.detect(np.ascontiguousarray(canvas[..., ::-1]), input_size=canvas.shape[:2])
         for box, five in zip(boxes, points, strict=True):
             yield box[:4].astype(np.float64), five.astype(np.float64), float(box[4])
 

@@ -42,9 +42,7 @@ def predict(image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> npt.NDArray[np.
     return np.array([(p.x, p.y) for p in shape.parts()], np.float64)
 
 
-def refine(
-    image: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], rounds: int = 2
-) -> npt.NDArray[np.float64]:
+def refine(image: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], rounds: int = 2) -> npt.NDArray[np.float64]:
     """Find the points again from the square that dlib's detector draws around them, where the first box was a guess.
 
     Offset and size are medians over 384 photographs, in units of the spread of the 51 inner points.

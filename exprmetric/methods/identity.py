@@ -39,6 +39,4 @@ class IdentityMethod(Method):
         if not faces:
             return np.empty((0, self.dimension), np.float32)
         chips = [face.crop(self.template) for face in faces]
-        return np.asarray(self._network.compute_face_descriptor(chips), np.float32).reshape(
-            len(faces), self.dimension
-        )
+        return np.asarray(self._network.compute_face_descriptor(chips), np.float32).reshape(len(faces), self.dimension)

@@ -70,9 +70,7 @@ class OnnxEncoder(Method):
 
     def __init__(self, entry: WeightsEntry, *, provider: str = "cpu", path: Path | None = None) -> None:
         if entry.preprocessing is None or entry.output is None:
-            raise WeightsError(
-                f"{entry.name}: the manifest entry has no preprocessing or output, so it can't be run"
-            )
+            raise WeightsError(f"{entry.name}: the manifest entry has no preprocessing or output, so it can't be run")
         self.name = entry.name
         self.entry = entry
         self.how = entry.preprocessing
@@ -87,9 +85,7 @@ class OnnxEncoder(Method):
     @property
     def fingerprint(self) -> str:
         how = self.how
-        steps = (
-            f"{how.template}-{how.crop or 'all'}-{how.size}-{how.color}-{how.scale:.6g}-{how.mean}-{how.std}"
-        )
+        steps = f"{how.template}-{how.crop or 'all'}-{how.size}-{how.color}-{how.scale:.6g}-{how.mean}-{how.std}"
         return f"{self.entry.name}:{self.entry.sha256[:16]}/{steps.replace(' ', '')}/{self._output}"
 
     def represent(self, faces: Sequence[Face]) -> Vectors:

@@ -54,7 +54,5 @@ def preservation_scores(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLi
     for name in ("mean_t2c", "mean_s2c", "mean_s2t"):
         bad = ~np.isfinite(columns[name]) | (columns[name] < 0)
         if bad.any():
-            raise ValueError(
-                f"distance {name[5:]} of triplet {int(np.argmax(bad))} is {columns[name][bad][0]}"
-            )
+            raise ValueError(f"distance {name[5:]} of triplet {int(np.argmax(bad))} is {columns[name][bad][0]}")
     return {name: float(v.mean()) if v.size else float("nan") for name, v in columns.items()}

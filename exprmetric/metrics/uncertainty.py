@@ -47,9 +47,7 @@ def bootstrap_means(
     if count < 2:
         return {name: (float("nan"), float("nan")) for name in columns}
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    sums = np.stack(
-        [np.bincount(codes, np.asarray(v, np.float64), minlength=count) for v in columns.values()], axis=1
-    )
+    sums = np.stack([np.bincount(codes, np.asarray(v, np.float64), minlength=count) for v in columns.values()], axis=1)
     generator = np.random.default_rng(seed)
     means = np.empty((resamples, sums.shape[1]))
     block = max(1, min(resamples, 4_000_000 // count))

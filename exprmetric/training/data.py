@@ -142,24 +142,16 @@ def _ferplus(files: Files) -> Iterator[Sample]:
 def _labelled_list(files: Files) -> Iterator[Sample]:
     for row in files.rows("labels.csv"):
         name = row["image"] if row["image"] in files.names else f"images/{row['image']}"
-        yield Sample(
-            name, person_split(row["person"]), expression_index(row["emotion"]), person=row["person"]
-        )
+        yield Sample(name, person_split(row["person"]), expression_index(row["emotion"]), person=row["person"])
 
 
 def _affectnet_csv(files: Files) -> Iterator[Sample]:
-    for table in sorted(
-        n for n in files.names if PurePosixPath(n).name in ("training.csv", "validation.csv")
-    ):
+    for table in sorted(n for n in files.names if PurePosixPath(n).name in ("training.csv", "validation.csv")):
         split = SPLITS[PurePosixPath(table).stem]
         for row in files.rows(table):
             path = row["subDirectory_filePath"]
             name = next(
-                (
-                    n
-                    for n in (path, f"Manually_Annotated_Images/{path}", f"images/{path}")
-                    if n in files.names
-                ),
+                (n for n in (path, f"Manually_Annotated_Images/{path}", f"images/{path}") if n in files.names),
                 path,
             )
             code = int(row["expression"])

@@ -85,9 +85,7 @@ class Trainer:
         self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
         self.out, self.config = out, config
         self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
-            if average
-            else None
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True) if average else None
         )
         self.epoch, self.best, self.best_epoch = 0, float("inf"), -1
         out.mkdir(parents=True, exist_ok=True)
@@ -140,9 +138,7 @@ class Trainer:
                 trained = self._train_epoch(train(self.epoch), lambda: progress.advance(bar))
                 validated = self._validate(valid())
                 self._end_epoch(trained, validated, time.monotonic() - begun)
-                progress.update(
-                    bar, description=f"{label}: epoch {self.epoch}, valid loss {validated['total']:.4f}"
-                )
+                progress.update(bar, description=f"{label}: epoch {self.epoch}, valid loss {validated['total']:.4f}")
                 if schedule.minutes and time.monotonic() - started > 60 * schedule.minutes:
                     break
         if (self.out / "best.pt").exists():

@@ -57,9 +57,7 @@ class Encoder(nn.Module):
         if backbone not in BACKBONES:
             raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.standardise = Standardise()
-        self.backbone = import_timm().create_model(
-            BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1
-        )
+        self.backbone = import_timm().create_model(BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1)
         self.dimension: int = self.backbone.num_features
 
     def forward(self, images: Tensor) -> Tensor:

@@ -92,9 +92,7 @@ def pretraining_losses(
         valence, arousal = model.heads.valence(embedding)[:, 0], model.heads.arousal(embedding)[:, 0]
     terms: Losses = {
         "contrastive": config.contrast
-        * losses.supervised_contrastive(
-            projection, batch.labels, temperature=config.temperature, weights=weights
-        )
+        * losses.supervised_contrastive(projection, batch.labels, temperature=config.temperature, weights=weights)
     }
     if config.affect:
         terms["valence"] = losses.masked_mse(valence, batch.valence)
@@ -213,8 +211,7 @@ def classification_scores(head: nn.Sequential, embeddings: Tensor, labels: Tenso
         "accuracy": float((predicted == labels).float().mean()),
         "mean_class_accuracy": float(recall.mean()),
         "recall": {
-            e: float(r)
-            for e, r in zip([e for e, t in zip(EXPRESSIONS, totals, strict=True) if t], recall, strict=True)
+            e: float(r) for e, r in zip([e for e, t in zip(EXPRESSIONS, totals, strict=True) if t], recall, strict=True)
         },
         "confusion": confusion.tolist(),
     }
