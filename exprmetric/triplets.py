@@ -30,8 +30,8 @@ class Triplet:
     """One face swap: the identity of `source` was put onto `target`, which gave `swapped`.
 
     A path is None where the input names no image. Triplets of one `group` are not independent; without one
-    ('') those that share a target image are a group. `problem` says why the row can't be measured ('' = nothing known against it);
-    such a row ends as 'unreadable'.
+    ('') those that share a target image are a group. `problem` says why the row can't be measured ('' = nothing
+    known against it); such a row ends as 'unreadable'.
     """
 
     id: str

@@ -104,8 +104,8 @@ def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             fill(file)
-        os.chmod(name, 0o644)  # mkstemp's own mode shuts everybody else out
-        os.replace(name, path)
+        Path(name).chmod(0o644)  # mkstemp's own mode shuts everybody else out
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -36,12 +36,12 @@ def method_scores(rows: Sequence[Row], method: str, *, on_fail: str = "exclude",
 
     Args:
         rows: of all statuses.
-        on_fail: `exclude` scores the rows that are ok. `worst` counts each failed row as the worst row that was measured,
-            and as not preserved in the ratio: a model can't gain by faces that nobody finds.
+        on_fail: `exclude` scores the rows that are ok. `worst` counts each failed row as the worst row that was
+            measured, and as not preserved in the ratio: a model can't gain by faces that nobody finds.
 
     Returns:
-        `n`, the scores of paper 000 as `{"value", "ci95"}`, `mean_s2c`, `mean_s2t`, and `anchors`: the scores of a model that
-        changes nothing (c = t), and of one that pastes the source (c = s).
+        `n`, the scores of paper 000 as `{"value", "ci95"}`, `mean_s2c`, `mean_s2t`, and `anchors`: the scores of a
+        model that changes nothing (c = t), and of one that pastes the source (c = s).
     """
     measured = [r for r in rows if r.status == OK]
     d = [r.distances[method] for r in measured]

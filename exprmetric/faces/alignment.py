@@ -86,8 +86,8 @@ def five_points(landmarks: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def warp(image: npt.NDArray[np.uint8], matrix: Matrix, size: int = CROP_SIZE) -> npt.NDArray[np.uint8]:
     """One warp from original pixels into a size x size crop.
 
-    Bilinear; pixels outside the image repeat its border. When the crop shrinks the face, the image is first
-    low-passed to the crop's sampling rate, so that a face gives the same crop at whatever resolution it was photographed.
+    Bilinear; pixels outside the image repeat its border. When the crop shrinks the face, the image is first low-passed
+    to the crop's sampling rate, so that a face gives the same crop at whatever resolution it was photographed.
 
     Args:
         image: (H, W, 3) uint8 RGB.

@@ -205,7 +205,7 @@ class WholeImage:
         height, width = image.shape[:2]
         eyes = alignment.EYES * (width / alignment.CROP_SIZE, height / alignment.CROP_SIZE)
         unit = float(np.linalg.norm(eyes[1] - eyes[0]))
-        centre, half = eyes.mean(0) + (0.0, 0.45 * unit), 1.06 * unit
+        centre, half = eyes.mean(0) + np.array([0.0, 0.45 * unit]), 1.06 * unit
         box = np.array([0, 0, width, height], np.float64)
         return [Detection(box, 1.0, np.concatenate([centre - half, centre + half]))]
 

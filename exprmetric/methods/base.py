@@ -83,7 +83,7 @@ def _encoders() -> dict[str, Factory]:
 
 
 def available_methods() -> dict[str, Factory]:
-    """All methods by name: built in, ONNX encoders of the manifest, and plug-ins (`exprmetric.methods` entry points)."""
+    """All methods by name: built in, ONNX encoders of the manifest, plug-ins (`exprmetric.methods` entry points)."""
     return {**_plugins(), **_encoders(), **METHODS}
 
 

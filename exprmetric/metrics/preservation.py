@@ -44,8 +44,8 @@ def preservation_scores(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLi
         t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
 
     Returns:
-        `l2_error` = mean |s2t - s2c| (lower is better), `mean_t2c` (lower), `ratio` = share of t2c < s2c (higher), and the
-        plain means `mean_s2c`, `mean_s2t`. All NaN for N = 0: nothing was measured.
+        `l2_error` = mean |s2t - s2c| (lower is better), `mean_t2c` (lower), `ratio` = share of t2c < s2c (higher), and
+        the plain means `mean_s2c`, `mean_s2t`. All NaN for N = 0: nothing was measured.
 
     Raises:
         ValueError: the arrays differ in length, or a distance is NaN, infinite or negative.

@@ -29,7 +29,7 @@ def bootstrap_means(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of column means under a cluster bootstrap.
 
-    G groups are drawn with replacement, each with all its rows; the mean is over the rows drawn (Field and Welsh, 2007).
+    G groups are drawn with replacement, each with all its rows; the mean is over the rows drawn (Field, Welsh 2007).
     All columns share the draws, and memory does not grow with the number of rows.
 
     Args:

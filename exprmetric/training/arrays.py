@@ -16,7 +16,10 @@ from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of B faces: images (B, 1, S, S) float 0..1, labels (B,) int64, votes (B, 8), valence and arousal (B,), NaN where unknown."""
+    """Tensors of B faces: images (B, 1, S, S) float 0..1, labels (B,) int64, votes (B, 8), valence and arousal (B,).
+
+    Votes, valence and arousal are NaN where unknown.
+    """
 
     images: Tensor
     labels: Tensor
@@ -71,8 +74,10 @@ def load_arrays(
     device: torch.device,
     jobs: int = 2,
 ) -> FaceArrays:
-    """All labelled faces of one split. In `train`, faces that no detector found are kept in a rough crop; elsewhere too,
-    since a test set must not shrink to the faces that are easy to find."""
+    """All labelled faces of one split.
+
+    Faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy to find.
+    """
     images, labels, votes, va, sources = [], [], [], [], []
     for dataset in datasets:
         alignment = align_dataset(dataset, cache, jobs=jobs)

@@ -23,7 +23,7 @@ def _chosen(count: int, share: float, generator: torch.Generator, like: Tensor) 
 
 
 def _warp(images: Tensor, scale: Tensor, angle: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
-    """Sample each image in a frame turned by `angle` (radians), of relative side `scale`, moved by `shift` (half sides)."""
+    """Sample each image in a frame turned by `angle` (rad), of relative side `scale`, moved by `shift` (half sides)."""
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     mirror = torch.where(flip, -1.0, 1.0)
     theta = torch.stack(
@@ -54,8 +54,8 @@ def paper(images: Tensor, generator: torch.Generator) -> Tensor:
 def robust(images: Tensor, generator: torch.Generator) -> Tensor:
     """`paper`, and what other detectors, cameras and swap models do to a face.
 
-    Misalignment (±8° roll, 0.85-1.08 of the side, ±6 % shift), low resolution, blur, noise, contrast, gamma, and a patch
-    that hides part of the face.
+    Misalignment (±8° roll, 0.85-1.08 of the side, ±6 % shift), low resolution, noise, contrast, gamma, and a patch that
+    hides part of the face.
 
     Args:
         images: (B, C, S, S) float 0..1.

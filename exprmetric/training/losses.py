@@ -36,9 +36,9 @@ def supervised_contrastive(
     * Eq. 1 puts a softmax around y_l, which by eq. 3 is a distribution already. A second softmax would flatten it to
       nearly uniform (its largest over its smallest entry would be e^(1/positives)), and the optimum would be one point
       for all faces. y_l itself is the target.
-    * The diagonal is left out of logits and truth (as in Khosla et al., 2020): a face's similarity to itself is 1 whatever
-      the network does, at temperature 0.05 that constant takes most of the softmax, and the loss would no longer see
-      how near the true positives are.
+    * The diagonal is left out of logits and truth (as in Khosla et al., 2020): a face's similarity to itself is 1
+      whatever the network does, at temperature 0.05 that constant takes most of the softmax, and the loss would no
+      longer see how near the true positives are.
 
     Args:
         embeddings: (B, D) projections, any norm.
@@ -71,7 +71,7 @@ def masked_mse(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def soft_cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
-    """Cross-entropy against distributions over raters; rows of `shares` that are NaN are left out (Barsoum et al., 2016).
+    """Cross-entropy against distributions over raters (Barsoum et al., 2016); NaN rows of `shares` are left out.
 
     Args:
         logits: (B, C).

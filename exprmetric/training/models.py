@@ -20,8 +20,8 @@ BACKBONES = {
 def import_timm() -> Any:
     """timm, also beside a torchvision whose compiled operators don't load.
 
-    torchvision's wheels are built for CUDA; next to a CPU build of torch its import fails on the missing operators `nms` and
-    `qnms`, which no backbone uses. Declaring them lets the import pass.
+    torchvision's wheels are built for CUDA; next to a CPU build of torch its import fails on the missing operators
+    `nms` and `qnms`, which no backbone uses. Declaring them lets the import pass.
     """
     try:
         import timm

@@ -3,8 +3,8 @@
 The recipe is the paper's (section IV) wherever it speaks. Choices where it is silent:
 
 * Input: luma of the aligned face, standardised in the network. FER+ and most of LFW have no colour.
-* `votes` (off by default): one more linear task beside valence and arousal, soft-label cross-entropy against the raters'
-  distribution where a data set has votes. FER+ has votes and no valence or arousal.
+* `votes` (off by default): one more linear task beside valence and arousal, soft-label cross-entropy against the
+  raters' distribution where a data set has votes. FER+ has votes and no valence or arousal.
 * `augment="robust"`: the paper's flip and crop, and degradations that swapped faces show.
 * Validation loss: over fixed batches of the validation split, without augmentation.
 """
@@ -157,10 +157,8 @@ def pretrain(train: FaceArrays, valid: FaceArrays, config: WSupConConfig, out: P
 def embed(encoder: Encoder, faces: FaceArrays, batch: int = 256) -> Tensor:
     """(N, D) float32 embeddings, without augmentation."""
     encoder.eval()
-    parts = []
-    for b in faces.ordered(batch):
-        parts.append(encoder(b.images.contiguous(memory_format=torch.channels_last)).float())
-    return torch.cat(parts)
+    parts = [encoder(b.images.contiguous(memory_format=torch.channels_last)) for b in faces.ordered(batch)]
+    return torch.cat(parts).float()
 
 
 def train_head(
