@@ -1,2 +1,57 @@
+"""The `exprmetric` command: a thin group whose commands are imported only when they run."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+import exprmetric
+from exprmetric.errors import ExprmetricError, InputError, UnknownMethodError, UnknownWeightsError
+
+COMMANDS = {
+    "evaluate": ("exprmetric_cli.evaluate:evaluate", "Measure a folder or manifest of swaps."),
+    "embed": ("exprmetric_cli.embed:embed", "Write the vectors of one method for images."),
+    "pairs": ("exprmetric_cli.pairs:pairs", "Draw which source face goes into which target."),
+    "demo": ("exprmetric_cli.demo:demo", "Swap faces of bundled photographs and measure them."),
+    "weights": ("exprmetric_cli.weights:weights", "List, pull and verify weight files."),
+    "doctor": ("exprmetric_cli.doctor:doctor", "Say what is installed, found, and in conflict."),
+    "train": ("exprmetric_cli.train:train", "Train an encoder by a paper's recipe."),
+    "export": ("exprmetric_cli.export:export", "Turn a trained checkpoint into ONNX."),
+}
+"""Where each command lives, and its line in `--help`, which must not import it."""
+
+WRONG_USAGE = (InputError, UnknownMethodError, UnknownWeightsError)
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is asked for, and turns typed errors into exit codes: 2 wrong usage, 1 all others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ExprmetricError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(exprmetric.__version__, prog_name="exprmetric")
 def main() -> None:
-    print("hi")
+    """How well does a face-swap or face-anonymization model keep the facial expression?"""

@@ -62,7 +62,7 @@ def verify(names: tuple[str, ...]) -> None:
     for name in chosen:
         try:
             click.echo(f"ok     {name}  {store.find(name)}")
-        except WeightsHashError as error:  # noqa: PERF203 - all are told, not only the first
+        except WeightsHashError as error:
             wrong += 1
             click.echo(f"WRONG  {name}  {error}", err=True)
     if not chosen:

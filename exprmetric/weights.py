@@ -223,7 +223,7 @@ def _fetch_any(item: WeightsEntry, target: Path, progress: bool) -> None:
     for url, path, install in tries:
         try:
             return _fetch(url, path, install, item.name if progress else None)
-        except (OSError, WeightsError) as error:  # noqa: PERF203 - requests' errors are OSErrors
+        except (OSError, WeightsError) as error:
             failures.append((url, error))
     tampered = any(isinstance(error, WeightsHashError) for _, error in failures)
     told = "".join(f"\n  {url}: {error}" for url, error in failures)

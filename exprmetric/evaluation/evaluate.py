@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and how much there is."""
 
 
-def _quiet(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: int, total: int) -> None:
     pass
 
 
@@ -63,7 +63,7 @@ def evaluate(
     jobs: int | None = None,
     block: int = BLOCK,
     seed: int = 0,
-    progress: Progress = _quiet,
+    progress: Progress = no_progress,
 ) -> EvaluationResult:
     """Measure how well the swapped faces keep the targets' expressions.
 
@@ -71,7 +71,7 @@ def evaluate(
         source: a folder or manifest (see `exprmetric.triplets`), or triplets.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
-        face: which of several faces: `largest`, `center`, `error`. For a swapped image, the one where the target's face stood.
+        face: which of several faces: `largest`, `center`, `error`; of a swapped image, the one where the target's stood.
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
         identity: measure the identity control too.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).

@@ -1,8 +1,8 @@
 """The shortest path of a face through the toolkit: read → detect → choose → landmarks → crops → vectors → distances.
 
 Triplets are worked through in blocks. In each block, targets and sources come first, because a swapped image is
-searched near the place of its target's face. An image's vectors are kept until its last triplet and then forgotten, so that
-memory does not grow with the number of triplets.
+searched near the place of its target's face. An image's vectors are kept until its last triplet and then forgotten, so
+that memory does not grow with the number of triplets.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Results for people: tables now, figures and pages later."""

@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -225,7 +225,7 @@ def open_dataset(path: str | Path) -> FaceDataset:
     raise InputError(f"{path} has none of the known layouts ({', '.join(LAYOUTS)})")
 
 
-def open_datasets(paths: list[str | Path]) -> list[FaceDataset]:
+def open_datasets(paths: Sequence[str | Path]) -> list[FaceDataset]:
     """Data sets of several paths; a folder that is none itself gives all the labelled sets directly inside it.
 
     Raises:

@@ -12,10 +12,10 @@ The recipe is the paper's (section IV) wherever it speaks. Choices where it is s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +197,7 @@ def train_head(
 
 
 @torch.no_grad()
-def classification_scores(head: nn.Sequential, embeddings: Tensor, labels: Tensor) -> dict[str, object]:
+def classification_scores(head: nn.Sequential, embeddings: Tensor, labels: Tensor) -> dict[str, Any]:
     """Accuracy, mean accuracy per class, and the confusion matrix (rows: truth; counts)."""
     head.eval()
     predicted = head(embeddings).argmax(1)
@@ -217,7 +217,7 @@ def classification_scores(head: nn.Sequential, embeddings: Tensor, labels: Tenso
 
 def run(
     train: FaceArrays, valid: FaceArrays, test: FaceArrays | None, config: WSupConConfig, out: Path
-) -> dict[str, object]:
+) -> dict[str, dict[str, Any]]:
     """The whole recipe; writes `encoder.pt` and `scores.json` into `out` and returns the scores."""
     from exprmetric.training.loop import save_checkpoint
 
@@ -226,9 +226,32 @@ def run(
     encoder = pretrain(train, valid, config, out)
     save_checkpoint(out / "encoder.pt", {"encoder": encoder.state_dict(), "config": asdict(config)})
     head = train_head(encoder, train, valid, config, out)
-    scores: dict[str, object] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for name, faces in (("valid", valid), ("test", test)):
         if faces is not None:
             scores[name] = classification_scores(head, embed(encoder, faces), faces.labels)
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     return scores
+
+
+def train_from_data(
+    paths: Sequence[str | Path], out: Path, config: WSupConConfig, *, device: str = "auto", jobs: int = 2
+) -> dict[str, dict[str, Any]]:
+    """The recipe on data sets as they are published: align, load, train; see `run`.
+
+    Test scores are over the data sets that have a test split.
+    """
+    from exprmetric.training.arrays import load_arrays
+    from exprmetric.training.data import open_datasets
+    from exprmetric.training.loop import pick_device
+
+    datasets = open_datasets(paths)
+    where = pick_device(device)
+
+    def arrays(split: str) -> FaceArrays:
+        return load_arrays(
+            datasets, split, crop=config.crop, size=config.size, cache=out / "alignment", device=where, jobs=jobs
+        )
+
+    has_test = any(s.split == "test" for d in datasets for s in d.samples)
+    return run(arrays("train"), arrays("valid"), arrays("test") if has_test else None, config, out)

@@ -1,0 +1,46 @@
+"""`exprmetric embed`: images → vectors of one method."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from exprmetric_cli.options import face_options, progress_bar
+
+
+@click.command()
+@click.argument("paths", metavar="PATH_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--method", "-m", default="default", show_default=True)
+@face_options
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="An .npz file.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def embed(
+    paths: tuple[Path, ...],
+    method: str,
+    detector: str,
+    face: str,
+    provider: str,
+    jobs: int | None,
+    out: Path,
+    quiet: bool,
+) -> None:
+    """Write paths (N,), embeddings (N, D) float32, status (N,) and reason (N,) of all images.
+
+    Rows whose status is not ok hold NaN. Folders are searched for images, also below them.
+    """
+    from exprmetric.evaluation.embed import embed_images, find_images, save_embeddings
+
+    images = find_images(paths)
+    with progress_bar("embedding", quiet=quiet) as progress:
+        found = embed_images(
+            images, method, detector=detector, face=face, provider=provider, jobs=jobs, progress=progress
+        )
+    save_embeddings(found, out)
+    failed = [e for e in found if e.status != "ok"]
+    for e in failed:
+        click.echo(f"{e.status}: {e.path}: {e.reason}", err=True)
+    click.echo(f"{out}: {len(found) - len(failed)} of {len(found)} images embedded by {method}")
+    if len(failed) == len(found):
+        sys.exit(1)

@@ -1,0 +1,53 @@
+"""Options that several commands share, and the progress bar on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
+
+
+def face_options(command: F) -> F:
+    """`--detector --face --provider --jobs`: how faces are found and where networks run."""
+    for option in (
+        click.option("--jobs", type=click.IntRange(min=1), help="Threads that read images.  [default: one a core]"),
+        click.option("--provider", default="cpu", show_default=True, help="ONNX Runtime provider: cpu, cuda, …"),
+        click.option(
+            "--face",
+            type=click.Choice(["largest", "center", "error"]),
+            default="largest",
+            show_default=True,
+            help="Which of several faces in an image.",
+        ),
+        click.option(
+            "--detector",
+            type=click.Choice(DETECTORS),
+            default="auto",
+            show_default=True,
+            help="auto: the first of scrfd, yunet, dlib whose weights are here; none: images are aligned crops.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr; gives a callback (stage, done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+
+        def update(stage: str, done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update

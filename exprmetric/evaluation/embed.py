@@ -1,0 +1,101 @@
+"""Vectors of one method for a list of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import ImageError, InputError
+from exprmetric.evaluation.evaluate import Progress, default_jobs, no_progress
+from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, represent
+from exprmetric.evaluation.profile import Profile
+from exprmetric.faces import Face, FaceFinder, load_detector
+from exprmetric.images import IMAGE_SUFFIXES
+from exprmetric.methods import load_method
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """One image's vector: (D,) float32, or None with a status and a reason."""
+
+    path: Path
+    vector: npt.NDArray[np.float32] | None
+    status: str = OK
+    reason: str = ""
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Files as they are named, and the images of folders, sorted.
+
+    Raises:
+        InputError: a path doesn't exist, or there is no image at all.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"no such file or folder: {str(path)!r}")
+    if not found:
+        raise InputError(f"no image in {', '.join(map(str, paths))}")
+    return list(dict.fromkeys(found))
+
+
+def embed_images(
+    paths: Sequence[Path],
+    method: str = "default",
+    *,
+    detector: str = "auto",
+    face: str = "largest",
+    provider: str = "cpu",
+    jobs: int | None = None,
+    progress: Progress = no_progress,
+) -> list[Embedding]:
+    """One `Embedding` a path, in order; images that fail are in it with their status."""
+    loaded = load_method(method, provider=provider)
+    reader = FaceReader(FaceFinder(load_detector(detector, provider=provider), face), [loaded], Profile())
+    results: list[Embedding] = []
+    with ThreadPoolExecutor(jobs or default_jobs(), "faces") as pool:
+        for start in range(0, len(paths), BLOCK):
+            block = paths[start : start + BLOCK]
+            outcomes = list(pool.map(reader.read, block))
+            vectors = iter(represent([f for f in outcomes if isinstance(f, Face)], [loaded], reader.profile))
+            for path, outcome in zip(block, outcomes, strict=True):
+                if isinstance(outcome, ImageError):
+                    results.append(Embedding(path, None, outcome.status, str(outcome)))
+                else:
+                    results.append(Embedding(path, next(vectors).vectors[loaded.name]))
+            progress("images", len(results), len(paths))
+    return results
+
+
+def save_embeddings(embeddings: Sequence[Embedding], path: Path) -> None:
+    """`.npz` with paths, embeddings (NaN rows where there is none), status, reason; text, no pickles.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    width = next((len(e.vector) for e in embeddings if e.vector is not None), 0)
+    vectors = np.full((len(embeddings), width), np.nan, np.float32)
+    for i, e in enumerate(embeddings):
+        if e.vector is not None:
+            vectors[i] = e.vector
+    text = {
+        "paths": [os.fsencode(e.path).decode("utf-8", "backslashreplace") for e in embeddings],
+        "status": [e.status for e in embeddings],
+        "reason": [e.reason for e in embeddings],
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez_compressed(file, embeddings=vectors, **{k: np.array(v, dtype=str) for k, v in text.items()})
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error}") from error

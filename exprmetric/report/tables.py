@@ -1,0 +1,148 @@
+"""A result as a table like Table II of paper 000: on the terminal, in Markdown, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.metrics.preservation import SCORES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HEADINGS = {"l2_error": "L2 error ↓", "mean_t2c": "mean t2c ↓", "ratio": "ratio ↑"}
+ANCHORS = {"nothing_swapped": "nothing swapped", "source_pasted": "source pasted"}
+SPLITS = {"same_label": "same label", "different_label": "different label"}
+MOST_FAILURES = 10
+"""Failed triplets that the terminal names; the files name all."""
+
+
+def number(value: float | None) -> str:
+    """Three significant decimals, or a dash for what could not be computed."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def cell(score: dict[str, Any]) -> str:
+    """A score with its interval: `0.123 [0.110, 0.140]`."""
+    low, high = score["ci95"]
+    return number(score["value"]) + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+
+
+def coverage_line(coverage: dict[str, Any]) -> str:
+    """`121 of 123 triplets measured (98.4 %); failed: no_face 2`."""
+    total, ok = coverage["triplets"], coverage["ok"]
+    share = f" ({ok / total:.1%})".replace("%", " %") if total else ""
+    failed = ", ".join(f"{status} {n}" for status, n in coverage["failed"].items())
+    return f"{ok} of {total} triplets measured{share}" + (f"; failed: {failed}" if failed else "")
+
+
+def identity_line(identity: dict[str, Any] | None) -> str:
+    """The control in a sentence; '' when it was not measured."""
+    if not identity or not identity["n"]:
+        return ""
+    nearer = cell(identity["nearer_to_source"])
+    distances = f"to source {number(identity['mean_s2c'])}, to target {number(identity['mean_t2c'])}"
+    return f"identity control: share nearer to the source than to the target {nearer}; mean distance {distances}"
+
+
+def speed_line(throughput: dict[str, Any]) -> str:
+    """Triplets a second, and the stages that took longest."""
+    stages = sorted(throughput["thread_seconds_by_stage"].items(), key=lambda s: -s[1])
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages if seconds >= 0.05)
+    return f"{throughput['triplets_per_second']:.1f} triplets/s, {throughput['seconds']:.1f} s in all ({parts})"
+
+
+def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(name, coverage, methods) of the whole and of each split."""
+    yield "all", summary["coverage"], summary["methods"]
+    for name, group in summary["groups"].items():
+        yield SPLITS.get(name, name), group["coverage"], group["methods"]
+
+
+def print_table(result: EvaluationResult) -> None:
+    """Rich tables on stdout."""
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    summary = result.summary
+    console.print(coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}", markup=False)
+    for name, coverage, methods in _sections(summary):
+        _print_section(console, name, coverage, methods)
+    for line in (identity_line(summary["identity"]), speed_line(summary["throughput"])):
+        if line:
+            console.print(line, markup=False)
+    failed = [t for t in result.triplets if t["status"] != "ok"]
+    for triplet in failed[:MOST_FAILURES]:
+        console.print(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}", markup=False, style="red")
+    if len(failed) > MOST_FAILURES:
+        console.print(f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", markup=False)
+
+
+def _print_section(console: Console, name: str, coverage: dict[str, Any], methods: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = "all triplets" if name == "all" else f"{name}: {coverage_line(coverage)}"
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("method")
+    table.add_column("n", justify="right")
+    for score in SCORES:
+        table.add_column(HEADINGS[score], justify="right")
+    for method, scores in methods.items():
+        table.add_row(Text(method, style="bold"), str(scores["n"]), *(cell(scores[s]) for s in SCORES))
+        if name == "all":
+            for anchor, label in ANCHORS.items():
+                values = (number(scores["anchors"][anchor][s]) for s in SCORES)
+                table.add_row(Text(f"  {label}"), "", *values, style="dim")
+    console.print(table)
+
+
+def markdown(result: EvaluationResult) -> str:
+    """The tables in Markdown; what an input named is escaped."""
+    lines = [coverage_line(result.summary["coverage"]) + f"; detector `{result.summary['detector']['ran']}`."]
+    for name, coverage, methods in _sections(result.summary):
+        title = "All triplets" if name == "all" else f"{_escape(name)}: {coverage_line(coverage)}"
+        lines += ["", f"**{title}**", "", "| method | n | " + " | ".join(HEADINGS.values()) + " |"]
+        lines.append("| --- | ---: | ---: | ---: | ---: |")
+        for method, scores in methods.items():
+            lines.append(f"| {method} | {scores['n']} | " + " | ".join(cell(scores[s]) for s in SCORES) + " |")
+            if name == "all":
+                for anchor, label in ANCHORS.items():
+                    values = " | ".join(number(scores["anchors"][anchor][s]) for s in SCORES)
+                    lines.append(f"| *{label}* | | {values} |")
+    control = identity_line(result.summary["identity"])
+    return "\n".join([*lines, *(["", control[0].upper() + control[1:] + "."] if control else [])])
+
+
+def _escape(text: str) -> str:
+    """Text from the input, harmless in Markdown and in the HTML that it becomes."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\`*_|[]":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def print_csv(result: EvaluationResult) -> None:
+    """One line a split and method: scores, interval ends, coverage."""
+    columns = ["split", "method", "n", "triplets"]
+    columns += [f"{s}{end}" for s in SCORES for end in ("", ".low", ".high")]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for name, coverage, methods in _sections(result.summary):
+        for method, scores in methods.items():
+            values = [v for s in SCORES for v in (scores[s]["value"], *scores[s]["ci95"])]
+            writer.writerow(
+                [name, method, scores["n"], coverage["triplets"], *("" if v is None else v for v in values)]
+            )
+
+
+FORMATS: dict[str, Callable[[EvaluationResult], None]] = {
+    "table": print_table,
+    "json": lambda result: print(result.to_json()),
+    "csv": print_csv,
+    "markdown": lambda result: print(markdown(result)),
+}
