@@ -1,9 +1,8 @@
 """A classical face swap by landmarks: nothing is learned, so nothing needs a download.
 
-The source's texture is warped into the target's landmarks (piecewise affine), takes on the target's light
-and is set in with a soft edge. The landmarks stay the target's, so the geometry of the expression is kept;
-gaze and wrinkles are the source's. Poisson blending is left out on purpose: a strand of hair on the hull's
-edge would tint the whole face.
+The source's texture is warped into the target's landmarks (piecewise affine), takes on the target's light,
+is cloned in by its gradients and set in with a soft edge. The landmarks stay the target's, so the geometry of
+the expression is kept; gaze and wrinkles are the source's.
 """
 
 from __future__ import annotations
@@ -68,7 +67,9 @@ def swap_face(target: Image, target_points: Points, source: Image, source_points
     face = _filled(outline, canvas.shape[:2])
     # Along the hull's edge the source shows hair and background: neither sets the colours.
     skin = np.asarray(cv2.erode(face, np.ones((3, 3), np.uint8), iterations=feather // 2), dtype=np.uint8)
-    texture = match_colours(texture, canvas, skin, SHADING * _eye_distance(target_points))
+    shading = SHADING * _eye_distance(target_points)
+    texture = _cloned(canvas, match_colours(texture, canvas, skin, shading), skin)
+    texture = match_colours(texture, canvas, skin, shading)  # what the rim tinted gets its colour back
     mouth = outline[_kept_mouth(target_points, source_points)]
     if len(mouth):
         texture = _blend(texture, canvas, _soft(_filled(mouth, canvas.shape[:2]), max(1, feather // 3)))
@@ -251,6 +252,21 @@ def _kept_mouth(points: Points, source_points: Points) -> slice:
     if _mouth_is_open(points):
         return slice(60, 68)
     return slice(48, 60) if _mouth_is_open(source_points) else slice(0)
+
+
+def _cloned(below: Image, above: Image, mask: Mask) -> Image:
+    """`above` inside the mask, its gradients kept and its rim made that of `below` (Poisson blending, Perez et al., 2003).
+
+    Hair on the mask's rim tints what is inside: keep the mask inside the skin.
+    """
+    inner = mask.copy()
+    inner[[0, 1, -2, -1]] = 0
+    inner[:, [0, 1, -2, -1]] = 0
+    x, y, width, height = cv2.boundingRect(inner)
+    if not width or not height:
+        return above
+    centre = (x + width // 2, y + height // 2)  # of the mask's box: the clone stays where it is
+    return np.asarray(cv2.seamlessClone(above, below, inner, centre, cv2.NORMAL_CLONE), dtype=np.uint8)
 
 
 def _blend(below: Image, above: Image, weight: Field) -> Image:

@@ -16,7 +16,7 @@ from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, Row, measure, 
 from exprmetric.evaluation.plan import Key, Plan, make_plan
 from exprmetric.evaluation.profile import Profile
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult, record
-from exprmetric.evaluation.summary import ON_FAIL, summarise
+from exprmetric.evaluation.summary import ON_FAIL, check_models, summarise
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.methods import Method, load_method
 from exprmetric.triplets import ROLES, Triplet, read_triplets
@@ -71,7 +71,7 @@ def evaluate(
         source: a folder or manifest (see `exprmetric.triplets`), or triplets.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
-        face: which of several faces: `largest`, `center`, `error`; of a swapped image, the one where the target's stood.
+        face: which of several faces: `largest`, `center`, `error`; in a swapped image, the one where the target stood.
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
         identity: measure the identity control too.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).
@@ -89,6 +89,7 @@ def evaluate(
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
     triplets = read_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
+    check_models(triplets)  # now, not after hours of work
     profile = Profile()
     with profile.stage("load models"):
         loaded = load_methods(methods, identity=identity, provider=provider)

@@ -28,7 +28,7 @@ class Plan:
         hashes: content hash by path, for the images that can be read.
         unreadable: reason by path, for the others.
         last_use: index of the last triplet that needs a key.
-        groups: by content hash of a target, the first path that has it.
+        groups: by content hash of a target, the path that has it, of several the one that sorts first.
     """
 
     triplets: Sequence[Triplet]
@@ -53,8 +53,9 @@ class Plan:
         """Why the triplet can't be measured, as far as its files tell; '' when it can."""
         if triplet.problem:
             return triplet.problem
-        bad = [f"{r}: {self.unreadable[p]}" for r in ROLES if (p := getattr(triplet, r)) in self.unreadable]
-        return "; ".join(bad)
+        paths = {role: getattr(triplet, role) for role in ROLES}
+        bad = {r: "no image is given" if p is None else self.unreadable.get(p) for r, p in paths.items()}
+        return "; ".join(f"{role}: {reason}" for role, reason in bad.items() if reason)
 
     def group(self, triplet: Triplet) -> str:
         """The group of the bootstrap: the given one, else the target image, told apart by content."""
@@ -75,7 +76,8 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor, advance: Callable[[],
         advance()
     for index, triplet in enumerate(triplets):
         if triplet.target in plan.hashes:
-            plan.groups.setdefault(plan.hashes[triplet.target], str(triplet.target))
+            digest, name = plan.hashes[triplet.target], str(triplet.target)
+            plan.groups[digest] = min(name, plan.groups.get(digest, name))  # the same for any order of the rows
         for key in (plan.keys(triplet) or {}).values():
             plan.last_use[key] = index
     return plan

@@ -81,10 +81,10 @@ def record(row: Row, methods: Sequence[str]) -> Record:
     values: Record = {
         "id": triplet.id,
         "model": triplet.model,
-        "group": row.group,
+        "group": _text(row.group),
         **{role: _text(getattr(triplet, role)) for role in ("target", "source", "swapped")},
         "status": row.status,
-        "reason": row.reason,
+        "reason": _text(row.reason),
     }
     for method in methods:
         distances = row.distances.get(method)
@@ -93,8 +93,8 @@ def record(row: Row, methods: Sequence[str]) -> Record:
     return values
 
 
-def _text(path: Path | None) -> str:
-    """A path as text that every file can hold: bytes that are no UTF-8 are shown as escapes."""
+def _text(path: Path | str | None) -> str:
+    """A path, or text with paths in it, that every file can hold: bytes that are no UTF-8 are shown as escapes."""
     return "" if path is None else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.pipeline import OK, Row
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
+from exprmetric.triplets import Triplet
 
 ON_FAIL = ("exclude", "worst")
+SAME, DIFFERENT = "same_label", "different_label"
 
 
 def coverage(rows: Sequence[Row]) -> dict[str, Any]:
@@ -92,20 +94,25 @@ def identity_control(rows: Sequence[Row], method: str, *, seed: int = 0) -> dict
     }
 
 
+def check_models(triplets: Iterable[Triplet]) -> None:
+    """InputError if a model has the name of a split: they stand side by side in `groups`."""
+    clash = {t.model for t in triplets} & {SAME, DIFFERENT}
+    if clash:
+        raise InputError(f"a model can't be named {', '.join(sorted(clash))}: that is the name of a split")
+
+
 def splits(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each split: same and different label where labels are given (Table II), and each model."""
+    check_models(row.triplet for row in rows)
     found: dict[str, list[Row]] = {}
     for row in rows:
         same = row.triplet.same_label
         if same is not None:
-            found.setdefault("same_label" if same else "different_label", []).append(row)
+            found.setdefault(SAME if same else DIFFERENT, []).append(row)
     models: dict[str, list[Row]] = {}
     for row in rows:
         if row.triplet.model:
             models.setdefault(row.triplet.model, []).append(row)
-    clash = found.keys() & models.keys()
-    if clash:
-        raise InputError(f"a model can't be named {', '.join(sorted(clash))}: that is the name of a split")
     return {**dict(sorted(found.items())), **dict(sorted(models.items()))}
 
 

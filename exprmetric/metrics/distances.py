@@ -46,8 +46,13 @@ def ned(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     It ignores a common offset and scale. Two rows without variance are at distance 0.
     """
     x, y = _rows(a, b)
-    spread = x.var(1) + y.var(1)
-    return np.asarray(0.5 * (x - y).var(1) / np.where(spread > 0, spread, 1.0))
+    spread = _variance(x) + _variance(y)
+    return np.asarray(0.5 * _variance(x - y) / np.where(spread > 0, spread, 1.0))
+
+
+def _variance(x: Floats) -> Floats:
+    """Of each row, without the offset, whose rounding would give rows of one number a variance."""
+    return np.asarray((x - x[:, :1]).var(1))
 
 
 DISTANCES: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], Floats]] = {
