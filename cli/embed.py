@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-
 from exprmetric_cli.options import face_options, progress_bar
 
 

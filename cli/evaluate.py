@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-
 from exprmetric_cli.options import face_options, progress_bar
 
 FORMATS = ("table", "json", "csv", "markdown")
@@ -58,8 +57,8 @@ def evaluate(
 ) -> None:
     """Measure how well swapped faces keep the expression of their targets.
 
-    INPUT is a folder with target/ source/ swapped/ (one triplet a file name), or a manifest .csv .jsonl .parquet with the
-    columns target source swapped. Or name one triplet with --target --source --swapped.
+    INPUT is a folder with target/ source/ swapped/ (one triplet a file name), or a manifest .csv .jsonl .parquet with
+    the columns target source swapped. Or name one triplet with --target --source --swapped.
 
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
     """

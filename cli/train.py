@@ -48,9 +48,9 @@ def train(
 ) -> None:
     """Train by RECIPE. The same command goes on where a stopped run left off.
 
-    wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder. Data sets
-    are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image, person,
-    emotion, or a folder per class. Faces are found and aligned once and kept in OUT/alignment.
+    wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder. Data
+    sets are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image,
+    person, emotion, or a folder per class. Faces are found and aligned once and kept in OUT/alignment.
     """
     need_torch()
     from exprmetric.training.recipes.wsupcon import WSupConConfig

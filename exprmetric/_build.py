@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
-from setuptools.command.build_py import build_py
+from setuptools.command.build_py import build_py  # type: ignore[import-untyped]
 
 MANIFEST = "weights_manifest.json"
 
 
-class BuildPy(build_py):
+class BuildPy(build_py):  # type: ignore[misc]
     """`build_py` that also puts the weights manifest beside the package's modules."""
 
     def run(self) -> None:

@@ -53,9 +53,8 @@ def test_worked_by_hand() -> None:
     # Variances of the first rows are 2/3 and 6, that of their difference (0, -2, -4) is 8/3: 0.5 * 8/3 / (20/3) = 0.2.
     # Of the second rows: 0, 26/9, 26/9.
     assert ned(a, b) == pytest.approx([0.2, 0.5])
-    assert cosine([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]], [[0.0, 2.0], [-3.0, 0.0], [5.0, 5.0]]) == pytest.approx(
-        [1, 2, 0]
-    )
+    right, turned = [[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]], [[0.0, 2.0], [-3.0, 0.0], [5.0, 5.0]]
+    assert cosine(right, turned) == pytest.approx([1, 2, 0])
 
 
 def test_a_vector_without_direction_has_no_cosine_distance() -> None:

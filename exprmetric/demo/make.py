@@ -19,8 +19,8 @@ from exprmetric.triplets import ROLES
 SIZE = 256
 MARGIN = 0.4
 MAX_TURN = 0.22
-"""Faces whose nose tip is farther from the middle between their eyes, in eye distances, are turned too much to be swapped
-by a classical method; they are left out."""
+"""Faces whose nose tip is farther from the middle between their eyes, in eye distances, are turned too much to be
+swapped by a classical method; they are left out."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -255,7 +255,7 @@ def _kept_mouth(points: Points, source_points: Points) -> slice:
 
 
 def _cloned(below: Image, above: Image, mask: Mask) -> Image:
-    """`above` inside the mask, its gradients kept and its rim made that of `below` (Poisson blending, Perez et al., 2003).
+    """`above` inside the mask, its gradients kept and its rim that of `below` (Poisson blending, Perez et al., 2003).
 
     Hair on the mask's rim tints what is inside: keep the mask inside the skin.
     """

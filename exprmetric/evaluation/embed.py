@@ -88,14 +88,16 @@ def save_embeddings(embeddings: Sequence[Embedding], path: Path) -> None:
     for i, e in enumerate(embeddings):
         if e.vector is not None:
             vectors[i] = e.vector
-    text = {
-        "paths": [os.fsencode(e.path).decode("utf-8", "backslashreplace") for e in embeddings],
-        "status": [e.status for e in embeddings],
-        "reason": [e.reason for e in embeddings],
-    }
+    paths = [os.fsencode(e.path).decode("utf-8", "backslashreplace") for e in embeddings]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            np.savez_compressed(file, embeddings=vectors, **{k: np.array(v, dtype=str) for k, v in text.items()})
+            np.savez_compressed(
+                file,
+                paths=np.array(paths, dtype=str),
+                embeddings=vectors,
+                status=np.array([e.status for e in embeddings], dtype=str),
+                reason=np.array([e.reason for e in embeddings], dtype=str),
+            )
     except OSError as error:
         raise InputError(f"can't write {path}: {error}") from error

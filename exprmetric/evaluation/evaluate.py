@@ -17,7 +17,7 @@ from exprmetric.evaluation.plan import Key, Plan, make_plan
 from exprmetric.evaluation.profile import Profile
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult, record
 from exprmetric.evaluation.summary import ON_FAIL, check_models, summarise
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.methods import Method, load_method
 from exprmetric.triplets import ROLES, Triplet, read_triplets
 
@@ -161,7 +161,7 @@ def evaluate_triplet(
     profile = Profile()
     loaded = load_methods(methods, identity=False, provider=provider)
     reader = FaceReader(FaceFinder(load_detector(detector, provider=provider), face), loaded, profile)
-    faces = []
+    faces: list[Face] = []
     for role, image in zip(ROLES, (target, source, swapped), strict=True):
         found = reader.read(image, near=faces[0].place if role == "swapped" else None)
         if isinstance(found, ImageError):

@@ -68,7 +68,8 @@ def similarity(source: npt.ArrayLike, destination: npt.ArrayLike) -> Matrix:
 
 def transform(matrix: Matrix, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Apply a (2, 3) affine map to (K, 2) points."""
-    return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    moved: npt.NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    return moved
 
 
 def eye_centres(landmarks: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -104,16 +105,13 @@ def warp(image: npt.NDArray[np.uint8], matrix: Matrix, size: int = CROP_SIZE) ->
         sigma = 0.4 * np.sqrt(1.0 / scale**2 - 1.0)
         margin = int(np.ceil(4 * sigma)) + 2
         height, width = image.shape[:2]
-        height, width = image.shape[:2]
         low = np.clip(np.floor(corners.min(0)) - margin, 0, (width - 1, height - 1)).astype(int)
         high = np.clip(np.ceil(corners.max(0)) + margin + 1, low + 1, (width, height)).astype(int)
         region = image[low[1] : high[1], low[0] : high[0]]
-        image = cv2.GaussianBlur(region, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        image = np.asarray(cv2.GaussianBlur(region, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
         matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
-    crop: npt.NDArray[np.uint8] = cv2.warpAffine(
-        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return crop
+    crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop, np.uint8)
 
 
 def _inverse(matrix: Matrix) -> Matrix:

@@ -14,7 +14,8 @@ from exprmetric.faces.face import Face
 
 
 def _largest(found: Sequence[Detection], image: Image) -> Detection:
-    return max(found, key=lambda d: (d.area, -d.box[0]))
+    # dlib's boxes come in few sizes: of equals the surest, or a faint false face could stand for the person
+    return max(found, key=lambda d: (d.area, d.score, -d.box[0]))
 
 
 def _center(found: Sequence[Detection], image: Image) -> Detection:

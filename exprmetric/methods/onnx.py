@@ -27,14 +27,17 @@ def preprocess(crop: npt.NDArray[np.uint8], how: Preprocessing) -> npt.NDArray[n
         margin = (crop.shape[0] - how.crop) // 2
         crop = crop[margin : margin + how.crop, margin : margin + how.crop]
     if how.color == "grey":
-        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], len(how.mean), axis=2)
+        luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
+        crop = np.repeat(luma[..., None], len(how.mean), axis=2)
     elif how.color == "bgr":
         crop = crop[..., ::-1]
     if crop.shape[0] != how.size:
         interpolation = cv2.INTER_AREA if crop.shape[0] > how.size else cv2.INTER_LINEAR
-        crop = cv2.resize(crop, (how.size, how.size), interpolation=interpolation)
+        crop = np.asarray(cv2.resize(crop, (how.size, how.size), interpolation=interpolation), np.uint8)
     mean, std = np.asarray(how.mean, np.float32), np.asarray(how.std, np.float32)
-    values = (crop.reshape(how.size, how.size, -1).astype(np.float32) * np.float32(how.scale) - mean) / std
+    values: npt.NDArray[np.float32] = (
+        crop.reshape(how.size, how.size, -1).astype(np.float32) * np.float32(how.scale) - mean
+    ) / std
     return values.transpose(2, 0, 1) if how.layout == "nchw" else values
 
 
@@ -99,11 +102,11 @@ class OnnxEncoder(Method):
     def _run(self, crops: Sequence[npt.NDArray[np.uint8]]) -> Vectors:
         batch = np.stack([preprocess(c, self.how) for c in crops])
         (vectors,) = self._session.run([self._output], {self._input: batch})
-        vectors = np.asarray(vectors, np.float32).reshape(len(crops), -1)
+        vectors = np.array(vectors, np.float32).reshape(len(crops), -1)
         if self.dimension and vectors.shape[1] != self.dimension:
             raise WeightsError(
                 f"{self.name}: {self._output!r} gives {vectors.shape[1]} numbers, its entry says {self.dimension}"
             )
         if self.entry.normalise:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return vectors

@@ -23,7 +23,7 @@ def _rows(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
 def l2(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """Euclidean distance, 0..inf (0..2 for unit-norm vectors); paper 000's choice."""
     x, y = _rows(a, b)
-    return np.sqrt(((x - y) ** 2).sum(1))
+    return np.asarray(np.sqrt(((x - y) ** 2).sum(1)))
 
 
 def mse(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
@@ -37,7 +37,7 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     x, y = _rows(a, b)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.clip(1.0 - (x * y).sum(1) / norms, 0.0, 2.0)
+        return np.asarray(np.clip(1.0 - (x * y).sum(1) / norms, 0.0, 2.0))
 
 
 def ned(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:

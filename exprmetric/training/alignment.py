@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError
+from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, warp
 from exprmetric.training.data import FaceDataset
 
@@ -42,16 +44,7 @@ class Alignment:
 
 
 def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray[np.float64]:
-    from exprmetric.faces import FaceFinder, load_detector
-
-    global _FINDER
-    try:
-        finder = _FINDER
-    except NameError:
-        import cv2
-
-        cv2.setNumThreads(1)
-        finder = _FINDER = FaceFinder(load_detector(detector), "center")
+    finder = _worker_finder(detector)
     matrices = np.full((min(CHUNK, len(dataset.samples) - start), 2, 3), np.nan)
     for i in range(len(matrices)):
         try:
@@ -61,7 +54,13 @@ def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray
     return matrices
 
 
-_FINDER: object
+@lru_cache(maxsize=1)
+def _worker_finder(detector: str) -> FaceFinder:
+    """One finder a worker process; each process has one core's worth of work."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return FaceFinder(load_detector(detector), "center")
 
 
 def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", jobs: int = 2) -> Alignment:
@@ -71,8 +70,6 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
         InputError: fewer than half of the faces are found, so that a median says nothing.
     """
     from rich.progress import track
-
-    from exprmetric.faces import load_detector
 
     names = "\n".join(s.image for s in dataset.samples)
     path = cache / f"{dataset.name}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
@@ -85,7 +82,7 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
         work = pool.map(_align_chunk, [dataset] * len(starts), starts, [detector] * len(starts))
         chunks = list(track(work, f"aligning {dataset.name}", total=len(starts)))
     matrices = np.concatenate(chunks)
-    found = np.isfinite(matrices).all((1, 2))
+    found = np.asarray(np.isfinite(matrices).all((1, 2)))
     if found.mean() < 0.5:
         raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
     matrices[~found] = np.median(matrices[found], axis=0)

@@ -145,7 +145,7 @@ def _run_onnx(path: Path, faces: torch.Tensor) -> np.ndarray[Any, np.dtype[np.fl
 
 
 def _unit(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def manifest_entry(made: Export, name: str) -> dict[str, Any]:

@@ -84,7 +84,9 @@ class Trainer:
         self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
         self.out, self.config = out, config
         self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True) if average else None
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)  # type: ignore[no-untyped-call]
+            if average
+            else None
         )
         self.epoch, self.best, self.best_epoch = 0, float("inf"), -1
         out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from exprmetric.training import losses
 from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.augment import AUGMENTATIONS
+from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.data import EXPRESSIONS
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
 from exprmetric.training.models import Encoder, PretrainingHeads, classification_head
@@ -46,6 +46,7 @@ class WSupConConfig:
         decay: factor on the learning rate every `decay_steps` steps.
         epochs, head_epochs: at most; `patience`: epochs without a lower validation loss before stopping.
         average: decay of a running average of the encoder's weights, 0 for none.
+        head_views: augmented copies of the training set that the head learns from; as many as epochs is the paper's.
         minutes: wall-clock limit of the pre-training, 0 for none.
     """
 
@@ -66,6 +67,7 @@ class WSupConConfig:
     batch: int = 128
     epochs: int = 50
     head_epochs: int = 25
+    head_views: int = 25
     patience: int = 10
     minutes: float = 0.0
     average: float = 0.0
@@ -150,45 +152,63 @@ def pretrain(train: FaceArrays, valid: FaceArrays, config: WSupConConfig, out: P
         batches=len(train) // config.batch,
         label="encoder",
     )
-    return model.encoder
+    return cast(Encoder, model.encoder)
 
 
 @torch.no_grad()
-def embed(encoder: Encoder, faces: FaceArrays, batch: int = 256) -> Tensor:
-    """(N, D) float32 embeddings, without augmentation."""
+def embed(
+    encoder: Encoder,
+    faces: FaceArrays,
+    *,
+    augment: Augment | None = None,
+    generator: torch.Generator | None = None,
+    batch: int = 256,
+) -> Tensor:
+    """(N, D) float32 embeddings; of augmented faces when `augment` and its `generator` are given."""
     encoder.eval()
-    parts = [encoder(b.images.contiguous(memory_format=torch.channels_last)) for b in faces.ordered(batch)]
-    return torch.cat(parts).float()
+    parts = []
+    for b in faces.ordered(batch):
+        images = augment(b.images, generator) if augment and generator else b.images
+        with autocast(images.device, enabled=images.device.type == "cuda"):
+            parts.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
+    return torch.cat(parts)
 
 
 def train_head(
     encoder: Encoder, train: FaceArrays, valid: FaceArrays, config: WSupConConfig, out: Path
 ) -> nn.Sequential:
-    """Section IV.B: the encoder stays frozen, the head learns with the same class weights and the same augmentation."""
+    """Section IV.B: the encoder stays frozen, the head learns with the same class weights and the same augmentation.
+
+    A frozen encoder need not run again and again: the features of `head_views` augmented copies of the training set are
+    computed once, and the epochs go through them in turn.
+    """
     device = train.labels.device
     torch.manual_seed(config.seed)
     head = classification_head(encoder.dimension, CLASSES).to(device)
     weights = losses.class_weights(train.labels, CLASSES) if config.weighted else None
-    augment = AUGMENTATIONS[config.augment]
     generator = _generator(device, config.seed)
-    encoder.eval()
+    views = [
+        embed(encoder, train, augment=AUGMENTATIONS[config.augment], generator=generator)
+        for _ in range(min(config.head_views, config.head_epochs))
+    ]
+    held_out = embed(encoder, valid)
 
-    def step(head: nn.Module, batch: Batch) -> Losses:
-        images = augment(batch.images, generator) if head.training else batch.images
-        with torch.no_grad(), autocast(device):
-            features = encoder(images.contiguous(memory_format=torch.channels_last)).float()
-        return {"total": nn.functional.cross_entropy(head(features), batch.labels, weights)}
+    def step(head: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
+        features, labels = batch
+        return {"total": nn.functional.cross_entropy(head(features), labels, weights)}
 
-    def batches(epoch: int) -> Iterable[Batch]:
+    def batches(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
         generator.manual_seed(config.seed * 100_003 + epoch)
-        return train.shuffled(config.batch, generator)
+        order = torch.randperm(len(train), generator=generator, device=device)
+        features = views[epoch % len(views)]
+        return ((features[i], train.labels[i]) for i in torch.split(order, config.batch) if len(i) == config.batch)
 
     optimizer, scheduler = _optimiser(head, config)
     trainer = Trainer(head, optimizer, scheduler, step, out / "head", asdict(config))
     trainer.resume()
     trainer.fit(
         batches,
-        lambda: valid.ordered(config.batch),
+        lambda: [(held_out, valid.labels)],
         Schedule(config.head_epochs, config.patience),
         batches=len(train) // config.batch,
         label="head",
