@@ -1,11 +1,13 @@
 """The landmark methods written down plainly, with dlib and NumPy alone, to hold the package against.
 
-Nothing here comes from exprmetric: `python tests/plain_dlib.py a.png b.png` prints the two distances of two photographs.
+Nothing here comes from exprmetric: `python tests/plain_dlib.py a.png b.png` prints the distances of two photographs.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +28,7 @@ def model(name: str) -> str:
     return str(Path(spec.origin).parent / "models" / name)
 
 
+@cache
 def landmarks(path: str | Path) -> npt.NDArray[np.float64]:
     """(68, 2) points of the largest face, x and y in px."""
     with Image.open(path) as file:
@@ -63,7 +66,7 @@ def lm51(path: str | Path) -> Vector:
 
 def distance(a: Vector, b: Vector) -> float:
     """Euclidean."""
-    return sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
+    return math.sqrt(sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)))
 
 
 if __name__ == "__main__":

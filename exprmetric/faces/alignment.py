@@ -140,7 +140,8 @@ def _dlib_chip(face: Face) -> npt.NDArray[np.uint8]:
     points = dlib.points([dlib.point(round(x), round(y)) for x, y in face.landmarks])
     x0, y0, x1, y1 = (round(float(v)) for v in face.box)
     shape = dlib.full_object_detection(dlib.rectangle(x0, y0, x1, y1), points)
-    chip: npt.NDArray[np.uint8] = dlib.get_face_chip(face.image, shape, size=150, padding=0.25)
+    image = np.ascontiguousarray(face.image)  # of a slice dlib makes a copy and lets go of it before it has looked
+    chip: npt.NDArray[np.uint8] = dlib.get_face_chip(image, shape, size=150, padding=0.25)
     return chip
 
 

@@ -95,6 +95,7 @@ class DlibDetector:
             import dlib
 
             self._local.hog = dlib.get_frontal_face_detector()
+        image = np.ascontiguousarray(image)  # of a slice dlib makes a copy and lets go of it before it has looked
         for upsamplings in range(self.max_upsamplings + 1):
             if upsamplings and max(image.shape[:2]) << upsamplings > self.max_side:
                 break

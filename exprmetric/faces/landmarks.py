@@ -38,7 +38,8 @@ def predict(image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> npt.NDArray[np.
     import dlib
 
     x0, y0, x1, y1 = (round(float(v)) for v in np.asarray(box))
-    shape = _predictor()(image, dlib.rectangle(x0, y0, x1, y1))
+    # of a slice dlib makes a copy and lets go of it before it has looked
+    shape = _predictor()(np.ascontiguousarray(image), dlib.rectangle(x0, y0, x1, y1))
     return np.array([(p.x, p.y) for p in shape.parts()], np.float64)
 
 

@@ -20,10 +20,16 @@ BATCH = 32
 
 
 def preprocess(crop: npt.NDArray[np.uint8], how: Preprocessing) -> npt.NDArray[np.float32]:
-    """(H, W, 3) uint8 RGB crop → (C, size, size) float32, or (size, size, C) for the layout `nhwc`."""
+    """(H, W, 3) uint8 RGB crop → (C, size, size) float32, or (size, size, C) for the layout `nhwc`.
+
+    Raises:
+        WeightsError: more is to be cropped than there is.
+    """
     import cv2
 
     if how.crop is not None:
+        if how.crop > crop.shape[0]:  # a negative margin would cut from the far side
+            raise WeightsError(f"the manifest entry crops {how.crop} px out of a face of {crop.shape[0]} px")
         margin = (crop.shape[0] - how.crop) // 2
         crop = crop[margin : margin + how.crop, margin : margin + how.crop]
     if how.color == "grey":
@@ -89,7 +95,8 @@ class OnnxEncoder(Method):
     def fingerprint(self) -> str:
         how = self.how
         steps = f"{how.template}-{how.crop or 'all'}-{how.size}-{how.color}-{how.scale:.6g}-{how.mean}-{how.std}"
-        return f"{self.entry.name}:{self.entry.sha256[:16]}/{steps.replace(' ', '')}/{self._output}"
+        ending = f"{how.layout}/{self._output}{'/unit' if self.entry.normalise else ''}"
+        return f"{self.entry.name}:{self.entry.sha256[:16]}/{steps.replace(' ', '')}/{ending}"
 
     def represent(self, faces: Sequence[Face]) -> Vectors:
         return self.embed([face.crop(self.template) for face in faces])
