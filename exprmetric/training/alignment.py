@@ -10,6 +10,7 @@ import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     Raises:
         InputError: fewer than half of the faces are found, so that a median says nothing.
     """
+    from rich.console import Console
     from rich.progress import track
 
     names = "\n".join(s.image for s in dataset.samples)
@@ -78,16 +80,20 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
             return Alignment(kept["matrices"], kept["found"], str(kept["detector"]))
     detector = load_detector(detector).name
     starts = range(0, len(dataset.samples), CHUNK)
-    with ProcessPoolExecutor(jobs) as pool:
+    # spawn: a fork of a process whose libraries run threads can wait for ever for a lock that no thread will give back
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         work = pool.map(_align_chunk, [dataset] * len(starts), starts, [detector] * len(starts))
-        chunks = list(track(work, f"aligning {dataset.name}", total=len(starts)))
+        chunks = list(track(work, f"aligning {dataset.name}", total=len(starts), console=Console(stderr=True)))
     matrices = np.concatenate(chunks)
     found = np.asarray(np.isfinite(matrices).all((1, 2)))
     if found.mean() < 0.5:
         raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
     matrices[~found] = np.median(matrices[found], axis=0)
     cache.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, matrices=matrices, found=found, detector=detector)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, matrices=matrices, found=found, detector=detector)
+    part.replace(path)  # a kill leaves no half a table behind
     return Alignment(matrices, found, detector)
 
 

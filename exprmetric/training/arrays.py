@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exprmetric.errors import InputError
 from exprmetric.training.alignment import align_dataset, load_crops
 from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 
@@ -77,6 +78,9 @@ def load_arrays(
     """All labelled faces of one split.
 
     Faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy to find.
+
+    Raises:
+        InputError: the split has no labelled face.
     """
     images, labels, votes, va, sources = [], [], [], [], []
     for dataset in datasets:
@@ -92,7 +96,7 @@ def load_arrays(
         sources += [dataset.name] * len(keep)
     if not images:
         names = ", ".join(d.name for d in datasets)
-        raise ValueError(f"no labelled face in split {split!r} of {names}")
+        raise InputError(f"no labelled face in split {split!r} of {names}")
     pixels = torch.from_numpy(np.concatenate(images))[:, None].to(device)
     affect = torch.tensor(va, dtype=torch.float32, device=device)
     return FaceArrays(

@@ -47,6 +47,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 UNLABELLED = -1
 
 
+class UnknownLayoutError(InputError):
+    """A path is no data set of a known layout."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One face.
@@ -89,9 +93,15 @@ class Files:
         return frozenset(p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
 
     def read(self, name: str) -> bytes:
-        if self._zip is not None:
-            return self._zip.read(name)
-        return (self.path / name).read_bytes()
+        """The content of a file; InputError when it is missing, or when its name leads out of the data set."""
+        try:
+            if self._zip is not None:
+                return self._zip.read(name)
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise InputError(f"{self.path}: {name!r} is outside the data set")
+            return (self.path / name).read_bytes()
+        except (KeyError, OSError) as error:
+            raise InputError(f"{self.path}: {name!r} can't be read: {error}") from error
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file."""
@@ -156,15 +166,8 @@ def _affectnet_csv(files: Files) -> Iterator[Sample]:
             )
             code = int(row["expression"])
             if code < len(AFFECTNET):
-                valence, arousal = (float(row[k]) for k in ("valence", "arousal"))
-                unknown = valence < -1  # AffectNet writes -2 where there is none
-                yield Sample(
-                    name,
-                    split,
-                    EXPRESSIONS.index(AFFECTNET[code]),
-                    valence=float("nan") if unknown else valence,
-                    arousal=float("nan") if unknown else arousal,
-                )
+                affect = _affect(float(row["valence"]), float(row["arousal"]))
+                yield Sample(name, split, EXPRESSIONS.index(AFFECTNET[code]), None, *affect)
 
 
 def _affectnet_npy(files: Files) -> Iterator[Sample]:
@@ -173,28 +176,39 @@ def _affectnet_npy(files: Files) -> Iterator[Sample]:
         if not file.endswith("_exp.npy"):
             continue
         number, root = file[: -len("_exp.npy")], folder.rpartition("/")[0]
-        exp, val, aro = (
-            float(np.load(io.BytesIO(files.read(f"{folder}/{number}_{k}.npy")), allow_pickle=False))
-            for k in ("exp", "val", "aro")
-        )
+        exp, valence, arousal = (_npy_number(files, f"{folder}/{number}_{k}.npy") for k in ("exp", "val", "aro"))
         if exp < len(AFFECTNET):
             split = "train" if "train" in root.rpartition("/")[2] else "valid"
             image = f"{root}/images/{number}.jpg".lstrip("/")
-            yield Sample(image, split, EXPRESSIONS.index(AFFECTNET[int(exp)]), valence=val, arousal=aro)
+            yield Sample(image, split, EXPRESSIONS.index(AFFECTNET[int(exp)]), None, *_affect(valence, arousal))
+
+
+def _affect(valence: float, arousal: float) -> tuple[float, float]:
+    """AffectNet writes -2 where there is none."""
+    return (float("nan"), float("nan")) if valence < -1 else (valence, arousal)
+
+
+def _npy_number(files: Files, name: str) -> float:
+    """The one number in an array file, which may hold it as text; never unpickled."""
+    content = io.BytesIO(files.read(name))
+    try:
+        return float(np.load(content, allow_pickle=False).item())
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{files.path}: {name} holds no number: {error}") from error
 
 
 def _folder_per_class(files: Files) -> Iterator[Sample]:
     for name in sorted(files.names):
         parts = PurePosixPath(name).parts
         if len(parts) >= 2 and name.lower().endswith(SUFFIXES) and expression_index(parts[-2]) != UNLABELLED:
-            split = next((SPLITS[p] for p in parts[:-2] if p in SPLITS), person_split(name))
+            split = next((SPLITS[p.lower()] for p in parts[:-2] if p.lower() in SPLITS), person_split(name))
             yield Sample(name, split, expression_index(parts[-2]))
 
 
 def _columns(files: Files) -> set[str]:
     if "labels.csv" not in files.names:
         return set()
-    return set(files.read("labels.csv").decode("utf-8-sig").splitlines()[0].split(","))
+    return set(next(csv.reader(io.StringIO(files.read("labels.csv").decode("utf-8-sig"))), []))
 
 
 LAYOUTS: dict[str, tuple[Callable[[Files], bool], Callable[[Files], Iterator[Sample]]]] = {
@@ -213,16 +227,17 @@ def open_dataset(path: str | Path) -> FaceDataset:
     """A data set from a folder or zip file of one of the known layouts.
 
     Raises:
-        InputError: nothing is there, or no layout fits.
+        UnknownLayoutError: nothing is there, or no layout fits.
+        InputError: a file of the data set is missing or broken.
     """
     path = Path(path)
     if not path.is_dir() and not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is neither a folder nor a zip file")
+        raise UnknownLayoutError(f"{path} is neither a folder nor a zip file")
     files = Files(path)
     for fits, read in LAYOUTS.values():
         if fits(files):
             return FaceDataset(path.stem, files, tuple(read(files)))
-    raise InputError(f"{path} has none of the known layouts ({', '.join(LAYOUTS)})")
+    raise UnknownLayoutError(f"{path} has none of the known layouts ({', '.join(LAYOUTS)})")
 
 
 def open_datasets(paths: Sequence[str | Path]) -> list[FaceDataset]:
@@ -235,7 +250,7 @@ def open_datasets(paths: Sequence[str | Path]) -> list[FaceDataset]:
     for path in map(Path, paths):
         try:
             opened.append(open_dataset(path))
-        except InputError:
+        except UnknownLayoutError:
             if not path.is_dir():
                 raise
             inside = [p for p in sorted(path.iterdir()) if p.is_dir() or zipfile.is_zipfile(p)]
@@ -243,7 +258,7 @@ def open_datasets(paths: Sequence[str | Path]) -> list[FaceDataset]:
             for child in inside:
                 try:
                     found.append(open_dataset(child))
-                except InputError:
+                except UnknownLayoutError:
                     continue
             if not found:
                 raise

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from exprmetric.errors import ExprmetricError
+from exprmetric.errors import ExprmetricError, InputError
 from exprmetric.training.loop import load_checkpoint
 from exprmetric.training.models import Encoder
 
@@ -44,15 +44,22 @@ class Export:
 
 
 def load_encoder(checkpoint: Path) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder of `encoder.pt`, `best.pt` or `last.pt`, in eval mode, and its recipe's settings."""
-    state = load_checkpoint(checkpoint)
-    config: dict[str, Any] = state["config"]
-    weights = state.get("encoder")
-    if weights is None:
-        prefix = "encoder."
-        weights = {k[len(prefix) :]: v for k, v in state["model"].items() if k.startswith(prefix)}
-    encoder = Encoder(config["backbone"])
-    encoder.load_state_dict(weights)
+    """The encoder of `encoder.pt`, `best.pt` or `last.pt`, in eval mode, and its recipe's settings.
+
+    Raises:
+        InputError: the file is none of these.
+    """
+    try:
+        state = load_checkpoint(checkpoint)
+        config: dict[str, Any] = state["config"]
+        weights = state.get("encoder")
+        if weights is None:
+            prefix = "encoder."
+            weights = {k[len(prefix) :]: v for k, v in state["model"].items() if k.startswith(prefix)}
+        encoder = Encoder(config["backbone"])
+        encoder.load_state_dict(weights)
+    except Exception as error:  # a foreign file makes torch.load raise whatever it runs into
+        raise InputError(f"{checkpoint} is no checkpoint with an encoder: {error}") from error
     return encoder.eval(), config
 
 
@@ -60,6 +67,7 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     """Write the encoder as ONNX: input `faces` (N, 1, S, S) luma 0..1, output `embedding` (N, D), not normalised.
 
     Raises:
+        InputError: `checkpoint` holds no encoder.
         ExprmetricError: ONNX Runtime and torch differ by more than PARITY.
     """
     encoder, config = load_encoder(checkpoint)
@@ -72,12 +80,16 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
                 tensor.copy_(tensor.half().float())
     rounded = _unit(_run_torch(encoder, faces))
     out.parent.mkdir(parents=True, exist_ok=True)
-    _write(encoder, out, size, half)
-    exported = _unit(_run_onnx(out, faces))
-    parity = float(np.abs(rounded - exported).max())
-    if parity > PARITY:
-        out.unlink()
-        raise ExprmetricError(f"ONNX Runtime and torch differ by {parity:.2e} (allowed {PARITY:.0e}): not exported")
+    part = out.with_name(f"{out.name}.part")  # an earlier export stays until this one is proven
+    try:
+        _write(encoder, part, size, half)
+        exported = _unit(_run_onnx(part, faces))
+        parity = float(np.abs(rounded - exported).max())
+        if not parity <= PARITY:  # so that NaN is refused too
+            raise ExprmetricError(f"ONNX Runtime and torch differ by {parity:.2e} (allowed {PARITY:.0e}): not exported")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
     return Export(out, parity, float(np.abs(rounded - original).max()), encoder.dimension, size, config)
 
 
@@ -99,10 +111,22 @@ def _write(encoder: nn.Module, out: Path, size: int, half: bool) -> None:
             do_constant_folding=False,
         )
     model = onnx.load(str(out))
+    _name_all(model, encoder)
     if half:
         _store_half(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(out))
+
+
+def _name_all(model: Any, encoder: nn.Module) -> None:
+    """torch.onnx stores equal tensors (two untouched batch norms) once, with an Identity for each other name."""
+    from onnx import numpy_helper
+
+    stored = {i.name for i in model.graph.initializer}
+    missing = {k: v for k, v in encoder.state_dict().items() if v.is_floating_point() and k not in stored}
+    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.output[0] in missing]:
+        model.graph.node.remove(node)
+    model.graph.initializer.extend(numpy_helper.from_array(v.numpy(), k) for k, v in missing.items())
 
 
 def _store_half(model: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from exprmetric.errors import ExprmetricError, InputError, ProviderError
 
 Losses = dict[str, Tensor]
 
@@ -37,11 +40,11 @@ def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, …; RuntimeError when CUDA is asked for and not there."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`, …; ProviderError when CUDA is asked for and not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise RuntimeError(f"device {name!r} was asked for and this torch {torch.__version__} sees no GPU")
+        raise ProviderError(f"device {name!r} was asked for and this torch {torch.__version__} sees no GPU")
     return torch.device(name)
 
 
@@ -88,7 +91,7 @@ class Trainer:
             if average
             else None
         )
-        self.epoch, self.best, self.best_epoch = 0, float("inf"), -1
+        self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         out.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -127,6 +130,10 @@ class Trainer:
             valid: → validation batches, the same each time.
             schedule: when to stop.
             batches: batches an epoch, for the progress bar.
+
+        Raises:
+            InputError: an epoch has no batch.
+            ExprmetricError: the loss is no longer a number.
         """
         from rich.console import Console
         from rich.progress import Progress
@@ -134,7 +141,7 @@ class Trainer:
         started = time.monotonic()
         with Progress(console=Console(stderr=True), refresh_per_second=2) as progress:
             bar = progress.add_task(label, total=schedule.epochs * batches, completed=self.epoch * batches)
-            while self.epoch < schedule.epochs and self.epoch - self.best_epoch <= schedule.patience:
+            while self.epoch < schedule.epochs and self.epoch - self.best_epoch < max(1, schedule.patience):
                 begun = time.monotonic()
                 trained = self._train_epoch(train(self.epoch), lambda: progress.advance(bar))
                 validated = self._validate(valid())
@@ -161,6 +168,8 @@ class Trainer:
             _add(sums, losses)  # stays on the device: no wait for the GPU in each step
             count += 1
             advance()
+        if not count:
+            raise InputError("no batch to train on: there are fewer faces than the batch size")
         return {k: float(v) / max(count, 1) for k, v in sums.items()}
 
     @torch.no_grad()
@@ -174,6 +183,10 @@ class Trainer:
         return {k: float(v) / max(count, 1) for k, v in sums.items()}
 
     def _end_epoch(self, trained: dict[str, float], validated: dict[str, float], seconds: float) -> None:
+        if not math.isfinite(validated["total"]):
+            raise ExprmetricError(
+                f"epoch {self.epoch + 1}: the validation loss is {validated['total']}; lower the learning rate"
+            )
         self.epoch += 1
         better = validated["total"] < self.best
         if better:

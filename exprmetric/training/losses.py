@@ -15,7 +15,7 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
         classes: n_c.
 
     Returns:
-        (classes,) float32; 0 for a class that never occurs. Their mean over the labelled samples is 1.
+        (classes,) float32; 0 for a class that never occurs. Where all occur, their mean over the labelled samples is 1.
     """
     labels = labels[labels >= 0]
     occurrences = torch.bincount(labels, minlength=classes).float()

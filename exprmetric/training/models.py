@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exprmetric.errors import InputError
+
 BACKBONES = {
     "efficientnet_b0": "efficientnet_b0",
     "resnet18": "resnet18",
@@ -55,7 +57,7 @@ class Encoder(nn.Module):
     def __init__(self, backbone: str = "efficientnet_b0") -> None:
         super().__init__()
         if backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+            raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.standardise = Standardise()
         self.backbone = import_timm().create_model(BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1)
         self.dimension: int = self.backbone.num_features

@@ -20,12 +20,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from exprmetric.errors import InputError
 from exprmetric.training import losses
 from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.data import EXPRESSIONS
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
-from exprmetric.training.models import Encoder, PretrainingHeads, classification_head
+from exprmetric.training.models import BACKBONES, Encoder, PretrainingHeads, classification_head
 
 CLASSES = len(EXPRESSIONS)
 
@@ -72,6 +73,11 @@ class WSupConConfig:
     minutes: float = 0.0
     average: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.backbone, BACKBONES), (self.augment, AUGMENTATIONS)):
+            if value not in known:
+                raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
 
 
 class WSupCon(nn.Module):
@@ -199,6 +205,7 @@ def train_head(
 
     def batches(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
         generator.manual_seed(config.seed * 100_003 + epoch)
+        torch.manual_seed(config.seed * 100_003 + epoch)  # dropout of a resumed run is that of an unbroken one
         order = torch.randperm(len(train), generator=generator, device=device)
         features = views[epoch % len(views)]
         return ((features[i], train.labels[i]) for i in torch.split(order, config.batch) if len(i) == config.batch)
