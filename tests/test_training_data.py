@@ -83,14 +83,14 @@ LABELLED_LIST: Contents = {
 }
 AFFECTNET_CSV: Contents = {
     "training.csv": (
-        "subDirectory_filePath,face_x,expression,valence,arousal\n"
-        "1/a.jpg,0,0,0.1,-0.2\n"
-        "1/b.jpg,0,3,0.5,0.6\n"  # AffectNet's 3 is surprise
-        "1/c.jpg,0,4,-2,-2\n"  # fear, valence and arousal unknown
-        "1/d.jpg,0,8,-2,-2\n"  # none
-        "1/e.jpg,0,9,-2,-2\n"  # uncertain
-        "1/f.jpg,0,10,-2,-2\n"  # no face
-    ).encode(),
+        b"subDirectory_filePath,face_x,expression,valence,arousal\n"
+        b"1/a.jpg,0,0,0.1,-0.2\n"
+        b"1/b.jpg,0,3,0.5,0.6\n"  # AffectNet's 3 is surprise
+        b"1/c.jpg,0,4,-2,-2\n"  # fear, valence and arousal unknown
+        b"1/d.jpg,0,8,-2,-2\n"  # none
+        b"1/e.jpg,0,9,-2,-2\n"  # uncertain
+        b"1/f.jpg,0,10,-2,-2\n"  # no face
+    ),
     "validation.csv": b"subDirectory_filePath,expression,valence,arousal\n2/g.jpg,7,-1,1\n2/h.jpg,6,0,0\n",
     "Manually_Annotated_Images/1/a.jpg": png(),
 }
