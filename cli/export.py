@@ -23,7 +23,7 @@ def export(checkpoint: Path, out: Path, half: bool, entry: bool) -> None:
     made = export_encoder(checkpoint, out, half=half)
     click.echo(
         f"{out}: {out.stat().st_size:,} bytes, {made.dimension} numbers from {made.size} px; largest difference of a "
-        f"unit-norm embedding, torch against onnxruntime: {made.parity:.1e} (halving the precision: {made.rounding:.1e})",
+        f"unit-norm embedding, torch against onnxruntime: {made.parity:.1e} (halving it: {made.rounding:.1e})",
         err=True,
     )
     if entry:

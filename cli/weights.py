@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -26,19 +27,20 @@ def list_(as_json: bool) -> None:
         return
     from rich import box, filesize
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
     from rich.text import Text
 
-    # folded, never cut: what is shown can be copied
-    columns = [Column(name, overflow="fold") for name in ("kind", "size", "here", "licence", "commercial use")]
-    table = Table(Column("name", no_wrap=True), *columns, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("name", "kind", "size", "here", "commercial use"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("licence", overflow="fold")
     for row in rows:
         size = filesize.decimal(row["bytes"]) if row["bytes"] is not None else "unknown"
         here = row["place"] or "not present"
         commercial = "yes" if row["commercial_use"] else "no"
         # Text: square brackets in a value are no markup
-        table.add_row(*map(Text, (row["name"], row["kind"], size, here, row["licence"], commercial)))
-    Console().print(table)
+        table.add_row(*map(Text, (row["name"], row["kind"], size, here, commercial, row["licence"])))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 @weights.command()

@@ -58,8 +58,9 @@ class EvaluationResult:
         """`triplets` as CSV; distances with all their digits."""
         import io
 
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._columns()), lineterminator="\n")
+        text = io.StringIO(newline="")
+        # the default end of line, \r\n, is also what makes the writer quote a lone \r in a name
+        writer = csv.DictWriter(text, list(self._columns()))
         writer.writeheader()
         writer.writerows(self.triplets)
         return text.getvalue()

@@ -83,7 +83,7 @@ class DlibDetector:
     name = "dlib"
     aligned = False
     max_upsamplings = 2
-    max_side = 2000
+    max_side = 2048
     """Longest side, px, that doubling may reach: a face of 80 px in a larger image is found at its own size."""
 
     def __init__(self) -> None:

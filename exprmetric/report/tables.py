@@ -11,11 +11,13 @@ from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.metrics.preservation import SCORES
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 HEADINGS = {"l2_error": "L2 error ↓", "mean_t2c": "mean t2c ↓", "ratio": "ratio ↑"}
 ANCHORS = {"nothing_swapped": "nothing swapped", "source_pasted": "source pasted"}
 SPLITS = {"same_label": "same label", "different_label": "different label"}
+WIDTH = 120
+"""Characters of a table that goes to a file or a pipe."""
 MOST_FAILURES = 10
 """Failed triplets that the terminal names; the files name all."""
 
@@ -63,42 +65,71 @@ def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], di
 
 
 def print_table(result: EvaluationResult) -> None:
-    """Rich tables on stdout."""
+    """Rich tables on stdout: all triplets with the anchors, then one line a split and method."""
     from rich.console import Console
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     summary = result.summary
     console.print(coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}", markup=False)
-    for name, coverage, methods in _sections(summary):
-        _print_section(console, name, coverage, methods)
+    console.print(_whole_table(summary["methods"]))
+    if summary["groups"]:
+        console.print(_splits_table(summary["groups"]))
     for line in (identity_line(summary["identity"]), speed_line(summary["throughput"])):
         if line:
             console.print(line, markup=False)
     failed = [t for t in result.triplets if t["status"] != "ok"]
     for triplet in failed[:MOST_FAILURES]:
-        console.print(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}", markup=False, style="red")
+        line = _printable(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}")
+        console.print(line, markup=False, style="red")
     if len(failed) > MOST_FAILURES:
         console.print(f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", markup=False)
 
 
-def _print_section(console: Console, name: str, coverage: dict[str, Any], methods: dict[str, Any]) -> None:
+def _table(*first: str) -> Table:
     from rich import box
     from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for name in first:
+        table.add_column(name, justify="right" if name in ("n", "failed") else "left")
+    for score in SCORES:
+        table.add_column(HEADINGS[score], justify="right", no_wrap=True)
+    return table
+
+
+def _whole_table(methods: dict[str, Any]) -> Table:
     from rich.text import Text
 
-    title = "all triplets" if name == "all" else f"{name}: {coverage_line(coverage)}"
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("method")
-    table.add_column("n", justify="right")
-    for score in SCORES:
-        table.add_column(HEADINGS[score], justify="right")
+    table = _table("method", "n")
     for method, scores in methods.items():
         table.add_row(Text(method, style="bold"), str(scores["n"]), *(cell(scores[s]) for s in SCORES))
-        if name == "all":
-            for anchor, label in ANCHORS.items():
-                values = (number(scores["anchors"][anchor][s]) for s in SCORES)
-                table.add_row(Text(f"  {label}"), "", *values, style="dim")
-    console.print(table)
+        for anchor, label in ANCHORS.items():
+            values = (number(scores["anchors"][anchor][s]) for s in SCORES)
+            table.add_row(Text(f"  {label}"), "", *values, style="dim")
+    return table
+
+
+def _splits_table(groups: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    table = _table("split", "n", "failed", "method")
+    for name, group in groups.items():
+        failed = sum(group["coverage"]["failed"].values())
+        head: list[Text | str] = [
+            Text(_printable(SPLITS.get(name, name)), style="bold"),
+            str(group["coverage"]["ok"]),
+            str(failed),
+        ]
+        for method, scores in group["methods"].items():
+            table.add_row(*head, Text(method), *(cell(scores[s]) for s in SCORES))
+            head = [Text(""), "", ""]
+        table.add_section()
+    return table
+
+
+def _printable(text: str) -> str:
+    """Text from the input with its control characters shown as escapes: a terminal obeys them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def markdown(result: EvaluationResult) -> str:
