@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
+
+C = TypeVar("C")
 
 RECIPES = ("wsupcon",)
 
@@ -69,15 +72,15 @@ def train(
     click.echo(f"{out}/encoder.pt; next: exprmetric export {out}/encoder.pt encoder.onnx")
 
 
-def parse_settings(config_class: type, settings: tuple[str, ...]) -> object:
+def parse_settings(config_class: type[C], settings: tuple[str, ...]) -> C:
     """An instance of a config dataclass with `KEY=VALUE` texts applied, each read as its default's type."""
-    defaults = {f.name: f.default for f in fields(config_class)}
+    defaults = {f.name: f.default for f in fields(cast(Any, config_class))}
     values = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or key not in defaults:
             raise click.UsageError(f"--set {setting!r}: expected KEY=VALUE with KEY one of {', '.join(defaults)}")
-        kind = type(defaults[key])
+        kind: Any = type(defaults[key])
         try:
             values[key] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
         except (KeyError, ValueError):

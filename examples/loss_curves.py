@@ -1,6 +1,6 @@
 """Loss curves of a training run, as `exprmetric train` logged them (needs matplotlib).
 
-    python examples/loss_curves.py runs/mine/log.jsonl curves.svg
+python examples/loss_curves.py runs/mine/log.jsonl curves.svg
 """
 
 from __future__ import annotations

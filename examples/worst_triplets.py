@@ -1,6 +1,6 @@
 """The triplets whose expression was kept worst, from Python.
 
-    python examples/worst_triplets.py swaps/
+python examples/worst_triplets.py swaps/
 """
 
 from __future__ import annotations

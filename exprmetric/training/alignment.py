@@ -1,7 +1,6 @@
 """Finding and aligning the faces of a training set once, with the same code that `evaluate` runs.
 
-The result is a small table, one 2 x 3 matrix a face, kept as `.npz`: training warps each face from its original
-pixels, on a machine that may have no detector.
+The result is a small table, one 2 x 3 matrix a face, kept as `.npz`; training warps each face from its original pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from exprmetric.faces.alignment import CROP_SIZE, warp
 from exprmetric.training.data import FaceDataset
 
 TEMPLATE = "eyes70"
+CHOICE = "center"
 CHUNK = 256
 
 
@@ -61,7 +61,7 @@ def _worker_finder(detector: str) -> FaceFinder:
     import cv2
 
     cv2.setNumThreads(1)
-    return FaceFinder(load_detector(detector), "center")
+    return FaceFinder(load_detector(detector), CHOICE)
 
 
 def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", jobs: int = 2) -> Alignment:
@@ -73,12 +73,13 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     from rich.console import Console
     from rich.progress import track
 
-    names = "\n".join(s.image for s in dataset.samples)
-    path = cache / f"{dataset.name}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
+    finder = FaceFinder(load_detector(detector), CHOICE)
+    detector = finder.detector.name
+    names = "\n".join([finder.fingerprint, TEMPLATE, *(s.image for s in dataset.samples)])
+    path = cache / f"{dataset.name}-{detector}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
             return Alignment(kept["matrices"], kept["found"], str(kept["detector"]))
-    detector = load_detector(detector).name
     starts = range(0, len(dataset.samples), CHUNK)
     # spawn: a fork of a process whose libraries run threads can wait for ever for a lock that no thread will give back
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -18,6 +18,9 @@ from exprmetric.errors import ExprmetricError, InputError, ProviderError
 
 Losses = dict[str, Tensor]
 
+STOPPING = ("epochs", "head_epochs", "patience", "minutes")
+"""Settings that may differ when a run goes on."""
+
 
 @dataclass
 class Schedule:
@@ -100,11 +103,23 @@ class Trainer:
         return self.model if self.average is None else self.average.module
 
     def resume(self) -> bool:
-        """Go on from `last.pt`, if there is one."""
+        """Go on from `last.pt`, if there is one.
+
+        Raises:
+            InputError: it was trained with other settings than this run's, apart from those that say when to stop.
+        """
         path = self.out / "last.pt"
         if not path.exists():
             return False
         state = load_checkpoint(path, next(self.model.parameters()).device)
+        other = {
+            k: (v, self.config.get(k))
+            for k, v in state["config"].items()
+            if k not in STOPPING and v != self.config.get(k)
+        }
+        if other:
+            changes = ", ".join(f"{k} was {old!r}, is {new!r}" for k, (old, new) in other.items())
+            raise InputError(f"{path} is of a run with other settings ({changes}): choose another folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:

@@ -47,8 +47,8 @@ class WSupConConfig:
         decay: factor on the learning rate every `decay_steps` steps.
         epochs, head_epochs: at most; `patience`: epochs without a lower validation loss before stopping.
         average: decay of a running average of the encoder's weights, 0 for none.
-        head_weighted: the same class weights in the head's cross-entropy; they favour the mean over classes at the price
-            of the accuracy over faces.
+        head_weighted: class weights in the head's cross-entropy too (the paper's); they favour the mean over classes at
+            the price of the accuracy over faces.
         head_views: augmented copies of the training set that the head learns from; as many as epochs is the paper's.
         minutes: wall-clock limit of the pre-training, 0 for none.
     """
