@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import InputError
-from .triplets import read_table
+from .tables import read_table
 
 if TYPE_CHECKING:
     import numpy as np
