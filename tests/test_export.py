@@ -21,17 +21,8 @@ from exprmetric.training.export import PARITY, Export, export_encoder, load_enco
 from exprmetric.training.loop import save_checkpoint  # noqa: E402
 from exprmetric.training.models import Encoder  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 SIZE = 48
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other make small networks slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def some_faces(count: int, size: int = SIZE, seed: int = 1) -> torch.Tensor:

@@ -16,16 +16,7 @@ from exprmetric.training.losses import (  # noqa: E402
     supervised_contrastive,
 )
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other make small networks slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
 def reference_contrastive(embeddings, labels, temperature, weights=None) -> float:

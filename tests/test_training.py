@@ -28,17 +28,8 @@ from exprmetric.training.models import BACKBONES, Encoder, Standardise  # noqa: 
 from exprmetric.training.recipes import wsupcon  # noqa: E402
 from exprmetric.training.recipes.wsupcon import WSupConConfig  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other make small networks slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from exprmetric.demo.photographs import cut_face, group_photo, portrait_photo
 from exprmetric.demo.swap import swap_face
 from exprmetric.errors import InputError
 from exprmetric.faces import Detection, Detector, FaceFinder, load_detector
+from exprmetric.files import write_whole
 from exprmetric.images import read_image
 from exprmetric.triplets import ROLES
 
@@ -95,6 +96,4 @@ def contact_sheet(folder: Path, ids: list[str], out: Path, *, columns: int = 2, 
 def _write(path: Path, image: npt.NDArray[np.uint8]) -> None:
     from PIL import Image
 
-    part = path.with_suffix(".part")
-    Image.fromarray(image).save(part, format="PNG")
-    part.replace(path)
+    write_whole(path, lambda file: Image.fromarray(image).save(file, format="PNG"))

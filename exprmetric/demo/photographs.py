@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from exprmetric.demo.swap import Image, Points, window
 from exprmetric.errors import InputError
-
-
-@dataclass(frozen=True)
-class DemoTriplet:
-    """One swap of the demonstration; the images are RGB uint8 (H, W, 3).
-
-    `model` names what made `swapped`: "classical" (`swap_face`), or an anchor that shows why expression
-    scores need the identity control: "unchanged" (the target as it was) or "source-pasted" (the source).
-    """
-
-    id: str
-    model: str
-    target: NDArray[np.uint8]
-    source: NDArray[np.uint8]
-    swapped: NDArray[np.uint8]
 
 
 def group_photo() -> Path:

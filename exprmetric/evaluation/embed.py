@@ -16,6 +16,7 @@ from exprmetric.evaluation.evaluate import Progress, default_jobs, no_progress
 from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, represent
 from exprmetric.evaluation.profile import Profile
 from exprmetric.faces import Face, FaceFinder, load_detector
+from exprmetric.files import path_text, write_whole
 from exprmetric.images import IMAGE_SUFFIXES
 from exprmetric.methods import load_method
 
@@ -88,16 +89,18 @@ def save_embeddings(embeddings: Sequence[Embedding], path: Path) -> None:
     for i, e in enumerate(embeddings):
         if e.vector is not None:
             vectors[i] = e.vector
-    paths = [os.fsencode(e.path).decode("utf-8", "backslashreplace") for e in embeddings]
+    paths = [path_text(e.path) for e in embeddings]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            np.savez_compressed(
+        write_whole(
+            path,
+            lambda file: np.savez_compressed(
                 file,
                 paths=np.array(paths, dtype=str),
                 embeddings=vectors,
                 status=np.array([e.status for e in embeddings], dtype=str),
                 reason=np.array([e.reason for e in embeddings], dtype=str),
-            )
+            ),
+        )
     except OSError as error:
         raise InputError(f"can't write {path}: {error}") from error

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import exprmetric
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.environment import environment
-from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, Row, measure, represent
+from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, Row, measure, represent, triplet_distances
 from exprmetric.evaluation.plan import Key, Plan, make_plan
 from exprmetric.evaluation.profile import Profile
-from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult, record
+from exprmetric.evaluation.result import DISTANCE_COLUMNS, SCHEMA_VERSION, EvaluationResult, record
 from exprmetric.evaluation.summary import ON_FAIL, check_models, summarise
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.methods import Method, load_method
@@ -167,16 +167,11 @@ def evaluate_triplet(
         if isinstance(found, ImageError):
             raise type(found)(f"{role}: {found}") from found
         faces.append(found)
-    t, s, c = represent(faces, loaded, profile)
-    result = {}
-    for m in loaded:
-        a, b, d = (x.vectors[m.name][None] for x in (t, s, c))
-        result[m.name] = {
-            "t2c": float(m.distance(a, d)[0]),
-            "s2c": float(m.distance(b, d)[0]),
-            "s2t": float(m.distance(b, a)[0]),
-        }
-    return result
+    triplet = represent(faces, loaded, profile)
+    return {
+        m.name: {name: float(d[0]) for name, d in zip(DISTANCE_COLUMNS, triplet_distances(m, [triplet]), strict=True)}
+        for m in loaded
+    }
 
 
 __all__ = ["DEFAULT_METHODS", "OK", "evaluate", "evaluate_triplet"]

@@ -157,7 +157,7 @@ def _rows(
     outcomes = [None if k is None else [kept[k[role]] for role in ROLES] for k in keys]
     good = [[r for r in o if isinstance(r, Represented)] if o else [] for o in outcomes]
     complete = [i for i, found in enumerate(good) if len(found) == len(ROLES)]
-    columns = {m.name: _distances(m, [good[i] for i in complete]) for m in methods} if complete else {}
+    columns = {m.name: triplet_distances(m, [good[i] for i in complete]) for m in methods} if complete else {}
     position = {i: n for n, i in enumerate(complete)}
     for i, (triplet, outcome) in enumerate(zip(triplets, outcomes, strict=True)):
         group = plan.group(triplet)
@@ -172,8 +172,8 @@ def _rows(
             yield Row(triplet, group, failed[0][1].status, reason)
 
 
-def _distances(method: Method, faces: Sequence[Sequence[Represented]]) -> list[npt.NDArray[np.float64]]:
-    """t2c, s2c and s2t of N triplets of faces."""
+def triplet_distances(method: Method, faces: Sequence[Sequence[Represented]]) -> list[npt.NDArray[np.float64]]:
+    """(N,) t2c, s2c and s2t of N triplets (target, source, swapped) of faces."""
     target, source, swapped = (np.stack([f[i].vectors[method.name] for f in faces]) for i in range(len(ROLES)))
     return [
         method.distance(target, swapped),

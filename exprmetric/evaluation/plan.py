@@ -6,7 +6,7 @@ once, and its swaps are one group of the bootstrap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +64,7 @@ class Plan:
         return self.groups.get(self.hashes.get(triplet.target, ""), str(triplet.target))
 
 
-def make_plan(triplets: Sequence[Triplet], pool: Executor, advance: Callable[[], None] = lambda: None) -> Plan:
+def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
     """Hash every distinct file once and note when each image is needed for the last time."""
     plan = Plan(triplets)
     paths = list(dict.fromkeys(p for t in triplets if not t.problem for r in ROLES if (p := getattr(t, r)) is not None))
@@ -73,7 +73,6 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor, advance: Callable[[],
             plan.unreadable[path] = str(digest)
         else:
             plan.hashes[path] = digest
-        advance()
     for index, triplet in enumerate(triplets):
         if triplet.target in plan.hashes:
             digest, name = plan.hashes[triplet.target], str(triplet.target)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.pipeline import Row
+from exprmetric.files import path_text, write_whole
 
 SCHEMA_VERSION = 1
 TRIPLET_COLUMNS = ("id", "model", "group", "target", "source", "swapped", "status", "reason")
@@ -43,9 +43,9 @@ class EvaluationResult:
         out = Path(folder)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            _write(out / "summary.json", lambda f: f.write(self.to_json().encode() + b"\n"))
-            _write(out / "triplets.csv", lambda f: f.write(self.to_csv().encode()))
-            _write(out / "triplets.parquet", self._write_parquet)
+            write_whole(out / "summary.json", lambda f: f.write(self.to_json().encode() + b"\n"))
+            write_whole(out / "triplets.csv", lambda f: f.write(self.to_csv().encode()))
+            write_whole(out / "triplets.parquet", self._write_parquet)
         except OSError as error:
             raise InputError(f"can't write the result into {out}: {error}") from error
         return out
@@ -82,31 +82,13 @@ def record(row: Row, methods: Sequence[str]) -> Record:
     values: Record = {
         "id": triplet.id,
         "model": triplet.model,
-        "group": _text(row.group),
-        **{role: _text(getattr(triplet, role)) for role in ("target", "source", "swapped")},
+        "group": path_text(row.group),
+        **{role: path_text(getattr(triplet, role)) for role in ("target", "source", "swapped")},
         "status": row.status,
-        "reason": _text(row.reason),
+        "reason": path_text(row.reason),
     }
     for method in methods:
         distances = row.distances.get(method)
         for column in DISTANCE_COLUMNS:
             values[f"{method}.{column}"] = None if distances is None else getattr(distances, column)
     return values
-
-
-def _text(path: Path | str | None) -> str:
-    """A path, or text with paths in it, that every file can hold: bytes that are no UTF-8 are shown as escapes."""
-    return "" if path is None else os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write beside the file and move into place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-        Path(name).chmod(0o644)  # mkstemp's own mode shuts everybody else out
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, warp
+from exprmetric.files import write_whole
 from exprmetric.training.data import FaceDataset
 
 TEMPLATE = "eyes70"
@@ -91,10 +92,7 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
         raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
     matrices[~found] = np.median(matrices[found], axis=0)
     cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, matrices=matrices, found=found, detector=detector)
-    part.replace(path)  # a kill leaves no half a table behind
+    write_whole(path, lambda file: np.savez_compressed(file, matrices=matrices, found=found, detector=detector))
     return Alignment(matrices, found, detector)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from exprmetric.errors import ExprmetricError, InputError, ProviderError
+from exprmetric.files import write_whole
 
 Losses = dict[str, Tensor]
 
@@ -53,9 +54,7 @@ def pick_device(name: str) -> torch.device:
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Atomic: a kill leaves the old file or the new one."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    write_whole(path, lambda file: torch.save(state, file))
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""Output files: whole or not at all, and paths as text that every file can hold."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+
+def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write beside the file and move into place: a kill leaves the old file or the new one.
+
+    Args:
+        path: what is written or replaced; its folder exists.
+        fill: writes the content into the open file.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fill(file)
+        Path(name).chmod(0o644)  # mkstemp's own mode shuts everybody else out
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def path_text(path: Path | str | None) -> str:
+    """A path, or text with paths in it, that every file can hold: bytes that are no UTF-8 are shown as escapes."""
+    return "" if path is None else os.fsencode(path).decode("utf-8", "backslashreplace")
