@@ -69,3 +69,7 @@ class UnknownMethodError(ExprmetricError, KeyError):
 
 class ProviderError(ExprmetricError, RuntimeError):
     """The execution provider that was asked for is not the one that would run."""
+
+
+class MissingPackageError(ExprmetricError, ImportError):
+    """An optional package is needed and not installed; the message says how to get it."""
