@@ -1,0 +1,152 @@
+"""Does a method's space agree with people? Triplets and rank correlation against human ratings of the same faces.
+
+`identity_leak`, the other half of what makes an expression space good, stands in `leak.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.metrics.distances import l2
+from exprmetric.metrics.leak import Leak, identity_leak
+from exprmetric.metrics.resampling import (
+    RESAMPLES,
+    Distance,
+    Estimate,
+    Floats,
+    Indices,
+    bootstrap,
+    draw,
+    matrices,
+    pair_distances,
+    ratio,
+    units,
+    value_codes,
+)
+
+__all__ = ["MARGIN", "Estimate", "Leak", "identity_leak", "rank_correlation", "triplet_accuracy"]
+
+MARGIN = 0.5
+"""Of clear triplets, in mean rating distances."""
+
+
+def triplet_accuracy(
+    embeddings: npt.ArrayLike,
+    ratings: npt.ArrayLike,
+    *,
+    triplets: int | npt.ArrayLike = 200_000,
+    margin: float = MARGIN,
+    persons: Sequence[object] | None = None,
+    across_people: bool = True,
+    distance: Distance = l2,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Share of clear triplets of faces whose nearest pair is the same for the method as for people; chance is 1/3.
+
+    A triplet is clear when its second smallest rating distance exceeds the smallest by more than `margin` times the
+    mean rating distance of all triplets drawn. Where the method has k equally near pairs, it gets 1/k of the point.
+
+    Args:
+        embeddings: (N, D) the method's vectors.
+        ratings: (N, K) human ratings, compared by Euclidean distance.
+        triplets: how many to draw, or (T, 3) rows.
+        margin: >= 0, in mean rating distances.
+        persons: N names ('' = unknown); intervals then resample people, else rows.
+        across_people: only triplets of three different people; else of three different rows.
+        distance: of the method.
+        resamples, seed: of the bootstrap; the seed also draws the triplets.
+
+    Returns:
+        0..1, NaN when no triplet is clear; `n` is the number of clear triplets.
+
+    Raises:
+        ValueError: shapes differ, or a number is not finite.
+    """
+    vectors, rated = matrices(embeddings, ratings)
+    people = units(len(vectors), persons)
+    drawn = _lines(triplets, 3, people if across_people else np.arange(len(vectors)), seed)
+    human = _triplet_distances(rated, drawn, l2)
+    ordered = np.sort(human, axis=1)
+    clear = ordered[:, 1] - ordered[:, 0] > margin * (human.mean() if human.size else 0.0)
+    drawn = drawn[clear]
+    method = _triplet_distances(vectors, drawn, distance)
+    nearest = method == method.min(axis=1, keepdims=True, initial=np.inf)
+    agreed = nearest[np.arange(len(drawn)), human[clear].argmin(1)] / np.maximum(nearest.sum(1), 1)
+    first, second, third = drawn.T
+
+    def share(weights: Floats) -> list[float]:
+        w = weights[first] * weights[second] * weights[third]
+        return [ratio(w @ agreed, w.sum())]
+
+    (found,) = bootstrap(share, people, resamples=resamples, seed=seed)
+    return Estimate(*found, n=len(drawn))
+
+
+def rank_correlation(
+    embeddings: npt.ArrayLike,
+    ratings: npt.ArrayLike,
+    *,
+    pairs: int | npt.ArrayLike = 50_000,
+    persons: Sequence[object] | None = None,
+    distance: Distance = l2,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Spearman's correlation between the method's distances and rating distances, over pairs of different people.
+
+    Args:
+        pairs: how many to draw, or (P, 2) rows.
+        embeddings, ratings, persons, distance, resamples, seed: as in `triplet_accuracy`.
+
+    Returns:
+        -1..1, NaN when one of the two doesn't vary; `n` is the number of pairs.
+
+    Raises:
+        ValueError: shapes differ, or a number is not finite.
+    """
+    vectors, rated = matrices(embeddings, ratings)
+    people = units(len(vectors), persons)
+    first, second = _lines(pairs, 2, people, seed).T
+    far = value_codes(pair_distances(vectors, first, second, distance))
+    apart = value_codes(pair_distances(rated, first, second, l2))
+
+    def correlation(weights: Floats) -> list[float]:
+        w = weights[first] * weights[second]
+        return [_weighted_correlation(_mid_ranks(far, w), _mid_ranks(apart, w), w)]
+
+    (found,) = bootstrap(correlation, people, resamples=resamples, seed=seed)
+    return Estimate(*found, n=len(first))
+
+
+def _lines(asked: int | npt.ArrayLike, size: int, people: Indices, seed: int) -> Indices:
+    if isinstance(asked, int | np.integer):
+        return draw(size, int(asked), people, seed) if people.size else np.empty((0, size), np.intp)
+    lines = np.asarray(asked, np.intp)
+    if lines.ndim != 2 or lines.shape[1] != size:
+        raise ValueError(f"expected rows of shape (T, {size}), got {lines.shape}")
+    return lines
+
+
+def _triplet_distances(vectors: npt.ArrayLike, triplets: Indices, distance: Distance) -> Floats:
+    """(T, 3) distances of the pairs (0, 1), (0, 2), (1, 2) of each triplet."""
+    a, b, c = triplets.T
+    return np.stack([pair_distances(vectors, x, y, distance) for x, y in ((a, b), (a, c), (b, c))], axis=1)
+
+
+def _mid_ranks(codes: Indices, weights: Floats) -> Floats:
+    """Ranks of weighted values: the weight below, and half of the weight that is equal."""
+    mass = np.bincount(codes, weights)
+    return np.asarray((np.cumsum(mass) - 0.5 * mass)[codes])
+
+
+def _weighted_correlation(x: Floats, y: Floats, weights: Floats) -> float:
+    total = weights.sum()
+    if not total > 0:
+        return float("nan")
+    x, y = x - weights @ x / total, y - weights @ y / total
+    spread = (weights @ (x * x)) * (weights @ (y * y))
+    return float(weights @ (x * y) / np.sqrt(spread)) if spread > 0 else float("nan")
