@@ -38,6 +38,12 @@ class SeveralFacesError(ImageError):
     status = "error"
 
 
+class LowQualityError(ImageError):
+    """A face was found, and a method that was asked for can't read it."""
+
+    status = "low_quality"
+
+
 class WeightsError(ExprmetricError):
     """Something is wrong with a weight file."""
 

@@ -70,10 +70,11 @@ Outcome = Represented | ImageError
 
 
 class FaceReader:
-    """From an image to a face whose crops are made and whose pixels are let go of."""
+    """From an image to a face that every method has prepared and whose pixels are let go of."""
 
     def __init__(self, finder: FaceFinder, methods: Sequence[Method], profile: Profile) -> None:
         self.finder = finder
+        self.methods = methods
         self.templates = list(dict.fromkeys(m.template for m in methods))
         self.profile = profile
 
@@ -88,7 +89,11 @@ class FaceReader:
             with self.profile.stage("landmarks"):
                 face = self.finder.face(image, chosen)
             with self.profile.stage("align"):
-                return face.prepare(self.templates)
+                face.prepare(self.templates, keep_image=True)
+            for method in self.methods:
+                with self.profile.stage(f"method {method.name}"):
+                    method.prepare(face)
+            return face.prepare([])
         except ImageError as error:
             return error
 

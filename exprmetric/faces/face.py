@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ class Face:
         detector: name of the detector that found the face.
         aligned: the image is an aligned crop already (detector `none`): templates resize it, they don't align it.
         crops: aligned crops by template name, filled on demand.
+        readings: what methods read off the original pixels, by a name that methods share (`Method.prepare`).
     """
 
     image: Image | None
@@ -37,6 +39,7 @@ class Face:
     detector: str = ""
     aligned: bool = False
     crops: dict[str, Image] = field(default_factory=dict, repr=False)
+    readings: dict[str, Any] = field(default_factory=dict, repr=False)
     _shape: tuple[int, int] = field(default=(0, 0), repr=False)
 
     def __post_init__(self) -> None:

@@ -35,6 +35,15 @@ class Method(ABC):
     def fingerprint(self) -> str:
         """Weights hash and preprocessing: equal fingerprints give equal vectors for equal crops."""
 
+    def prepare(self, face: Face) -> None:  # noqa: B027  most methods need their template's crop and no more
+        """Read off the original pixels what no template's crop holds, into `face.readings`.
+
+        Called once a face, in the thread that read the image, before the face lets go of its pixels.
+
+        Raises:
+            ImageError: this method can't measure this face; its triplets are marked with the error's status.
+        """
+
     @abstractmethod
     def represent(self, faces: Sequence[Face]) -> Vectors:
         """(N, D) float32 vectors of N faces; they don't depend on how the faces are batched."""

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ MARGIN = 1.5
 """Side of a region over the long side of the mesh's bounding box."""
 EYE_CORNERS = (33, 263)
 """Points of the mesh, outer corners of the eyes, that are level in a region."""
+TOKEN = "getitem_1/strided_slice3"
+"""End of the name of the 64 numbers that the last layer of the blendshape network reads."""
 FIRST_CENTRE, FIRST_SIDE = (111.5, 111.5), 277.5
 """The first region in px of the `eyes70` crop: where, in the median, the last one comes to stand."""
 
@@ -80,9 +82,11 @@ class Mesh:
 
 
 class FaceMesh:
-    """MediaPipe's face landmarker without its detector.
+    """MediaPipe's face landmarker without its detector. `read` may be called from several threads.
 
-    Calls from several threads are serialised: a TFLite interpreter holds the state of the one inference it runs.
+    On photographs of 40 people its points lie within 0.5 % of the face's size (mean over a face, worst of 40) and its
+    blendshapes within 0.004 (mean; 0.02 for the worst of 52 in the median face) of what MediaPipe says once it follows
+    the face. MediaPipe's answer to a single photograph, whose region its detector draws, is 0.02 away in the mean.
 
     Args:
         path: `face_landmarker.task`; by default found, and its hash verified, by the weight store.
@@ -101,44 +105,85 @@ class FaceMesh:
                 )
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise WeightsError(f"{path} is no MediaPipe face landmarker bundle: {error}") from error
-        self._mesh = _interpreter(mesh)
-        self._points_out, self._presence_out = (d["index"] for d in self._mesh.get_output_details()[:2])
-        self._blendshapes = _interpreter(blendshapes, inner=True)
-        self._scores_out = self._blendshapes.get_output_details()[0]["index"]
-        self._token_out = _token(self._blendshapes, path)
-        self._lock = threading.Lock()
+        self._models = mesh, blendshapes
+        self._local = threading.local()
+        try:
+            self._networks()
+        except ValueError as error:
+            raise WeightsError(f"{path} holds networks that can't be run: {error}") from error
 
     def read(self, image: npt.NDArray[np.uint8], matrix: Matrix) -> Mesh:
         """The mesh of one face.
 
         Args:
             image: (H, W, 3) uint8 RGB, original pixels.
-            matrix: (2, 3) map from image px to the 224 px `eyes70` crop; only says where to look first.
+            matrix: (2, 3) map from image px to the 224 px `eyes70` crop; it only says where to look first.
         """
+        networks = self._networks()
         image, to_image, region = _near(image, _first_region(matrix))
-        with self._lock:
-            for _ in range(REFINEMENTS):
-                points, _ = self._run(image, region)
-                region = _region(points)
-            points, presence = self._run(image, region)
-            points = np.column_stack([alignment.transform(to_image, points[:, :2]), to_image[0, 0] * points[:, 2]])
-            subset = points[np.newaxis, BLENDSHAPE_POINTS, :2].astype(np.float32)
-            scores, token = _invoke(self._blendshapes, subset, self._scores_out, self._token_out)
+        for _ in range(REFINEMENTS):
+            points, _ = _look(networks.mesh, image, region)
+            region = _region(points)
+        points, presence = _look(networks.mesh, image, region)
+        points = np.column_stack([alignment.transform(to_image, points[:, :2]), to_image[0, 0] * points[:, 2]])
+        scores, token = networks.blendshapes(points[np.newaxis, BLENDSHAPE_POINTS, :2])
         return Mesh(points.astype(np.float32), presence, scores.ravel(), token.ravel())
 
-    def _run(self, image: npt.NDArray[np.uint8], region: Matrix) -> tuple[npt.NDArray[np.float64], float]:
-        """Points in px of the image and presence, from the region that `region` maps to the network's input."""
-        crop = alignment.warp(image, region, SIZE)
-        batch = crop[np.newaxis].astype(np.float32) / np.float32(255)
-        found, logit = _invoke(self._mesh, batch, self._points_out, self._presence_out)
-        points = found.reshape(-1, 3).astype(np.float64)
-        inverse = np.linalg.inv(region[:, :2])
-        points[:, :2] = (points[:, :2] - region[:, 2]) @ inverse.T
-        points[:, 2] *= np.sqrt(abs(np.linalg.det(inverse)))
-        return points, float(1 / (1 + np.exp(-float(logit.item()))))
+    def _networks(self) -> _Networks:
+        """This thread's own: an interpreter holds the state of the one inference that it runs."""
+        if not hasattr(self._local, "networks"):
+            mesh, blendshapes = self._models
+            self._local.networks = _Networks(_Network(mesh), _Network(blendshapes, TOKEN))
+        networks: _Networks = self._local.networks
+        return networks
 
 
-def _square(centre: npt.NDArray[np.float64], side: float, axis: npt.NDArray[np.float64]) -> Matrix:
+class _Networks(NamedTuple):
+    mesh: _Network
+    blendshapes: _Network
+
+
+class _Network:
+    """A TFLite network on one thread: an array in; its outputs out, and behind them the inner tensor asked for."""
+
+    def __init__(self, model: bytes, inner: str | None = None) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise MissingPackageError(f"MediaPipe's networks need the package ai-edge-litert: {INSTALL}") from error
+        with warnings.catch_warnings():
+            # inner tensors are "for debugging": the tests hold the token to the scores that are made of it
+            warnings.simplefilter("ignore", UserWarning)
+            self._runner: Any = Interpreter(
+                model_content=model, num_threads=1, experimental_preserve_all_tensors=inner is not None
+            )
+        self._runner.allocate_tensors()
+        self._input = self._runner.get_input_details()[0]["index"]
+        self._outputs = [d["index"] for d in self._runner.get_output_details()]
+        if inner is not None:
+            found = [d["index"] for d in self._runner.get_tensor_details() if d["name"].endswith(inner)]
+            if len(found) != 1:
+                raise ValueError(f"{len(found)} tensors are named {inner!r}")
+            self._outputs += found
+
+    def __call__(self, values: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        self._runner.set_tensor(self._input, np.asarray(values, np.float32))
+        self._runner.invoke()
+        return [self._runner.get_tensor(index) for index in self._outputs]
+
+
+def _look(mesh: _Network, image: npt.NDArray[np.uint8], region: Matrix) -> tuple[npt.NDArray[np.float64], float]:
+    """Points in px of the image and presence, from the part of it that `region` maps to the network's input."""
+    crop = alignment.warp(image, region, SIZE)
+    found, logit, _ = mesh(crop[np.newaxis].astype(np.float32) / np.float32(255))
+    points = found.reshape(-1, 3).astype(np.float64)
+    inverse = np.linalg.inv(region[:, :2])
+    points[:, :2] = (points[:, :2] - region[:, 2]) @ inverse.T
+    points[:, 2] *= np.sqrt(abs(np.linalg.det(inverse)))
+    return points, float(1 / (1 + np.exp(-logit.item())))
+
+
+def _square(centre: npt.NDArray[Any], side: float, axis: npt.NDArray[Any]) -> Matrix:
     """(2, 3) map of a rotated square in image px to the network's input; `axis` points along its upper edge."""
     cos, sin = axis / max(float(np.hypot(*axis)), 1e-9)
     linear = SIZE / max(side, 1.0) * np.array([[cos, sin], [-sin, cos]])
@@ -147,7 +192,7 @@ def _square(centre: npt.NDArray[np.float64], side: float, axis: npt.NDArray[np.f
 
 def _first_region(matrix: Matrix) -> Matrix:
     inverse = np.linalg.inv(matrix[:, :2])
-    centre: npt.NDArray[np.float64] = inverse @ (np.array(FIRST_CENTRE) - matrix[:, 2])
+    centre = inverse @ (np.array(FIRST_CENTRE) - matrix[:, 2])
     return _square(centre, FIRST_SIDE * float(np.sqrt(abs(np.linalg.det(inverse)))), inverse[:, 0])
 
 
@@ -183,30 +228,3 @@ def _region(points: npt.NDArray[np.float64]) -> Matrix:
     low, high = flat.min(0), flat.max(0)
     first, last = EYE_CORNERS
     return _square((low + high) / 2, MARGIN * float((high - low).max()), flat[last] - flat[first])
-
-
-def _interpreter(model: bytes, *, inner: bool = False) -> Any:
-    """A single-threaded TFLite interpreter; `inner`: tensors between the layers stay readable."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise MissingPackageError(f"MediaPipe's networks need the package ai-edge-litert: {INSTALL}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "for debugging only": the tests hold the token to the scores
-        interpreter = Interpreter(model_content=model, num_threads=1, experimental_preserve_all_tensors=inner)
-    interpreter.allocate_tensors()
-    return interpreter
-
-
-def _token(interpreter: Any, path: Path) -> int:
-    """Index of the 64 numbers that the last layer of the blendshape network reads."""
-    named = [d["index"] for d in interpreter.get_tensor_details() if "getitem_1/" in d["name"] and d["shape"][-1] == 64]
-    if not named:
-        raise WeightsError(f"{path}: the blendshape network has no token of 64 numbers before its last layer")
-    return int(named[-1])
-
-
-def _invoke(interpreter: Any, values: npt.NDArray[np.float32], *outputs: int) -> list[npt.NDArray[np.float32]]:
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
-    interpreter.invoke()
-    return [interpreter.get_tensor(index) for index in outputs]

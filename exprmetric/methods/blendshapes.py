@@ -1,0 +1,85 @@
+"""`blendshapes` and `blendshapes-token`: what MediaPipe's face landmarker says of an expression.
+
+`blendshapes` are its 52 scores, 0..1 each, `_neutral` among them: how far a brow is raised, a jaw open, a mouth corner
+drawn up. `blendshapes-token` are the 64 numbers that its last layer makes the scores of: before the sigmoid, which
+flattens small and large movements alike. Both are compared as they are (Euclidean, not unit-norm: a face at rest is a
+vector near zero, whose direction means nothing). Of a face that both are asked for, the networks run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from exprmetric import weights
+from exprmetric.errors import LowQualityError
+from exprmetric.faces import alignment
+from exprmetric.faces.face import Face
+from exprmetric.methods.base import Method, Vectors, register_method
+from exprmetric.methods.face_mesh import FIRST_CENTRE, FIRST_SIDE, REFINEMENTS, WEIGHTS, FaceMesh, Mesh
+
+READING = "face-mesh"
+PRESENCE = 0.5
+"""Faces whose presence is below have no mesh; MediaPipe's own threshold."""
+
+
+_shared = lru_cache(maxsize=1)(FaceMesh)  # of one file, one for both methods
+
+
+def mesh_of(face: Face, network: FaceMesh) -> Mesh:
+    """The mesh of a face; its networks run once, however many methods ask.
+
+    Raises:
+        LowQualityError: MediaPipe doesn't see a face where the detector saw one.
+        ValueError: the face let go of its image before.
+    """
+    if READING not in face.readings:
+        if face.image is None:
+            raise ValueError("the face let go of its image before its mesh was read")
+        # not face.matrix: of a crop that came aligned, that one says nothing of the eyes
+        matrix = alignment.similarity(alignment.eye_centres(face.landmarks), alignment.EYES)
+        face.readings[READING] = network.read(face.image, matrix)
+    mesh: Mesh = face.readings[READING]
+    if mesh.presence < PRESENCE:
+        raise LowQualityError(
+            f"MediaPipe sees no face (presence {mesh.presence:.2f}, needed {PRESENCE}) where {face.detector} found one"
+        )
+    return mesh
+
+
+class BlendshapeMethod(Method):
+    """One attribute of the `Mesh` as the vector."""
+
+    template = "eyes70"
+
+    def __init__(self, name: str, attribute: str, dimension: int) -> None:
+        self.name = name
+        self.attribute = attribute
+        self.dimension = dimension
+        self._network = _shared(weights.find(WEIGHTS))
+
+    @property
+    def fingerprint(self) -> str:
+        start = f"{FIRST_CENTRE[0]}-{FIRST_CENTRE[1]}-{FIRST_SIDE}-{REFINEMENTS}"
+        return f"{WEIGHTS}:{weights.entry(WEIGHTS).sha256[:16]}/{start}/{self.attribute}"
+
+    def prepare(self, face: Face) -> None:
+        mesh_of(face, self._network)
+
+    def represent(self, faces: Sequence[Face]) -> Vectors:
+        vectors = np.empty((len(faces), self.dimension), np.float32)
+        for i, face in enumerate(faces):
+            vectors[i] = getattr(mesh_of(face, self._network), self.attribute)
+        return vectors
+
+
+@register_method("blendshapes")
+def _blendshapes(provider: str) -> Method:
+    return BlendshapeMethod("blendshapes", "blendshapes", 52)
+
+
+@register_method("blendshapes-token")
+def _token(provider: str) -> Method:
+    return BlendshapeMethod("blendshapes-token", "token", 64)
