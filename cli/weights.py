@@ -1,9 +1,10 @@
-"""`exprmetric weights`: list, pull and verify the pinned weight files."""
+"""`exprmetric weights`: list, pull, verify and convert the pinned weight files."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -78,6 +79,25 @@ def verify(names: tuple[str, ...]) -> None:
 def path(name: str) -> None:
     """Print the path of one verified weight file, and nothing else."""
     click.echo(store.find(name))
+
+
+@weights.command()
+@click.argument("name", type=click.Choice(("3ddfa-v2",)))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder; by default the weights cache.")
+def convert(name: str, out: Path | None) -> None:
+    """Make ONNX of weights that are published as a pickle, safely; prints the path.
+
+    The pickles must be here (`weights pull 3ddfa-v2 3ddfa-v2-stats`). A folder other than the cache is found when
+    EXPRMETRIC_WEIGHTS names it. Needs the torch extra.
+    """
+    from exprmetric_cli.train import need_torch
+
+    need_torch()
+    from exprmetric.training.convert_3ddfa import convert as convert_3ddfa
+
+    made = convert_3ddfa(out)
+    click.echo(f"{name}: torch and onnxruntime differ by {made.parity:.1e} standard deviations at most", err=True)
+    click.echo(made.path)
 
 
 def _row(item: store.WeightsEntry) -> dict[str, Any]:

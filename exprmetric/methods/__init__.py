@@ -1,6 +1,6 @@
 """Methods: expression encoders, landmarks, the identity control; `load_method(name)` gives one."""
 
-from exprmetric.methods import blendshapes, identity, landmarks  # registers them
+from exprmetric.methods import blendshapes, identity, landmarks, threedmm  # registers them
 from exprmetric.methods.base import METHODS, Method, available_methods, load_method, register_method
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "landmarks",
     "load_method",
     "register_method",
+    "threedmm",
 ]
