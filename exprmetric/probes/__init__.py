@@ -1,0 +1,1 @@
+"""Instruments that show how good an expression space is, for any registered method."""

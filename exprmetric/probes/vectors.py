@@ -1,0 +1,149 @@
+"""Vectors of several methods for the same faces: each image is decoded, and its face found, once for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import ImageError
+from exprmetric.evaluation.evaluate import Progress
+from exprmetric.evaluation.pipeline import BLOCK
+from exprmetric.faces import Face, FaceFinder
+from exprmetric.methods import Method
+from exprmetric.probes.dataset import Faces, Image
+
+Vector = npt.NDArray[np.float32]
+Cell = Vector | ImageError
+"""What one method makes of one face."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What M methods make of N photographs.
+
+    Attributes:
+        faces: the photographs.
+        cells: by method, N vectors or the errors that say why there is none.
+    """
+
+    faces: Faces
+    cells: dict[str, list[Cell]]
+
+    @property
+    def ok(self) -> npt.NDArray[np.bool_]:
+        """(N,) rows that every method has a vector for: the ones that methods are compared on."""
+        columns = [[isinstance(c, np.ndarray) for c in column] for column in self.cells.values()]
+        return np.all(columns, axis=0) if columns else np.zeros(len(self.faces), bool)
+
+    def matrix(self, method: str, rows: npt.ArrayLike) -> Vector:
+        """(R, D) vectors of rows that are ok."""
+        found = [c for i in np.asarray(rows, np.intp) if isinstance(c := self.cells[method][i], np.ndarray)]
+        return np.stack(found) if found else np.empty((0, 1), np.float32)
+
+    def coverage(self, method: str) -> dict[str, Any]:
+        """`{"faces", "ok", "failed": {status: n}}` of one method."""
+        failed = Counter(c.status for c in self.cells[method] if isinstance(c, ImageError))
+        return {
+            "faces": len(self.faces),
+            "ok": len(self.faces) - failed.total(),
+            "failed": dict(sorted(failed.items())),
+        }
+
+    def failures(self) -> Iterator[dict[str, str]]:
+        """One record an image and method that failed; one for all methods where the image has no face."""
+        for i, image in enumerate(self.faces.images):
+            errors = {m: c for m, column in self.cells.items() if isinstance(c := column[i], ImageError)}
+            if len({id(e) for e in errors.values()}) == 1 and len(errors) == len(self.cells):
+                errors = {"": next(iter(errors.values()))}
+            for method, error in errors.items():
+                yield {
+                    "set": self.faces.name,
+                    "image": image,
+                    "method": method,
+                    "status": error.status,
+                    "reason": str(error),
+                }
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A face that has let go of its pixels, and the errors of the methods that can't read it."""
+
+    face: Face
+    errors: dict[str, ImageError]
+
+
+Outcome = Prepared | ImageError
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """From an image to a face that each method has prepared; where one method fails, the others go on."""
+
+    finder: FaceFinder
+    methods: Sequence[Method]
+
+    def read(self, image: Image, near: npt.NDArray[np.float64] | None = None) -> Outcome:
+        """The face, or the error that says why there is none; `near` as in `FaceFinder.choose`."""
+        try:
+            return self.prepare(self.finder.find(image, near=near))
+        except ImageError as error:
+            return error
+
+    def prepare(self, face: Face) -> Prepared:
+        """Crops and readings of all methods."""
+        errors = {}
+        for method in self.methods:
+            try:
+                face.crop(method.template)
+                method.prepare(face)
+            except ImageError as error:
+                errors[method.name] = error
+        return Prepared(face.prepare([]), errors)
+
+
+def embed_faces(faces: Faces, reader: Reader, pool: Executor, progress: Progress, stage: str) -> Vectors:
+    """Vectors of all methods for all faces; memory holds the crops of one block."""
+    cells: dict[str, list[Cell]] = {m.name: [] for m in reader.methods}
+
+    def read(name: str) -> Outcome:
+        try:
+            return reader.read(faces.load(name))
+        except ImageError as error:
+            return error
+
+    for start in range(0, len(faces), BLOCK):
+        outcomes = list(pool.map(read, faces.images[start : start + BLOCK]))
+        for name, column in represent_all(outcomes, reader.methods).items():
+            cells[name] += column
+        progress(stage, start + len(outcomes), len(faces))
+    return Vectors(faces, cells)
+
+
+def represent_all(outcomes: Sequence[Outcome], methods: Sequence[Method]) -> dict[str, list[Cell]]:
+    """Each method's vector, or the error, of each outcome."""
+    columns: dict[str, list[Cell]] = {}
+    for method in methods:
+        cells = [o if isinstance(o, ImageError) else o.errors.get(method.name) for o in outcomes]
+        good = [o.face for o, cell in zip(outcomes, cells, strict=True) if cell is None and isinstance(o, Prepared)]
+        vectors = iter(represent_each(method, good))
+        columns[method.name] = [next(vectors) if cell is None else cell for cell in cells]
+    return columns
+
+
+def represent_each(method: Method, faces: Sequence[Face]) -> list[Cell]:
+    """Vectors of faces; a face that the method can't represent has its error instead, and spoils no other's."""
+    if not faces:
+        return []
+    try:
+        return list(method.represent(faces))
+    except ImageError as error:
+        if len(faces) == 1:
+            return [error]
+    return [cell for face in faces for cell in represent_each(method, [face])]
