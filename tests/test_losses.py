@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 torch = pytest.importorskip("torch")
 
 from exprmetric.training.losses import (  # noqa: E402
     class_weights,
+    distance_agreement,
     masked_mse,
+    reverse_gradient,
     soft_cross_entropy,
     supervised_contrastive,
 )
@@ -197,3 +200,37 @@ def test_soft_cross_entropy_without_votes_is_0_without_gradient():
     loss = soft_cross_entropy(logits, torch.full((3, 8), float("nan")))
     loss.backward()
     assert loss.item() == 0.0 and (logits.grad == 0).all()
+
+
+def test_distance_agreement_is_one_minus_pearson_over_pairs():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(12, 5, generator=generator)
+    truth = torch.rand(12, 3, generator=generator)
+    unit = torch.nn.functional.normalize(embeddings, dim=1)
+    expected = 1 - np.corrcoef(pdist(unit.numpy()), pdist(truth.numpy()))[0, 1]
+    assert float(distance_agreement(embeddings, truth)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_distance_agreement_is_zero_for_distances_in_proportion_and_leaves_unknown_rows_out():
+    angles = torch.linspace(0, 0.02, 6)  # so short an arc that chords are as long as arcs
+    embeddings = torch.stack([angles.cos(), angles.sin()], 1) * 7
+    truth = torch.stack([angles * 40, angles * 30], 1)
+    assert float(distance_agreement(embeddings, truth)) == pytest.approx(0, abs=1e-3)
+    far = torch.cat([embeddings, torch.randn(3, 2)])
+    unknown = torch.cat([truth, torch.full((3, 2), float("nan"))])
+    assert float(distance_agreement(far, unknown)) == pytest.approx(0, abs=1e-3)
+
+
+def test_distance_agreement_has_finite_gradients_for_equal_faces_and_none_for_too_few():
+    same = torch.ones(4, 3, requires_grad=True)
+    distance_agreement(same, torch.rand(4, 2)).backward()
+    assert torch.isfinite(same.grad).all()
+    few = torch.randn(5, 3, requires_grad=True)
+    distance_agreement(few, torch.full((5, 2), float("nan"))).backward()
+    assert float(few.grad.abs().sum()) == 0
+
+
+def test_reversed_gradient_makes_the_encoder_forget_what_the_head_learns():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (reverse_gradient(x) * torch.tensor([3.0, -1.0])).sum().backward()
+    assert x.grad.tolist() == [-3.0, 1.0]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from exprmetric.errors import InputError
-from exprmetric.training.alignment import align_dataset, load_crops
+from exprmetric.training.alignment import Alignment, align_dataset, load_crops
 from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 
 
@@ -19,7 +20,7 @@ from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 class Batch:
     """Tensors of B faces: images (B, 1, S, S) float 0..1, labels (B,) int64, votes (B, 8), valence and arousal (B,).
 
-    Votes, valence and arousal are NaN where unknown.
+    Votes, valence and arousal are NaN where unknown; labels are UNLABELLED. `extra` holds what a recipe added.
     """
 
     images: Tensor
@@ -27,6 +28,11 @@ class Batch:
     votes: Tensor
     valence: Tensor
     arousal: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+Annotate = Callable[[FaceDataset, Alignment, list[int]], dict[str, npt.NDArray[np.generic]]]
+"""Data set, its whole alignment, indices of the chosen samples → arrays of one row a chosen sample."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class FaceArrays:
     valence: Tensor
     arousal: Tensor
     sources: tuple[str, ...] = ()
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,6 +57,19 @@ class FaceArrays:
             self.votes[indices],
             self.valence[indices],
             self.arousal[indices],
+            {name: values[indices] for name, values in self.extra.items()},
+        )
+
+    def subset(self, indices: Tensor) -> FaceArrays:
+        """Some of the faces."""
+        return FaceArrays(
+            self.images[indices],
+            self.labels[indices],
+            self.votes[indices],
+            self.valence[indices],
+            self.arousal[indices],
+            tuple(self.sources[i] for i in indices.tolist()) if self.sources else (),
+            {name: values[indices] for name, values in self.extra.items()},
         )
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -74,20 +94,29 @@ def load_arrays(
     cache: Path,
     device: torch.device,
     jobs: int = 2,
+    unlabelled: bool = False,
+    annotate: Annotate | None = None,
 ) -> FaceArrays:
-    """All labelled faces of one split.
+    """All labelled faces of one split, and the `unlabelled` ones where they are asked for.
 
-    Faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy to find.
+    Labelled faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy
+    to find. `annotate` adds arrays of its own to `FaceArrays.extra`.
 
     Raises:
-        InputError: the split has no labelled face.
+        InputError: the split has no such face.
     """
     images, labels, votes, va, sources = [], [], [], [], []
+    extra: dict[str, list[npt.NDArray[np.generic]]] = {}
     for dataset in datasets:
-        alignment = align_dataset(dataset, cache, jobs=jobs)
-        keep = [i for i, s in enumerate(dataset.samples) if s.split == split and s.label != UNLABELLED]
-        if not keep:
+        wanted = [
+            i for i, s in enumerate(dataset.samples) if s.split == split and (unlabelled or s.label != UNLABELLED)
+        ]
+        if not wanted:
             continue
+        alignment = align_dataset(dataset, cache, jobs=jobs)
+        keep = [i for i in wanted if alignment.found[i] or dataset.samples[i].label != UNLABELLED]
+        for name, values in (annotate(dataset, alignment, keep) if annotate else {}).items():
+            extra.setdefault(name, []).append(values)
         part = FaceDataset(dataset.name, dataset.files, tuple(dataset.samples[i] for i in keep))
         images.append(load_crops(part, alignment.subset(keep), crop=crop, size=size, jobs=jobs))
         labels += [s.label for s in part.samples]
@@ -96,7 +125,7 @@ def load_arrays(
         sources += [dataset.name] * len(keep)
     if not images:
         names = ", ".join(d.name for d in datasets)
-        raise InputError(f"no labelled face in split {split!r} of {names}")
+        raise InputError(f"no face to use in split {split!r} of {names}")
     pixels = torch.from_numpy(np.concatenate(images))[:, None].to(device)
     affect = torch.tensor(va, dtype=torch.float32, device=device)
     return FaceArrays(
@@ -106,4 +135,5 @@ def load_arrays(
         affect[:, 0],
         affect[:, 1],
         tuple(sources),
+        {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in extra.items()},
     )

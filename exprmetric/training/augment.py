@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -61,20 +62,86 @@ def robust(images: Tensor, generator: torch.Generator) -> Tensor:
         images: (B, C, S, S) float 0..1.
     """
     n, size = len(images), images.shape[-1]
+    out = _geometry(images, generator)
+    side = int(torch.randint(size // 4, size, (1,), generator=generator, device=images.device))
+    out = torch.where(_chosen(n, 0.3, generator, images), low_resolution(out, side), out)
+    return _hide(_tones(out, generator), generator)
+
+
+def _geometry(images: Tensor, generator: torch.Generator) -> Tensor:
+    """What another detector would have made of the alignment, and the mirror image."""
+    n = len(images)
     shift = torch.stack([_uniform(n, -0.12, 0.12, generator, images) for _ in range(2)], 1)
     angle = _uniform(n, -0.14, 0.14, generator, images)
     flip = _uniform(n, 0, 1, generator, images) < 0.5
-    out = _warp(images, _uniform(n, 0.85, 1.08, generator, images), angle, shift, flip)
-    side = int(torch.randint(size // 4, size, (1,), generator=generator, device=images.device))
-    low = F.interpolate(out, size=side, mode="bilinear", antialias=True, align_corners=False)
-    low = F.interpolate(low, size=size, mode="bilinear", align_corners=False)
-    out = torch.where(_chosen(n, 0.3, generator, images), low, out)
+    return _warp(images, _uniform(n, 0.85, 1.08, generator, images), angle, shift, flip)
+
+
+def _tones(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Gamma, contrast and noise."""
+    n = len(images)
     gamma = torch.exp(_uniform(n, -0.4, 0.4, generator, images))[:, None, None, None]
     contrast = _uniform(n, 0.6, 1.4, generator, images)[:, None, None, None]
-    out = ((out.clamp(1e-4, 1) ** gamma - 0.5) * contrast + 0.5).clamp(0, 1)
+    out = ((images.clamp(1e-4, 1) ** gamma - 0.5) * contrast + 0.5).clamp(0, 1)
     noise = torch.randn(out.shape, generator=generator, device=images.device)
-    out = out + noise * _uniform(n, 0.0, 0.04, generator, images)[:, None, None, None]
-    return _hide(out, generator)
+    return out + noise * _uniform(n, 0.0, 0.04, generator, images)[:, None, None, None]
+
+
+def degraded(images: Tensor, generator: torch.Generator) -> Tensor:
+    """`robust`, and more of what makes a swapped face differ from a photograph: JPEG, blur, very low resolution.
+
+    Half of the images are seen at 24 to 112 px of side, one resolution a quarter of them, a third through JPEG.
+
+    Args:
+        images: (B, C, S, S) float 0..1, S a multiple of 8.
+    """
+    n, size = len(images), images.shape[-1]
+    out = _geometry(images, generator)
+    order = torch.randperm(n, generator=generator, device=images.device)
+    for part in order[: n // 2].chunk(4):
+        side = int(torch.randint(size * 3 // 14, size, (1,), generator=generator, device=images.device))
+        out[part] = low_resolution(out[part], side)
+    part = torch.randperm(n, generator=generator, device=images.device)[: n // 3]
+    out[part] = jpeg(out[part], _uniform(len(part), 10, 60, generator, images))
+    return _hide(_tones(out, generator), generator)
+
+
+def low_resolution(images: Tensor, side: int) -> Tensor:
+    """Seen at `side` px and enlarged again."""
+    low = F.interpolate(images, size=side, mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(low, size=images.shape[-1], mode="bilinear", align_corners=False)
+
+
+LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+"""Annex K.1 of the JPEG standard: quantisation of luminance at quality 50."""
+
+
+def jpeg(images: Tensor, quality: Tensor) -> Tensor:
+    """What JPEG compression leaves of luma: each 8 x 8 block's cosine transform, quantised.
+
+    Args:
+        images: (B, C, S, S) float 0..1, S a multiple of 8.
+        quality: (B,) 1..100 as libjpeg counts it.
+    """
+    steps = torch.arange(8, device=images.device, dtype=images.dtype)
+    cosine = torch.cos((2 * steps[None, :] + 1) * steps[:, None] * math.pi / 16) / 2
+    cosine[0] /= math.sqrt(2)
+    scale = torch.where(quality < 50, 5000 / quality.clamp(min=1), 200 - 2 * quality) / 100
+    table = torch.tensor(LUMINANCE, dtype=images.dtype, device=images.device)
+    quantum = (table * scale[:, None, None]).round().clamp(1, 255)[:, None, None, None] / 255
+    b, c, s, _ = images.shape
+    blocks = images.reshape(b, c, s // 8, 8, s // 8, 8).transpose(3, 4)
+    kept = (cosine @ (blocks - 128 / 255) @ cosine.T / quantum).round() * quantum
+    return (cosine.T @ kept @ cosine + 128 / 255).transpose(3, 4).reshape(b, c, s, s).clamp(0, 1)
 
 
 def _hide(images: Tensor, generator: torch.Generator, share: float = 0.25) -> Tensor:
@@ -93,5 +160,6 @@ def _hide(images: Tensor, generator: torch.Generator, share: float = 0.25) -> Te
 AUGMENTATIONS: dict[str, Augment] = {
     "paper": paper,
     "robust": robust,
+    "degraded": degraded,
     "none": lambda images, generator: images,
 }

@@ -7,6 +7,7 @@
 | AffectNet, official | `training.csv` / `validation.csv` with `subDirectory_filePath, expression, valence, arousal` |
 | AffectNet, per image | `train_set/annotations/ID_exp.npy`, `_val.npy`, `_aro.npy` beside `train_set/images/` |
 | folder per class | sub-folders named after expressions, optionally below `train/ valid/ test/` |
+| unlabelled | a folder `images/` of photographs and nothing else; for recipes with a teacher |
 """
 
 from __future__ import annotations
@@ -205,6 +206,12 @@ def _folder_per_class(files: Files) -> Iterator[Sample]:
             yield Sample(name, split, expression_index(parts[-2]))
 
 
+def _unlabelled(files: Files) -> Iterator[Sample]:
+    for name in sorted(files.names):
+        if name.lower().endswith(SUFFIXES):
+            yield Sample(name, person_split(name), UNLABELLED)
+
+
 def _columns(files: Files) -> set[str]:
     if "labels.csv" not in files.names:
         return set()
@@ -220,6 +227,10 @@ LAYOUTS: dict[str, tuple[Callable[[Files], bool], Callable[[Files], Iterator[Sam
     ),
     "AffectNet npy": (lambda f: any(n.endswith("_exp.npy") for n in f.names), _affectnet_npy),
     "folder per class": (lambda f: next(_folder_per_class(f), None) is not None, _folder_per_class),
+    "unlabelled": (
+        lambda f: len(f.names) > 0 and all(n.startswith("images/") and n.count("/") == 1 for n in f.names),
+        _unlabelled,
+    ),
 }
 
 
@@ -241,7 +252,7 @@ def open_dataset(path: str | Path) -> FaceDataset:
 
 
 def open_datasets(paths: Sequence[str | Path]) -> list[FaceDataset]:
-    """Data sets of several paths; a folder that is none itself gives all the labelled sets directly inside it.
+    """Data sets of several paths; a folder that is none itself gives all the sets directly inside it.
 
     Raises:
         InputError: a path gives no data set.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -80,3 +82,48 @@ def soft_cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
     known = torch.isfinite(shares).all(1)
     terms = -(torch.nan_to_num(shares) * torch.log_softmax(logits.float(), dim=1)).sum(1)
     return torch.where(known, terms, torch.zeros_like(terms)).sum() / known.sum().clamp(min=1)
+
+
+def distance_agreement(embeddings: Tensor, truth: Tensor) -> Tensor:
+    """1 - Pearson's correlation, over all pairs of the batch, of embedding distance and distance between truths.
+
+    What a metric is for, as a loss: faces that raters describe alike are near, whoever wears them. Unlike a contrastive
+    loss it knows degrees, and no class.
+
+    Args:
+        embeddings: (B, D), any norm; compared at unit norm.
+        truth: (B, K), Euclidean; rows with NaN are left out.
+
+    Returns:
+        Scalar 0..2; 0 (with a gradient of 0) when fewer than three rows are known.
+    """
+    known = torch.isfinite(truth).all(1)
+    if int(known.sum()) < 3:
+        return embeddings.sum() * 0.0
+    a = _pair_distances(F.normalize(embeddings[known].float(), dim=1))
+    b = _pair_distances(truth[known].float())
+    a, b = a - a.mean(), b - b.mean()
+    correlation: Tensor = (a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-8)
+    return 1 - correlation
+
+
+def _pair_distances(x: Tensor) -> Tensor:
+    """(B (B - 1) / 2,) Euclidean distances; their gradient is finite where two rows are equal."""
+    i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
+    return ((x[i] - x[j]) ** 2).sum(1).add(1e-8).sqrt()
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return -gradients[0]
+
+
+def reverse_gradient(x: Tensor) -> Tensor:
+    """x; its gradient comes back with the other sign, so that x is trained against what is computed from it."""
+    reversed_: Tensor = _Reverse.apply(x)  # type: ignore[no-untyped-call]
+    return reversed_

@@ -8,15 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.errors import InputError
+from exprmetric.training.depthwise import use_fast_depthwise
 
-BACKBONES = {
-    "efficientnet_b0": "efficientnet_b0",
-    "resnet18": "resnet18",
-    "resnet50": "resnet50",
-    "resnet50v2": "resnetv2_50",
-    "regnetx_004": "regnetx_004",
+BACKBONES: dict[str, dict[str, Any]] = {
+    "efficientnet_b0": {"model_name": "efficientnet_b0"},
+    "efficientnet_lite0": {"model_name": "efficientnet_lite0", "bn_eps": 1e-3},
+    "resnet18": {"model_name": "resnet18"},
+    "resnet50": {"model_name": "resnet50"},
+    "resnet50v2": {"model_name": "resnetv2_50"},
+    "regnetx_004": {"model_name": "regnetx_004"},
 }
-"""Our names and timm's."""
+"""Our names, and how timm is asked for them."""
+
+PRETRAINED = {"efficientnet_lite0": "efficientnet-lite0-imagenet"}
+"""Backbones whose ImageNet weights a package of the `torch` extra brings: backbone → manifest entry."""
 
 
 def import_timm() -> Any:
@@ -52,19 +57,66 @@ class Standardise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 1, S, S) luma 0..1 → (B, D): a timm backbone from scratch, ended by global average pooling."""
+    """(B, 1, S, S) luma 0..1 → (B, D): a timm backbone ended by global average pooling, then perhaps a linear layer.
 
-    def __init__(self, backbone: str = "efficientnet_b0") -> None:
+    Args:
+        backbone: a key of BACKBONES.
+        dimension: D of the linear layer; 0 for none, so that D is the backbone's.
+        frozen: stages of an EfficientNet, from the pixels on, that keep their weights (edges and textures are the same
+            on every photograph, and the first stages take the most time to train).
+    """
+
+    def __init__(self, backbone: str = "efficientnet_b0", *, dimension: int = 0, frozen: int = 0) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.standardise = Standardise()
-        self.backbone = import_timm().create_model(BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1)
-        self.dimension: int = self.backbone.num_features
+        self.backbone = import_timm().create_model(**BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1)
+        use_fast_depthwise(self.backbone)
+        features: int = self.backbone.num_features
+        self.dimension: int = dimension or features
+        self.embedding = nn.Linear(features, dimension) if dimension else nn.Identity()
+        self._frozen: list[nn.Module] = []
+        if frozen:
+            if not hasattr(self.backbone, "conv_stem"):
+                raise InputError(f"{backbone} has no stages that can be frozen")
+            self._frozen = [self.backbone.conv_stem, self.backbone.bn1, *self.backbone.blocks[:frozen]]
+            for stage in self._frozen:
+                stage.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Training mode, in which frozen stages keep their batch statistics too."""
+        super().train(mode)
+        for stage in self._frozen:
+            stage.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
-        embedding: Tensor = self.backbone(self.standardise(images))
+        embedding: Tensor = self.embedding(self.backbone(self.standardise(images)))
         return embedding
+
+
+def load_pretrained(encoder: Encoder, backbone: str) -> None:
+    """Give an encoder's backbone its ImageNet weights; the first layer's kernels are summed over red, green and blue.
+
+    The file names its layers otherwise than timm, in the same order; every shape is checked.
+
+    Raises:
+        InputError: no package brings weights for this backbone. WeightsNotFoundError, WeightsHashError.
+    """
+    from exprmetric import weights
+
+    if backbone not in PRETRAINED:
+        raise InputError(f"no pretrained weights for {backbone!r}; there are some for {', '.join(PRETRAINED)}")
+    stored = torch.load(weights.find(PRETRAINED[backbone]), map_location="cpu", weights_only=True)
+    own = encoder.backbone.state_dict()
+    tensors = dict(zip(own, stored.values(), strict=False))
+    first = next(iter(own))
+    tensors[first] = tensors[first].sum(1, keepdim=True)
+    wrong = [k for k in own if own[k].shape != tensors[k].shape]
+    if wrong:
+        raise InputError(f"{PRETRAINED[backbone]}: layer {wrong[0]} has another shape than timm's")
+    encoder.backbone.load_state_dict(tensors)
 
 
 class PretrainingHeads(nn.Module):

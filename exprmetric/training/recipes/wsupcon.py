@@ -227,7 +227,7 @@ def train_head(
 
 
 @torch.no_grad()
-def classification_scores(head: nn.Sequential, embeddings: Tensor, labels: Tensor) -> dict[str, Any]:
+def classification_scores(head: nn.Module, embeddings: Tensor, labels: Tensor) -> dict[str, Any]:
     """Accuracy, mean accuracy per class, and the confusion matrix (rows: truth; counts)."""
     head.eval()
     predicted = head(embeddings).argmax(1)

@@ -1,0 +1,41 @@
+"""What an embedding is worth, in the numbers that the encoder is made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from exprmetric.metrics.agreement import identity_leak, rank_correlation, triplet_accuracy
+from exprmetric.metrics.resampling import Estimate
+from exprmetric.training.arrays import FaceArrays
+
+
+def space_scores(embeddings: Tensor, faces: FaceArrays) -> dict[str, Any]:
+    """Agreement with the raters' votes, and identity leak where persons are known; each with its interval.
+
+    Args:
+        embeddings: (N, D) of `faces`, compared at unit norm.
+        faces: `extra["person"]` holds (N,) numbers of people, -1 where unknown.
+    """
+    unit = torch.nn.functional.normalize(embeddings.float(), dim=1).cpu().numpy()
+    scores: dict[str, Any] = {}
+    voted = torch.isfinite(faces.votes).all(1).cpu().numpy()
+    if voted.any():
+        votes = faces.votes.cpu().numpy()[voted]
+        scores["triplet_accuracy"] = _plain(triplet_accuracy(unit[voted], votes))
+        scores["rank_correlation"] = _plain(rank_correlation(unit[voted], votes))
+    person = faces.extra["person"].cpu().numpy()
+    known = (person >= 0) & (faces.labels.cpu().numpy() >= 0)
+    if known.any():
+        leak = identity_leak(
+            unit[known], [str(p) for p in person[known]], groups=faces.labels.cpu().numpy()[known].tolist()
+        )
+        scores["leak"], scores["leak_auc"] = _plain(leak.ratio), _plain(leak.auc)
+    return scores
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    interval = [round(float(estimate.low), 4), round(float(estimate.high), 4)]
+    return {"value": round(float(estimate.value), 4), "ci95": interval, "n": estimate.n}
