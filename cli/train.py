@@ -11,7 +11,11 @@ import click
 
 C = TypeVar("C")
 
-RECIPES = ("wsupcon",)
+RECIPES = {
+    "default": ("exprmetric.training.recipes.default", "DefaultConfig"),
+    "wsupcon": ("exprmetric.training.recipes.wsupcon", "WSupConConfig"),
+}
+"""Module, which has `train_from_data`, and the name of its settings."""
 
 
 def need_torch() -> None:
@@ -26,7 +30,7 @@ def need_torch() -> None:
 
 
 @click.command()
-@click.argument("recipe", type=click.Choice(RECIPES))
+@click.argument("recipe", type=click.Choice(list(RECIPES)))
 @click.option(
     "--data",
     multiple=True,
@@ -51,22 +55,24 @@ def train(
 ) -> None:
     """Train by RECIPE. The same command goes on where a stopped run left off.
 
+    default is the shipped encoder: raters' votes, a mesh teacher, distances that agree with both, identity out.
     wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder. Data
     sets are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image,
-    person, emotion, or a folder per class. Faces are found and aligned once and kept in OUT/alignment.
+    person, emotion, a folder per class, or unlabelled photographs in a folder images. Faces are found, aligned and
+    labelled once and kept in OUT/alignment.
     """
     need_torch()
-    from exprmetric.training.recipes.wsupcon import WSupConConfig
+    import importlib
 
-    config = parse_settings(WSupConConfig, settings)
+    module_name, config_name = RECIPES[recipe]
+    module = importlib.import_module(module_name)
+    config = parse_settings(getattr(module, config_name), settings)
     if print_config:
         click.echo(json.dumps(asdict(config), indent=2))
         return
     if not data or out is None:
         raise click.UsageError("--data and --out are needed")
-    from exprmetric.training.recipes.wsupcon import train_from_data
-
-    scores = train_from_data(list(data), out, config, device=device, jobs=jobs)
+    scores = module.train_from_data(list(data), out, config, device=device, jobs=jobs)
     for split, s in scores.items():
         click.echo(f"{split}: accuracy {s['accuracy']:.4f}, mean per class {s['mean_class_accuracy']:.4f}, n {s['n']}")
     click.echo(f"{out}/encoder.pt; next: exprmetric export {out}/encoder.pt encoder.onnx")

@@ -56,7 +56,7 @@ def load_encoder(checkpoint: Path) -> tuple[Encoder, dict[str, Any]]:
         if weights is None:
             prefix = "encoder."
             weights = {k[len(prefix) :]: v for k, v in state["model"].items() if k.startswith(prefix)}
-        encoder = Encoder(config["backbone"])
+        encoder = Encoder(config["backbone"], dimension=config.get("dimension", 0))
         encoder.load_state_dict(weights)
     except Exception as error:  # a foreign file makes torch.load raise whatever it runs into
         raise InputError(f"{checkpoint} is no checkpoint with an encoder: {error}") from error
