@@ -112,9 +112,8 @@ def grey(image: Image, face: Face, strength: float) -> Image:
 def shift(face: Face, strength: float) -> Face:
     """The face as a detector would place it that misses by `strength` crop px to the right and down.
 
-    Box and points move together, so that the crop of every template moves by as much, whatever it is made from; a method
-    that reads nothing but the points of the crop sees no difference. Of an image that is an aligned crop itself, the
-    pixels move.
+    Box and points move together, so that the crop of every template moves, whatever it is made from; to a method that
+    reads points alone that is no change. Of an image that is an aligned crop itself, the pixels move.
     """
     if face.aligned:
         return fresh(face, image=_moved(face.image, -strength))

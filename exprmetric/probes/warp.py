@@ -110,7 +110,7 @@ def _upper_lids(points: Points) -> Points:
 
 UP, DOWN = (0.0, -1.0), (0.0, 1.0)
 STRENGTHS = (0.0, 3.0, 6.0, 9.0, 12.0)
-"""Px of the crop; paper 003 trains with steps of 10 to 14."""
+"""Px of the crop; paper 003 trains with steps of 10 to 14. Beyond radius / sqrt(3), equation 1 moves c less again."""
 
 WARPS: dict[str, Warp] = {
     w.name: w
