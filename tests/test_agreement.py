@@ -290,6 +290,24 @@ def test_leak_auc_is_the_share_of_pairs_in_order() -> None:
     assert leak.ratio.value == pytest.approx(between.mean() / within.mean(), abs=1e-12)
 
 
+def test_a_person_drawn_twice_is_two_people() -> None:
+    """One draw of the leak's bootstrap by hand: pairs of a person count as often as they were drawn, not squared."""
+    from exprmetric.metrics.leak import _by_group
+
+    generator = np.random.default_rng(0)
+    persons = np.repeat(np.arange(20), 3)
+    spread = generator.uniform(0.1, 3, (20, 1))[persons]
+    x = spread * generator.normal(size=(60, 2)) + generator.normal(size=(20, 2))[persons]
+    people = units(60, list(persons))
+    matched = _by_group(people, np.zeros(60, np.intp), 20, 4, np.random.default_rng(6))
+    times = np.random.default_rng(6).multinomial(20, np.full(20, 0.05))[people]
+    within = [(gap(x, i, j), times[i]) for i, j in matched.same]
+    between = [(gap(x, i, k), times[i] * times[k]) for i, k in matched.different]
+    means = [sum(d * w for d, w in pairs) / sum(w for _, w in pairs) for pairs in (between, within)]
+    leak = identity_leak(x, list(persons), ["g"] * 60, resamples=1, seed=6)
+    assert leak.ratio.low == leak.ratio.high == pytest.approx(means[0] / means[1], abs=1e-12)
+
+
 def test_the_most_photographed_person_does_not_decide() -> None:
     generator = np.random.default_rng(0)
     persons = np.array([0] * 100 + list(np.repeat(np.arange(1, 30), 2)))
