@@ -17,7 +17,7 @@ from exprmetric.errors import WeightsError
 
 SCHEMA_VERSION = 1
 MANIFEST = "weights_manifest.json"
-KINDS = ("expression-encoder", "identity-encoder", "detector", "landmarks", "blendshapes", "3dmm")
+KINDS = ("expression-encoder", "identity-encoder", "detector", "landmarks", "blendshapes", "3dmm", "backbone")
 FORMATS = ("onnx", "dlib", "tflite-task", "torch-pickle", "pickle", "keras-h5")
 DISTANCES = ("l2", "cosine", "ned", "mse")
 COLORS = ("rgb", "bgr", "grey")

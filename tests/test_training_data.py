@@ -224,6 +224,17 @@ def test_folder_per_class_without_splits_is_split_by_name(write: Writer, tmp_pat
     ]
 
 
+@both
+def test_a_folder_of_photographs_and_nothing_else_is_unlabelled(write: Writer, tmp_path: Path):
+    contents = {f"images/{i}.jpg": b"" for i in range(200)}
+    dataset = open_dataset(write(contents, tmp_path / "faces"))
+    assert {s.label for s in dataset.samples} == {UNLABELLED}
+    assert 5 <= sum(s.split == "valid" for s in dataset.samples) <= 40
+    for other in ({**contents, "triplets.csv": b"id\n"}, {**contents, "source/1.png": b""}, {"1.jpg": b""}):
+        with pytest.raises(InputError, match="none of the known layouts"):
+            open_dataset(write(other, tmp_path / f"other{len(other)}"))
+
+
 @pytest.mark.parametrize("contents", [FERPLUS, LABELLED_LIST, AFFECTNET_CSV, AFFECTNET_NPY, CLASSES_SPLIT, CLASSES])
 def test_folder_and_zip_give_the_same_samples_and_pixels(contents: Contents, tmp_path: Path):
     folder = open_dataset(as_folder(contents, tmp_path / "same"))

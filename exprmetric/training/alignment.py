@@ -46,7 +46,7 @@ class Alignment:
 
 
 def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray[np.float64]:
-    finder = worker_finder(detector)
+    finder = _worker_finder(detector)
     matrices = np.full((min(CHUNK, len(dataset.samples) - start), 2, 3), np.nan)
     for i in range(len(matrices)):
         try:
@@ -57,7 +57,7 @@ def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray
 
 
 @lru_cache(maxsize=1)
-def worker_finder(detector: str) -> FaceFinder:
+def _worker_finder(detector: str) -> FaceFinder:
     """One finder a worker process; each process has one core's worth of work."""
     import cv2
 

@@ -1,6 +1,4 @@
-"""What other networks say of every training face, computed once and kept as `.npz`.
-
-MediaPipe's blendshapes are a teacher; dlib's identity is what the encoder is to forget.
+"""Teacher labels: MediaPipe's blendshapes of every training face, computed once and kept as `.npz`.
 
 A face whose mesh is unsure, or that no detector found, has no label: a teacher that guesses teaches noise.
 """
@@ -8,7 +6,6 @@ A face whose mesh is unsure, or that no detector found, has no label: a teacher 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +18,6 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError
 from exprmetric.files import write_whole
-from exprmetric.methods.base import load_method
 from exprmetric.training.alignment import CHUNK, Alignment
 from exprmetric.training.data import FaceDataset
 
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
 
 PRESENCE = 0.9
 """A mesh with a lower presence is unsure."""
-IDENTITY_SIDE = 100
-"""Photographs with a shorter side, px, don't show who it is."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,9 @@ def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jo
     Raises:
         MissingPackageError, WeightsNotFoundError, WeightsHashError: the teacher can't be run.
     """
+    from rich.console import Console
+    from rich.progress import track
+
     from exprmetric import weights
     from exprmetric.methods.face_mesh import WEIGHTS
 
@@ -65,63 +62,19 @@ def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jo
     key.update(weights.entries()[WEIGHTS].sha256.encode())
     key.update(alignment.matrices.tobytes())
     path = cache / f"{dataset.name}-blendshapes-{key.hexdigest()[:12]}.npz"
-    rows = _kept(path, _label_chunk, dataset, alignment, jobs)
-    unsure = ~(rows[:, 0] >= PRESENCE)
-    rows[unsure] = np.nan
-    return TeacherLabels(rows[:, 1:53], rows[:, 53:])
-
-
-def identity_of(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jobs: int = 2) -> npt.NDArray[np.float32]:
-    """(N, 128) dlib identity of every sample, computed once and kept; NaN where no face is found, or too small a one.
-
-    Raises:
-        WeightsNotFoundError, WeightsHashError: the network can't be run.
-    """
-    from exprmetric import weights
-    from exprmetric.methods.identity import WEIGHTS
-
-    weights.find(WEIGHTS)
-    key = hashlib.sha256("\n".join(s.image for s in dataset.samples).encode())
-    key.update(weights.entries()[WEIGHTS].sha256.encode())
-    return _kept(
-        cache / f"{dataset.name}-identity-{key.hexdigest()[:12]}.npz", _identity_chunk, dataset, alignment, jobs
-    )
-
-
-Worker = Callable[[FaceDataset, int, Alignment], npt.NDArray[np.float32]]
-"""Data set, first sample, alignment of a chunk's samples → one row each."""
-
-
-def _kept(path: Path, worker: Worker, dataset: FaceDataset, alignment: Alignment, jobs: int) -> npt.NDArray[np.float32]:
-    """The rows of every sample, from `path` if they are there, else computed in parallel and written to it."""
-    from rich.console import Console
-    from rich.progress import track
-
     if not path.exists():
         starts = range(0, len(dataset.samples), CHUNK)
         parts = [alignment.subset(list(range(s, min(s + CHUNK, len(dataset.samples))))) for s in starts]
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            work = pool.map(worker, [dataset] * len(starts), starts, parts)
-            chunks = list(track(work, path.stem, total=len(starts), console=Console(stderr=True)))
-        path.parent.mkdir(parents=True, exist_ok=True)
+            work = pool.map(_label_chunk, [dataset] * len(starts), starts, parts)
+            chunks = list(track(work, f"labelling {dataset.name}", total=len(starts), console=Console(stderr=True)))
+        cache.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: np.savez_compressed(file, rows=np.concatenate(chunks)))
     with np.load(path, allow_pickle=False) as kept:
-        return np.asarray(kept["rows"], np.float32)
-
-
-def _identity_chunk(dataset: FaceDataset, start: int, alignment: Alignment) -> npt.NDArray[np.float32]:
-    from exprmetric.training.alignment import worker_finder
-
-    finder, identity = worker_finder(alignment.detector), load_method("identity")
-    rows = np.full((len(alignment.found), identity.dimension), np.nan, np.float32)
-    for i in np.flatnonzero(alignment.found):
-        try:
-            image = dataset.image(start + int(i))
-            if min(image.shape[:2]) >= IDENTITY_SIDE:
-                rows[i] = identity.represent([finder.find(image)])[0]
-        except ImageError:
-            continue
-    return rows
+        rows = kept["rows"]
+    unsure = ~(rows[:, 0] >= PRESENCE)
+    rows[unsure] = np.nan
+    return TeacherLabels(rows[:, 1:53], rows[:, 53:])
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ One backbone, one linear layer to the embedding, and on it:
 | contrastive | labels | paper 000, equation (5) |
 | mesh | MediaPipe's blendshapes | degrees that eight labels don't tell; a task beside, as valence in paper 000 |
 | mesh_agreement | the same | distances between faces without votes |
-| identity | dlib's identity, gradient reversed | paper 002's idea with identity as the factor |
+| identity | who it is, gradient reversed | paper 002's adversary, with identity as the factor |
 | pseudo | this network's running average | votes for photographs, seen at the resolution that it has votes for |
 
 Each weight is a setting; 0 leaves the term out.
@@ -41,6 +41,8 @@ from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
 from exprmetric.training.models import BACKBONES, Encoder, load_pretrained
 
 CLASSES = len(EXPRESSIONS)
+PHOTOGRAPHS = 5
+"""Of a person with fewer, the adversary learns nothing."""
 RATED_SIDE = 48
 """Resolution of the faces that raters saw, px."""
 
@@ -98,14 +100,14 @@ class DefaultConfig:
 class ExpressionModel(nn.Module):
     """Encoder and the heads that are thrown away."""
 
-    def __init__(self, config: DefaultConfig, mesh: int, identity: int) -> None:
+    def __init__(self, config: DefaultConfig, mesh: int, people: int) -> None:
         super().__init__()
         self.encoder = Encoder(config.backbone, dimension=config.dimension, frozen=config.frozen)
         dimension = self.encoder.dimension
         self.votes = nn.Linear(dimension, CLASSES)
         self.mesh = nn.Linear(dimension, mesh)
         self.projection = nn.Linear(dimension, config.projection)
-        self.identity = nn.Sequential(nn.Linear(dimension, 256), nn.ReLU(), nn.Linear(256, identity))
+        self.identity = nn.Sequential(nn.Linear(dimension, 256), nn.ReLU(), nn.Linear(256, people))
 
 
 def expression_losses(
@@ -136,7 +138,9 @@ def expression_losses(
     terms["total"] = torch.stack(list(terms.values())).sum()
     if config.identity and model.training:
         guess = model.identity(losses.reverse_gradient(F.normalize(embedding, dim=1)))
-        terms["identity"] = config.identity * losses.masked_mse(guess, batch.extra["identity"])
+        person = batch.extra["person_class"]
+        error = F.cross_entropy(guess, person, ignore_index=-1, reduction="sum")
+        terms["identity"] = config.identity * error / (person >= 0).sum().clamp(min=1)
         terms["total"] = terms["total"] + terms["identity"]
     return terms
 
@@ -153,9 +157,11 @@ def known_votes(average: ExpressionModel, batch: Batch, share: float) -> Tensor:
         return votes
     training = average.training
     average.eval()
-    images = low_resolution(batch.images[without], RATED_SIDE).contiguous(memory_format=torch.channels_last)
+    # a number of faces that recurs: a CPU compiles its kernels anew for each new one
+    padded = torch.cat([without, without[:1].expand(-len(without) % 32)])
+    images = low_resolution(batch.images[padded], RATED_SIDE).contiguous(memory_format=torch.channels_last)
     with autocast(images.device):
-        guess = torch.softmax(average.votes(average.encoder(images)).float(), 1)
+        guess = torch.softmax(average.votes(average.encoder(images)).float(), 1)[: len(without)]
     average.train(training)
     labels = batch.labels[without]
     known = (labels != UNLABELLED)[:, None]
@@ -168,7 +174,9 @@ def train_encoder(train: FaceArrays, valid: FaceArrays, config: DefaultConfig, o
     """Train the encoder; resumes from `out/last.pt`. Returns it with the weights of the lowest validation loss."""
     device = train.labels.device
     torch.manual_seed(config.seed)
-    model = ExpressionModel(config, train.extra["mesh"].shape[1], train.extra["identity"].shape[1])
+    train.extra["person_class"] = person_classes(train.extra["person"])
+    people = int(train.extra["person_class"].max()) + 1
+    model = ExpressionModel(config, train.extra["mesh"].shape[1], max(1, people))
     if config.pretrained:
         load_pretrained(model.encoder, config.backbone)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -237,29 +245,34 @@ def blendshape_targets(blendshapes: npt.NDArray[np.float32]) -> npt.NDArray[np.f
 
 
 def standardise(train: FaceArrays, *faces: FaceArrays) -> None:
-    """Bring `mesh` and `identity` to mean 0 and deviation 1 over the training set, in place, everywhere."""
-    for name in ("mesh", "identity"):
-        values = train.extra[name]
-        known = values[torch.isfinite(values).all(1)]
-        mean, deviation = (known.mean(0), known.std(0) + 1e-3) if len(known) > 1 else (0.0, 1.0)
-        for each in (train, *faces):
-            each.extra[name].sub_(mean).div_(deviation)
+    """Bring `mesh` to mean 0 and deviation 1 over the training set, in place, everywhere."""
+    known = train.extra["mesh"][torch.isfinite(train.extra["mesh"]).all(1)]
+    mean, deviation = (known.mean(0), known.std(0) + 1e-3) if len(known) > 1 else (0.0, 1.0)
+    for each in (train, *faces):
+        each.extra["mesh"].sub_(mean).div_(deviation)
+
+
+def person_classes(persons: Tensor) -> Tensor:
+    """(N,) numbers of people, -1 unknown → (N,) classes 0..P-1 of those with enough photographs, else -1."""
+    numbers, counts = torch.unique(persons[persons >= 0], return_counts=True)  # type: ignore[no-untyped-call]
+    classes = torch.full_like(persons, -1)
+    for i, number in enumerate(numbers[counts >= PHOTOGRAPHS]):
+        classes[persons == number] = i
+    return classes
 
 
 def load_faces(
     datasets: Sequence[FaceDataset], split: str, config: DefaultConfig, *, cache: Path, device: torch.device, jobs: int
 ) -> FaceArrays:
-    """Faces of one split with `mesh` (N, K), `identity` (N, 128) and `person` (N,) beside, NaN or -1 where unknown."""
+    """Faces of one split with `mesh` (N, K) and `person` (N,) beside, NaN or -1 where unknown."""
     from exprmetric.training.arrays import load_arrays
-    from exprmetric.training.teacher import identity_of, label_dataset
+    from exprmetric.training.teacher import label_dataset
 
     def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
         names = [dataset.samples[i].person for i in keep]
         numbers = {name: i for i, name in enumerate(sorted(set(names) - {""}))}
-        mesh = label_dataset(dataset, alignment, cache, jobs=jobs)
         return {
-            "mesh": blendshape_targets(mesh.blendshapes[keep]),
-            "identity": identity_of(dataset, alignment, cache, jobs=jobs)[keep],
+            "mesh": blendshape_targets(label_dataset(dataset, alignment, cache, jobs=jobs).blendshapes[keep]),
             "person": np.array([numbers.get(n, -1) for n in names]),
         }
 
