@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
-pytest.importorskip("timm", reason="needs the torch extra")
 
 from exprmetric.errors import InputError  # noqa: E402
 from exprmetric.methods.face_mesh import BLENDSHAPES  # noqa: E402

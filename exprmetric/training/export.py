@@ -7,6 +7,7 @@ parity check has the same rounded weights, so the check is of the export, and th
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from exprmetric.training.loop import load_checkpoint
 from exprmetric.training.models import Encoder
 
 OPSET = 17
+METADATA = "exprmetric.encoder"
+"""Property of the file that holds, as JSON, what the torch module is built from."""
 PARITY = 1e-4
 """Largest allowed difference between torch and ONNX Runtime in any number of a unit-norm embedding."""
 
@@ -56,11 +59,20 @@ def load_encoder(checkpoint: Path) -> tuple[Encoder, dict[str, Any]]:
         if weights is None:
             prefix = "encoder."
             weights = {k[len(prefix) :]: v for k, v in state["model"].items() if k.startswith(prefix)}
-        encoder = Encoder(config["backbone"], dimension=config.get("dimension", 0))
+        encoder = Encoder(**_architecture(config))
         encoder.load_state_dict(weights)
     except Exception as error:  # a foreign file makes torch.load raise whatever it runs into
         raise InputError(f"{checkpoint} is no checkpoint with an encoder: {error}") from error
     return encoder.eval(), config
+
+
+def _architecture(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `Encoder` that make the trained network, from its recipe's settings."""
+    return {
+        "backbone": config["backbone"],
+        "dimension": config.get("dimension", 0),
+        "mirror": config.get("mirror", False),
+    }
 
 
 def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
@@ -82,7 +94,7 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.part")  # an earlier export stays until this one is proven
     try:
-        _write(encoder, part, size, half)
+        _write(encoder, part, {**_architecture(config), "size": size}, half)
         exported = _unit(_run_onnx(part, faces))
         parity = float(np.abs(rounded - exported).max())
         if not parity <= PARITY:  # so that NaN is refused too
@@ -93,8 +105,10 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     return Export(out, parity, float(np.abs(rounded - original).max()), encoder.dimension, size, config)
 
 
-def _write(encoder: nn.Module, out: Path, size: int, half: bool) -> None:
+def _write(encoder: Encoder, out: Path, settings: dict[str, Any], half: bool) -> None:
     import onnx
+
+    size = settings["size"]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the tracing exporter keeps the weights' names
@@ -114,6 +128,7 @@ def _write(encoder: nn.Module, out: Path, size: int, half: bool) -> None:
     _name_all(model, encoder)
     if half:
         _store_half(model)
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(settings)})
     onnx.checker.check_model(model)
     onnx.save(model, str(out))
 

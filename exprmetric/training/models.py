@@ -64,9 +64,12 @@ class Encoder(nn.Module):
         dimension: D of the linear layer; 0 for none, so that D is the backbone's.
         frozen: stages of an EfficientNet, from the pixels on, that keep their weights (edges and textures are the same
             on every photograph, and the first stages take the most time to train).
+        mirror: outside training, the embedding is the mean over a face and its mirror image.
     """
 
-    def __init__(self, backbone: str = "efficientnet_b0", *, dimension: int = 0, frozen: int = 0) -> None:
+    def __init__(
+        self, backbone: str = "efficientnet_b0", *, dimension: int = 0, frozen: int = 0, mirror: bool = False
+    ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
@@ -75,6 +78,7 @@ class Encoder(nn.Module):
         use_fast_depthwise(self.backbone)
         features: int = self.backbone.num_features
         self.dimension: int = dimension or features
+        self.mirror = mirror
         self.embedding = nn.Linear(features, dimension) if dimension else nn.Identity()
         self._frozen: list[nn.Module] = []
         if frozen:
@@ -92,7 +96,10 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        embedding: Tensor = self.embedding(self.backbone(self.standardise(images)))
+        faces = self.standardise(images)
+        embedding: Tensor = self.embedding(self.backbone(faces))
+        if self.mirror and not self.training:
+            embedding = (embedding + self.embedding(self.backbone(faces.flip(3)))) / 2
         return embedding
 
 

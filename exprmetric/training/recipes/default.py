@@ -56,6 +56,7 @@ class DefaultConfig:
         pretrained: start from the backbone's ImageNet weights.
         frozen: stages that keep them.
         dimension: D of the embedding.
+        mirror: the embedding is the mean over a face and its mirror image.
         size: input side, px. crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         votes, agreement, contrast, mesh, mesh_agreement, identity, pseudo: weights of the terms (see the module).
         others: share of the faces without votes that an epoch sees.
@@ -69,16 +70,17 @@ class DefaultConfig:
     pretrained: bool = True
     frozen: int = 2
     dimension: int = 256
+    mirror: bool = True
     size: int = 112
     crop: int = 176
     votes: float = 1.0
-    agreement: float = 1.0
+    agreement: float = 2.0
     contrast: float = 0.1
-    mesh: float = 0.3
-    mesh_agreement: float = 0.2
-    identity: float = 0.1
+    mesh: float = 0.2
+    mesh_agreement: float = 0.1
+    identity: float = 0.0
     pseudo: float = 0.5
-    others: float = 0.5
+    others: float = 0.35
     augment: str = "degraded"
     temperature: float = 0.1
     projection: int = 128
@@ -86,7 +88,7 @@ class DefaultConfig:
     weight_decay: float = 0.02
     warmup: int = 300
     batch: int = 128
-    epochs: int = 16
+    epochs: int = 12
     average: float = 0.998
     minutes: float = 0.0
     seed: int = 0
@@ -102,7 +104,7 @@ class ExpressionModel(nn.Module):
 
     def __init__(self, config: DefaultConfig, mesh: int, people: int) -> None:
         super().__init__()
-        self.encoder = Encoder(config.backbone, dimension=config.dimension, frozen=config.frozen)
+        self.encoder = Encoder(config.backbone, dimension=config.dimension, frozen=config.frozen, mirror=config.mirror)
         dimension = self.encoder.dimension
         self.votes = nn.Linear(dimension, CLASSES)
         self.mesh = nn.Linear(dimension, mesh)
