@@ -17,7 +17,7 @@ onnx = pytest.importorskip("onnx")
 from exprmetric import manifest, weights  # noqa: E402
 from exprmetric.errors import ExprmetricError, InputError, WeightsError  # noqa: E402
 from exprmetric.training import export as module  # noqa: E402
-from exprmetric.training.export import PARITY, Export, export_encoder, load_encoder, manifest_entry  # noqa: E402
+from exprmetric.training.export import METADATA, PARITY, Export, export_encoder, load_encoder, manifest_entry  # noqa: E402
 from exprmetric.training.loop import save_checkpoint  # noqa: E402
 from exprmetric.training.models import Encoder  # noqa: E402
 
@@ -86,10 +86,8 @@ def test_onnxruntime_gives_torchs_vectors_for_any_batch(made: tuple[bool, Export
     difference = np.abs(unit(found) - unit(expected)).max()
     assert difference < (5e-3 if half else PARITY)  # against the weights before they were rounded
     if half:
-        rounded, _ = Encoder("resnet18").eval(), None
-        rounded.load_state_dict(
-            {k: v.half().float() if v.is_floating_point() else v for k, v in encoder.state_dict().items()}
-        )
+        rounded = Encoder("resnet18").eval()
+        rounded.load_state_dict({k: v.half().float() if v.ndim > 1 else v for k, v in encoder.state_dict().items()})
         assert np.abs(unit(found) - unit(run_torch(rounded, faces))).max() < PARITY
 
 
@@ -107,7 +105,7 @@ def test_initialisers_carry_the_names_and_values_of_the_torch_weights(made: tupl
     own = {k: v.numpy() for k, v in encoder.state_dict().items() if v.is_floating_point()}
     assert set(own) <= set(stored)
     for name, value in own.items():
-        assert stored[name].dtype == (np.float16 if half else np.float32)
+        assert stored[name].dtype == (np.float16 if half and value.ndim > 1 else np.float32)
         np.testing.assert_array_equal(stored[name], value.astype(stored[name].dtype))
 
 
@@ -125,6 +123,23 @@ def test_the_file_loads_back_into_torch(made: tuple[bool, Export]):
 def test_half_precision_halves_the_file(checkpoint: Path, tmp_path: Path):
     sizes = [export_encoder(checkpoint, tmp_path / f"{h}.onnx", half=h).path.stat().st_size for h in (True, False)]
     assert sizes[0] / sizes[1] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_linear_layer_and_the_mirror_image_are_exported_and_named(tmp_path: Path):
+    """The shipped kind: a face and its mirror image have one embedding, and the file says what module it is of."""
+    torch.manual_seed(0)
+    architecture = {"backbone": "efficientnet_lite0", "dimension": 24, "mirror": True}
+    encoder = Encoder(**architecture).eval()
+    save_checkpoint(
+        tmp_path / "encoder.pt", {"encoder": encoder.state_dict(), "config": {**CONFIG, **architecture, "frozen": 2}}
+    )
+    export = export_encoder(tmp_path / "encoder.pt", tmp_path / "out.onnx")
+    assert export.dimension == 24
+    faces = some_faces(3, seed=2)
+    mirrored = run_onnx(export.path, faces.flip(3))
+    np.testing.assert_allclose(unit(mirrored), unit(run_onnx(export.path, faces)), atol=1e-5)
+    properties = {p.key: json.loads(p.value) for p in onnx.load(str(export.path)).metadata_props}
+    assert properties == {METADATA: {**architecture, "size": SIZE}}
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "regnetx_004"])

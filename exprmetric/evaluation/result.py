@@ -50,6 +50,34 @@ class EvaluationResult:
             raise InputError(f"can't write the result into {out}: {error}") from error
         return out
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> EvaluationResult:
+        """Read what `save` wrote: `summary.json` and `triplets.parquet`.
+
+        Raises:
+            InputError: a file is missing, damaged, or of another version.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = Path(folder)
+        try:
+            summary = json.loads((path / "summary.json").read_bytes())
+            with (path / "triplets.parquet").open("rb") as file:
+                table = pq.ParquetFile(file).read()
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{str(path)!r} is no folder that `exprmetric evaluate --out` wrote: no {Path(error.filename).name}"
+            ) from error
+        except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+            raise InputError(f"{str(path)!r} can't be read as a result: {error}") from error
+        version = summary.get("schema_version") if isinstance(summary, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(f"{path}/summary.json has schema_version {version!r}; this reads {SCHEMA_VERSION}")
+        if missing := [c for c in TRIPLET_COLUMNS if c not in table.column_names]:
+            raise InputError(f"{path}/triplets.parquet lacks the columns {', '.join(missing)}")
+        return cls(summary, table.to_pylist())
+
     def to_json(self) -> str:
         """`summary` as JSON; never NaN."""
         return json.dumps(self.summary, indent=2, allow_nan=False, ensure_ascii=False)

@@ -88,7 +88,7 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     original = _unit(_run_torch(encoder, faces))
     if half:
         for tensor in encoder.state_dict().values():
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() and tensor.ndim > 1:
                 tensor.copy_(tensor.half().float())
     rounded = _unit(_run_torch(encoder, faces))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -145,11 +145,14 @@ def _name_all(model: Any, encoder: nn.Module) -> None:
 
 
 def _store_half(model: Any) -> None:
-    """Store float weights in half precision, each behind a Cast that ONNX Runtime folds away when it loads the file."""
+    """Store kernels in half precision, each behind a Cast that ONNX Runtime folds away when it loads the file.
+
+    Vectors (biases, batch statistics) stay: they take no room, and a rounded variance moves every later layer.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
-    floats = [i for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT]
+    floats = [i for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT and len(i.dims) > 1]
     widened = {i.name: f"{i.name}:float" for i in floats}
     for node in model.graph.node:
         for position, name in enumerate(node.input):
