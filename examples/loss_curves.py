@@ -18,7 +18,7 @@ def draw(log: Path, out: Path) -> None:
     from matplotlib import pyplot as plt
 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    terms = [t for t in lines[0]["train"] if any(line["train"][t] for line in lines)]
+    terms = [t for t in lines[0]["valid"] if any(line["valid"][t] for line in lines)]
     kept = max(line["epoch"] for line in lines if line["best"])
     figure, panels = plt.subplots(1, len(terms), figsize=(4 * len(terms), 3), squeeze=False)
     for panel, term in zip(panels[0], terms, strict=True):
