@@ -23,8 +23,15 @@ MOST_FAILURES = 10
 
 
 def number(value: float | None) -> str:
-    """Three significant decimals, or a dash for what could not be computed."""
-    return "–" if value is None else f"{value:.3f}"
+    """Three decimals, or a dash for what could not be computed."""
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def p_value(p: float | None) -> str:
+    """`0.012`, `< 0.001`, or a dash."""
+    if p is None or p != p:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def cell(score: dict[str, Any]) -> str:

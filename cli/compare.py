@@ -1,0 +1,46 @@
+"""`exprmetric compare`: results of `evaluate --out` → which model is better on the same faces."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+FORMATS = ("table", "json", "csv", "markdown")
+
+
+@click.command()
+@click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--match",
+    type=click.Choice(["content", "path"]),
+    default="content",
+    show_default=True,
+    help="What makes two targets or sources the same: their bytes (the files must still be there), or their paths.",
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page too.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and the sign flips.")
+def compare(results: tuple[Path, ...], match: str, form: str, out: Path | None, seed: int) -> None:
+    """Compare models that were given the same targets and sources.
+
+    Each RESULT is a folder that `evaluate --out` wrote; each model in it is compared with every other. Differences are
+    paired, their intervals and p-values go over groups, and p-values are corrected for the number of tests (Holm).
+    Rows without a partner are counted and named.
+
+    Exit status: 0 compared, 1 no two models share a measured target and source, 2 wrong usage.
+    """
+    from exprmetric.evaluation.compare import compare as run
+    from exprmetric.evaluation.compare import load_contestants
+    from exprmetric.report.comparison import FORMATS as writers
+    from exprmetric.report.comparison import write_html
+
+    comparison = run(load_contestants(results), match=match, seed=seed)
+    writers[form](comparison)
+    if out is not None:
+        write_html(comparison, out)
+        click.echo(f"written: {out}", err=True)
+    if not any(duel.n for duel in comparison.duels):
+        click.echo("Error: no two models share a target and source that both measured; see the reasons", err=True)
+        sys.exit(1)

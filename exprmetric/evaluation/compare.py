@@ -1,0 +1,323 @@
+"""Models on the same targets and sources: which rows of several results pair up, and how their scores differ.
+
+A row of one model is paired with the row of another model that has the same target and the same source. Rows that
+can't be paired are named, never dropped silently.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.evaluation.pipeline import OK
+from exprmetric.evaluation.result import DISTANCE_COLUMNS, EvaluationResult, Record
+from exprmetric.images import content_hash
+from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
+from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
+from exprmetric.metrics.uncertainty import Floats, bootstrap_means
+
+MATCHES = ("content", "path")
+IDENTITY = "identity"
+NEARER = "nearer_to_source"
+"""The control's score: the share of swapped faces whose identity is nearer to the source's."""
+HIGHER = {**HIGHER_IS_BETTER, NEARER: True}
+
+Pair = tuple[str, str]
+"""Target and source: content hashes, or paths."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """The rows of one model in one result.
+
+    Attributes:
+        name: unique among those compared.
+        rows: records as `EvaluationResult.triplets` holds them.
+        fingerprints: by method; of the identity control too.
+        detector: fingerprint of what found the faces.
+    """
+
+    name: str
+    rows: list[Record]
+    fingerprints: dict[str, str]
+    detector: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score of one method over the paired rows of two models.
+
+    Attributes:
+        a, b: mean of each model; difference: a - b, with its 95 % interval over groups (NaN for one group).
+        p: of a sign-flip test over groups; p_holm: corrected for all tests of the comparison.
+        wins, ties, losses: rows in which a is better than, equal to, worse than b.
+    """
+
+    method: str
+    score: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two models on the rows that both measured.
+
+    Attributes:
+        n: pairs (target, source) that both measured; groups: how many independent groups they form.
+        repeated: pairs that a model swapped several times; its mean over them counts once.
+        unpaired: ids of the rows that count for nothing, by the reason.
+        left_out: methods that can't be compared, by name, with the reason.
+        notes: what else a reader has to know.
+    """
+
+    a: str
+    b: str
+    n: int
+    groups: int
+    repeated: int
+    unpaired: dict[str, list[str]]
+    left_out: dict[str, str]
+    notes: list[str]
+    differences: list[Difference]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every two of the models; `tests` is how many p-values Holm's correction is over."""
+
+    matched_by: str
+    models: list[str]
+    tests: int
+    duels: list[Duel]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what could not be computed (NaN) is None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
+    """The models of results, given by name (a folder): each value of the column `model` is one.
+
+    A result whose rows name no model is one contestant with the result's name. A model that several results have
+    is called `RESULT: MODEL`.
+    """
+    found: list[tuple[str, str, Contestant]] = []
+    for result, content in results.items():
+        rows: dict[str, list[Record]] = {}
+        for row in content.triplets:
+            rows.setdefault(row["model"] or "", []).append(row)
+        fingerprints = {name: m["fingerprint"] for name, m in content.summary["methods"].items()}
+        if identity := content.summary.get("identity"):
+            fingerprints[IDENTITY] = identity["fingerprint"]
+        detector = content.summary["detector"]["fingerprint"]
+        found += [(result, model, Contestant("", part, fingerprints, detector)) for model, part in rows.items()]
+    count = Counter(model for _, model, _ in found)
+    alone = Counter(result for result, _, _ in found)
+    named = []
+    for result, model, contestant in found:
+        if model and count[model] == 1:
+            name = model
+        elif alone[result] == 1:
+            name = result
+        else:
+            name = f"{result}: {model or '(no model)'}"
+        named.append(replace(contestant, name=name))
+    if twice := [name for name, n in Counter(c.name for c in named).items() if n > 1]:
+        raise InputError(f"two of the models compared are called {twice[0]!r}; rename a folder")
+    return named
+
+
+def load_contestants(folders: Sequence[Path]) -> list[Contestant]:
+    """The models of folders that `evaluate --out` wrote, named by the last parts of their paths that tell them apart.
+
+    Raises:
+        InputError: a folder is named twice or can't be read, or there are fewer than two models.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    if twice := [str(path) for path, n in Counter(resolved).items() if n > 1]:
+        raise InputError(f"{twice[0]!r} is named twice")
+    depth = 1
+    while len({path.parts[-depth:] for path in resolved}) < len(resolved):
+        depth += 1
+    names = ["/".join(path.parts[-depth:]) for path in resolved]
+    found = contestants({n: EvaluationResult.load(f) for n, f in zip(names, folders, strict=True)})
+    if len(found) < 2:
+        raise InputError("a comparison needs two models or more: name a second folder that `evaluate --out` wrote")
+    return found
+
+
+def compare(models: Sequence[Contestant], *, match: str = "content", seed: int = 0) -> Comparison:
+    """Every two models on the pairs (target, source) that both measured.
+
+    Args:
+        models: two or more, with names of their own.
+        match: `content`: a pair is the same where the bytes of its target and source are, wherever they lie; the files
+            must still be there. `path`: where the paths in the results are.
+        seed: of the bootstrap and of the sign flips.
+
+    Raises:
+        InputError: an unknown `match`.
+    """
+    if match not in MATCHES:
+        raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
+    key = _Keys(match)
+    keyed = [[(key(row), row) for row in model.rows] for model in models]
+    duels = [
+        _duel((models[i], keyed[i]), (models[j], keyed[j]), match=match, seed=seed)
+        for i, j in combinations(range(len(models)), 2)
+    ]
+    p_values = [d.p for duel in duels for d in duel.differences]
+    corrected = iter(holm(p_values).tolist())
+    duels = [
+        replace(duel, differences=[replace(d, p_holm=next(corrected)) for d in duel.differences]) for duel in duels
+    ]
+    return Comparison(match, [m.name for m in models], len(p_values), duels)
+
+
+class _Keys:
+    """What tells a row's target and source apart; None where a file can't be read. Each file is hashed once."""
+
+    def __init__(self, match: str) -> None:
+        self._name: Callable[[str], str | None] = self._hash if match == "content" else lambda path: path or None
+        self._known: dict[str, str | None] = {}
+
+    def __call__(self, row: Record) -> Pair | None:
+        target, source = self._name(row["target"]), self._name(row["source"])
+        return (target, source) if target and source else None
+
+    def _hash(self, path: str) -> str | None:
+        if path not in self._known:
+            try:
+                self._known[path] = content_hash(path) if path else None
+            except UnreadableImageError:
+                self._known[path] = None
+        return self._known[path]
+
+
+Keyed = tuple[Contestant, list[tuple[Pair | None, Record]]]
+
+
+def _duel(first: Keyed, second: Keyed, *, match: str, seed: int) -> Duel:
+    a, b = first[0], second[0]
+    rows_a, rows_b = (_by_pair(keyed) for _, keyed in (first, second))
+    pairs = sorted(p for p in rows_a.keys() & rows_b.keys() if _measured(rows_a[p]) and _measured(rows_b[p]))
+    unpaired = {
+        **dict(_unpaired(a.name, first[1], b.name, rows_b, match)),
+        **dict(_unpaired(b.name, second[1], a.name, rows_a, match)),
+    }
+    groups = merged_groups([rows_a[p][0]["group"] for p in pairs], [rows_b[p][0]["group"] for p in pairs])
+    methods, left_out = _methods(a, b)
+    differences: list[Difference] = []
+    if pairs:
+        for method in methods:
+            columns_a, columns_b = (_means(method, [_measured(r[p]) for p in pairs]) for r in (rows_a, rows_b))
+            differences += _differences(method, columns_a, columns_b, groups, seed)
+    repeated = sum(len(_measured(rows[p])) > 1 for rows in (rows_a, rows_b) for p in pairs)
+    notes = [] if a.detector == b.detector else [f"faces were found differently: {a.detector} and {b.detector}"]
+    return Duel(a.name, b.name, len(pairs), len(set(groups)), repeated, unpaired, left_out, notes, differences)
+
+
+def _by_pair(keyed: Sequence[tuple[Pair | None, Record]]) -> dict[Pair, list[Record]]:
+    found: dict[Pair, list[Record]] = {}
+    for pair, row in keyed:
+        if pair is not None:
+            found.setdefault(pair, []).append(row)
+    return found
+
+
+def _measured(rows: Sequence[Record]) -> list[Record]:
+    return [row for row in rows if row["status"] == OK]
+
+
+def _unpaired(
+    name: str,
+    keyed: Sequence[tuple[Pair | None, Record]],
+    other: str,
+    rows_other: Mapping[Pair, Sequence[Record]],
+    match: str,
+) -> Iterator[tuple[str, list[str]]]:
+    """Reasons why rows of one model count for nothing, with the rows' ids; every such row has one reason."""
+    reasons: dict[str, list[str]] = {}
+    for pair, row in keyed:
+        if row["status"] != OK:
+            reason = f"failed in {name}"
+        elif pair is None:
+            why = "can't be read any more: match by path" if match == "content" else "is not named"
+            reason = f"target or source of {name} {why}"
+        elif pair not in rows_other:
+            reason = f"only in {name}"
+        elif not _measured(rows_other[pair]):
+            reason = f"measured in {name}, failed in {other}"
+        else:
+            continue
+        reasons.setdefault(reason, []).append(row["id"])
+    yield from sorted(reasons.items())
+
+
+def _methods(a: Contestant, b: Contestant) -> tuple[list[str], dict[str, str]]:
+    """Methods that both have with the same weights and preprocessing; the others with why they are left out."""
+    left_out: dict[str, str] = {}
+    for name in {**a.fingerprints, **b.fingerprints}:
+        if name not in a.fingerprints or name not in b.fingerprints:
+            left_out[name] = f"only in {a.name if name in a.fingerprints else b.name}"
+        elif a.fingerprints[name] != b.fingerprints[name]:
+            left_out[name] = f"not the same weights: {a.fingerprints[name]} and {b.fingerprints[name]}"
+    return [name for name in a.fingerprints if name not in left_out], left_out
+
+
+def _means(method: str, rows: Sequence[Sequence[Record]]) -> dict[str, Floats]:
+    """(N,) columns by score: what each pair adds to it, the mean over the rows of a pair."""
+    flat = [row for part in rows for row in part]
+    columns = per_triplet(*([row[f"{method}.{d}"] for row in flat] for d in DISTANCE_COLUMNS))
+    if method == IDENTITY:
+        s2c, t2c = columns["mean_s2c"], columns["mean_t2c"]
+        columns = {NEARER: (s2c < t2c).astype(np.float64)}
+    else:
+        columns = {score: columns[score] for score in SCORES}
+    sizes = np.array([len(part) for part in rows])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return {score: np.add.reduceat(values, starts) / sizes for score, values in columns.items()}
+
+
+def _differences(
+    method: str, a: Mapping[str, Floats], b: Mapping[str, Floats], groups: Sequence[str], seed: int
+) -> Iterator[Difference]:
+    paired = {score: a[score] - b[score] for score in a}
+    intervals = bootstrap_means(paired, groups, seed=seed)
+    for score, values in paired.items():
+        yield Difference(
+            method,
+            score,
+            float(a[score].mean()),
+            float(b[score].mean()),
+            float(values.mean()),
+            *intervals[score],
+            sign_flip_p(values, groups, seed=seed),
+            float("nan"),
+            *win_tie_loss(a[score], b[score], higher_is_better=HIGHER[score]),
+        )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

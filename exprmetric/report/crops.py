@@ -1,0 +1,100 @@
+"""Pictures for a report: the few images that it shows are read again, as small JPEGs inside the page.
+
+An evaluation lets go of every pixel once it is measured. Keeping crops of all triplets for a gallery of a few would
+cost memory that grows with the input; finding the same faces again in the few costs seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import ImageError
+from exprmetric.evaluation.result import Record
+from exprmetric.faces import FaceFinder
+from exprmetric.faces.alignment import CROP_SIZE
+from exprmetric.images import read_image
+from exprmetric.triplets import ROLES
+
+TEMPLATE = "eyes70"
+SIDE = 160
+"""Side of a picture in px; 27 triplets of three make about 0.7 MB."""
+QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a triplet.
+
+    Attributes:
+        role: target, source or swapped.
+        uri: JPEG as a data URI: the aligned crop, or the whole image where no face was found; '' where unreadable.
+        landmarks: SVG path of the 68 points over a crop of 224 x 224; '' where there is no face.
+        problem: why there is no face, or no image.
+    """
+
+    role: str
+    uri: str = ""
+    landmarks: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A triplet that the report shows: its record, its pictures, and why it was chosen."""
+
+    row: Record
+    index: int
+    tags: tuple[str, ...] = ()
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def with_pictures(cards: Iterable[Card], finder: FaceFinder, pool: Executor) -> Iterator[Card]:
+    """The cards with their three pictures each, in their order; a pixel lives as long as its own card is drawn."""
+    for card, pictures in pool.map(lambda c: (c, look(c.row, finder)), cards):
+        yield Card(card.row, card.index, card.tags, pictures)
+
+
+def look(row: Record, finder: FaceFinder) -> list[Picture]:
+    """Target, source and swapped; the swapped face is looked for where the target's stands, as in the measurement."""
+    pictures, place = [], None
+    for role in ROLES:
+        picture, found = _picture(role, row[role], finder, place if role == "swapped" else None)
+        pictures.append(picture)
+        place = found if role == "target" else place
+    return pictures
+
+
+def _picture(
+    role: str, path: str, finder: FaceFinder, near: npt.NDArray[np.float64] | None
+) -> tuple[Picture, npt.NDArray[np.float64] | None]:
+    if not path:
+        return Picture(role, problem="no image is given"), None
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        return Picture(role, problem=str(error)), None
+    try:
+        face = finder.find(image, near=near)
+    except ImageError as error:
+        return Picture(role, jpeg_uri(image), problem=str(error)), None
+    points = face.aligned_landmarks(TEMPLATE) * CROP_SIZE
+    path_of_points = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points + 0.5)
+    return Picture(role, jpeg_uri(face.crop(TEMPLATE)), path_of_points), face.place
+
+
+def jpeg_uri(image: npt.NDArray[np.uint8], side: int = SIDE) -> str:
+    """RGB uint8 (H, W, 3), shrunk to fit into side x side, as a JPEG data URI."""
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,0 +1,242 @@
+"""The figures of a report as numbers: where each tick, dot and step stands. `templates/figures.html` draws them.
+
+They are drawn as inline SVG by the template rather than by a plotting library: colours then follow light and dark, text
+stays text, names are escaped in one place, and a report needs no more than Jinja2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+import numpy as np
+
+from exprmetric.evaluation.result import Record
+from exprmetric.metrics.uncertainty import bootstrap_means
+
+WIDTH, HEIGHT = 380, 270
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 42
+"""Size of a figure and the room around its axes, in SVG units; at full width a unit is about one px of a phone."""
+ROW = 22
+SERIES = 6
+"""Models with a colour of their own; further ones share the last."""
+MOST_DOTS = 1000
+BINS = 24
+
+Scale = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A line of the grid: its place in SVG units and its label."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Ticks and labels of both axes, and where the drawing area ends."""
+
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+    x_label: str
+    y_label: str
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    top: float = TOP
+    bottom: float = HEIGHT - BOTTOM
+    width: float = WIDTH
+    height: float = HEIGHT
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point with the number of its series (for its colour) and what it says when pointed at."""
+
+    x: float
+    y: float
+    series: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Identity transfer against expression error: dots, anchors, and of how many triplets."""
+
+    method: str
+    axes: Axes
+    dots: tuple[Dot, ...]
+    anchors: tuple[Dot, ...]
+    shown: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often t2c and s2c have each value: outlines as SVG paths, and where the means stand."""
+
+    method: str
+    axes: Axes
+    outlines: dict[str, str]
+    means: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A model on the way from "nothing swapped" to "source pasted": places in SVG units, and the same as text."""
+
+    label: str
+    y: float
+    at: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    method: str
+    axes: Axes
+    bars: tuple[Bar, ...]
+    nothing: float
+    pasted: float
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers (1, 2 or 5 times a power of ten apart) within [low, high]."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / count
+    power = 10.0 ** floor(log10(rough))
+    step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(s - rough))
+    return [round(i * step, 10) for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
+
+
+def scale(low: float, high: float, start: float, end: float) -> Scale:
+    """A linear map of [low, high] onto [start, end], rounded to a hundredth of an SVG unit."""
+    span = (high - low) or 1.0
+    return lambda value: round(start + (value - low) / span * (end - start), 2)
+
+
+def _axes(
+    x_high: float, y_high: float, x_label: str, y_label: str, *, whole: bool = False
+) -> tuple[Axes, Scale, Scale]:
+    x = scale(0.0, x_high, LEFT, WIDTH - RIGHT)
+    y = scale(0.0, y_high, HEIGHT - BOTTOM, TOP)
+    y_ticks = [v for v in ticks(0.0, y_high) if not whole or v == int(v)]
+    return (
+        Axes(
+            tuple(Tick(x(v), f"{v:g}") for v in ticks(0.0, x_high)),
+            tuple(Tick(y(v), f"{v:g}") for v in y_ticks),
+            x_label,
+            y_label,
+        ),
+        x,
+        y,
+    )
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0..count-1, evenly over all."""
+    return list(range(count)) if count <= most else [i * count // most for i in range(most)]
+
+
+def identity_transfer(row: Record, identity: str) -> float:
+    """Where a swapped face's identity lies between the target's (0) and the source's (1): t2c / (t2c + s2c)."""
+    t2c, s2c = row[f"{identity}.t2c"], row[f"{identity}.s2c"]
+    return float(t2c / (t2c + s2c)) if t2c + s2c > 0 else 0.5
+
+
+def scatter(rows: Sequence[Record], method: str, identity: str, series: dict[str, int]) -> Scatter:
+    """One dot a triplet.
+
+    Args:
+        rows: measured ones.
+        method: whose t2c is the expression error.
+        identity: the method that tells people apart.
+        series: number of each model's colour.
+    """
+    pasted = float(np.mean([r[f"{method}.s2t"] for r in rows]))
+    highest = max(pasted, *(r[f"{method}.t2c"] for r in rows)) * 1.05 or 1.0
+    axes, x, y = _axes(1.0, highest, "identity transfer (0 target, 1 source)", "expression error, t2c")
+    chosen = [rows[i] for i in spread(len(rows), MOST_DOTS)]
+    dots = [
+        Dot(
+            x(identity_transfer(r, identity)),
+            y(r[f"{method}.t2c"]),
+            series[r["model"]],
+            f"{r['id']}: identity {identity_transfer(r, identity):.2f}, {method} t2c {r[f'{method}.t2c']:.3f}",
+        )
+        for r in chosen
+    ]
+    anchors = (Dot(x(0.0), y(0.0), 0, "nothing swapped"), Dot(x(1.0), y(pasted), 0, "source pasted"))
+    return Scatter(method, axes, tuple(dots), anchors, len(dots), len(rows))
+
+
+def histogram(rows: Sequence[Record], method: str) -> Histogram:
+    """Distributions of t2c and s2c over the same bins."""
+    values = {name: np.array([r[f"{method}.{name}"] for r in rows]) for name in ("t2c", "s2c")}
+    highest = max(float(v.max()) for v in values.values()) or 1.0
+    counts = {name: np.histogram(v, BINS, (0.0, highest))[0] for name, v in values.items()}
+    top = float(max(c.max() for c in counts.values()))
+    axes, x, y = _axes(highest, top * 1.05, f"distance ({method})", "triplets", whole=True)
+    edges = [x(highest * i / BINS) for i in range(BINS + 1)]
+
+    def outline(count: Sequence[int]) -> str:
+        steps = "".join(f"V{y(float(n))}H{edges[i + 1]}" for i, n in enumerate(count))
+        return f"M{edges[0]} {y(0.0)}{steps}V{y(0.0)}Z"
+
+    return Histogram(
+        method,
+        axes,
+        {name: outline(c.tolist()) for name, c in counts.items()},
+        {name: x(float(v.mean())) for name, v in values.items()},
+    )
+
+
+def calibration(rows: Sequence[Record], method: str, *, seed: int = 0) -> Calibration | None:
+    """Each model between its anchors: mean t2c / mean s2t, 0 = nothing swapped, 1 = source pasted; over 1 is worse.
+
+    The interval is that of the ratio, linearised: the bootstrap over groups of (t2c - ratio x s2t) / mean s2t. None
+    where all distances between sources and targets are 0.
+    """
+    parts: dict[str, list[Record]] = {}
+    for row in rows:
+        parts.setdefault(row["model"] or "", []).append(row)
+    whole = [("all triplets", list(rows))] if len(parts) != 1 or "" in parts else []
+    found = []
+    for name, part in [*whole, *((n, p) for n, p in sorted(parts.items()) if n)]:
+        t2c, s2t = (np.array([r[f"{method}.{d}"] for r in part]) for d in ("t2c", "s2t"))
+        if s2t.mean() > 0:
+            ratio = float(t2c.mean() / s2t.mean())
+            rest = {"ratio": (t2c - ratio * s2t) / s2t.mean()}
+            low, high = bootstrap_means(rest, [r["group"] for r in part], seed=seed)["ratio"]
+            found.append((name, len(part), ratio, ratio + low, ratio + high))
+    if not found:
+        return None
+    ends = [v for _, _, ratio, low, high in found for v in (ratio, low, high) if np.isfinite(v)]
+    x = scale(0.0, max(1.1, *ends) * 1.02, LEFT / 2, WIDTH - RIGHT)
+    bottom = TOP + ROW * 1.6 * len(found) + 6
+    axes = Axes(
+        tuple(Tick(x(v), f"{v:g}") for v in ticks(0.0, max(1.1, *ends))),
+        (),
+        "share of the way to “source pasted”",
+        "",
+        left=LEFT / 2,
+        bottom=bottom,
+        height=bottom + BOTTOM,
+    )
+    bars = [
+        Bar(
+            f"{name} (n {n})",
+            TOP + ROW * 1.6 * (i + 0.72),
+            x(ratio),
+            x(low) if np.isfinite(low) else None,
+            x(high) if np.isfinite(high) else None,
+            f"{ratio:.2f}" + (f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""),
+        )
+        for i, (name, n, ratio, low, high) in enumerate(found)
+    ]
+    return Calibration(method, axes, tuple(bars), x(0.0), x(1.0))

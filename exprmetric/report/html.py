@@ -1,0 +1,183 @@
+"""`report.html`: a result as one file that opens anywhere, without a network.
+
+Whatever an input named (files, models, reasons) is escaped by Jinja2's autoescape; the page's own policy lets it load
+nothing, and run only the one script whose hash it states.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exprmetric.errors import ExprmetricError
+from exprmetric.evaluation.compare import Comparison, compare, contestants
+from exprmetric.evaluation.evaluate import IDENTITY, default_jobs
+from exprmetric.evaluation.pipeline import OK
+from exprmetric.evaluation.result import DISTANCE_COLUMNS, EvaluationResult, Record
+from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.files import write_whole
+from exprmetric.metrics.preservation import SCORES
+from exprmetric.report import figures
+from exprmetric.report.crops import with_pictures
+from exprmetric.report.gallery import PLACES, failures, gallery
+from exprmetric.report.tables import (
+    ANCHORS,
+    HEADINGS,
+    SPLITS,
+    cell,
+    coverage_line,
+    identity_line,
+    number,
+    p_value,
+    speed_line,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+REPORT = "report.html"
+MOST_ROWS = 2000
+"""Triplets in the page's table; triplets.csv has all."""
+MOST_DUELS = 45
+"""Pairs of models whose differences the page shows: those of ten models."""
+LEVEL = 0.05
+
+
+def environment() -> Environment:
+    """The templates, with autoescape on for every one of them."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("exprmetric.report"),
+        autoescape=True,
+        undefined=StrictUndefined,  # a misspelt name is an error, not an empty cell
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.globals |= {"number": number, "cell": cell, "coverage_line": coverage_line, "p_value": p_value}
+    jinja.globals |= {"HEADINGS": HEADINGS, "ANCHORS": ANCHORS, "SPLITS": SPLITS, "SCORES": SCORES, "LEVEL": LEVEL}
+    return jinja
+
+
+def render(template: str, **context: Any) -> str:
+    """A page of the templates; the script inside it is the one that its policy allows."""
+    from markupsafe import Markup
+
+    jinja = environment()
+    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = jinja.get_template(template)
+    return page.render(script=Markup(script), script_hash=digest, **context)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page whole or not at all; OSError where that can't be."""
+    write_whole(path, lambda file: file.write(page.encode("utf-8", "backslashreplace")))
+
+
+def write_report(result: EvaluationResult, folder: str | os.PathLike[str], *, jobs: int | None = None) -> Path:
+    """Draw `report.html` into a folder that `EvaluationResult.save` has written.
+
+    Args:
+        result: what `evaluate` returned, or `EvaluationResult.load` read.
+        folder: exists.
+        jobs: threads that read the gallery's images.
+
+    Raises:
+        ExprmetricError: the page could not be drawn or written; the folder's other files are as they were.
+    """
+    path = Path(folder) / REPORT
+    try:
+        write_page(path, report_page(result, jobs=jobs))
+    except Exception as error:  # whatever it is, it must not look as if the measurement had failed
+        path.unlink(missing_ok=True)  # an older page would show other numbers than the files beside it
+        raise ExprmetricError(
+            f"the result is written, but {path} could not be drawn: {type(error).__name__}: {error}"
+        ) from error
+    return path
+
+
+def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
+    """The report as HTML."""
+    summary, rows = result.summary, result.triplets
+    methods = list(summary["methods"])
+    measured = [r for r in rows if r["status"] == OK]
+    cards, failed = gallery(rows, methods), failures(rows)
+    finder = _finder(summary)
+    with ThreadPoolExecutor(jobs or default_jobs(), "report") as pool:
+        cards = list(with_pictures(cards, finder, pool))
+        failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]
+    shown = rows[:MOST_ROWS]
+    columns = [m for m in dict.fromkeys([*methods, IDENTITY]) if shown and f"{m}.t2c" in shown[0]]
+    return render(
+        "report.html",
+        summary=summary,
+        identity=identity_line(summary["identity"]),
+        speed=speed_line(summary["throughput"]),
+        same_faces=finder.fingerprint == summary["detector"]["fingerprint"],
+        failures=failed,
+        comparison=_between_models(result),
+        level=LEVEL,
+        most_duels=MOST_DUELS,
+        models=_models(rows),
+        series=figures.SERIES,
+        **_figures(measured, methods, summary),
+        cards=cards,
+        places=PLACES,
+        rows=shown,
+        columns=columns,
+        distances=DISTANCE_COLUMNS,
+        data=_data(shown, cards, columns),
+        total=len(rows),
+    )
+
+
+def _finder(summary: dict[str, Any]) -> FaceFinder:
+    """The finder of the evaluation, loaded again."""
+    settings = summary["settings"]
+    return FaceFinder(load_detector(summary["detector"]["asked"], provider=settings["provider"]), settings["face"])
+
+
+def _models(rows: Sequence[Record]) -> dict[str, int]:
+    """Models by name with the number of their colour."""
+    names = sorted({r["model"] for r in rows})
+    return {name: min(i, figures.SERIES - 1) for i, name in enumerate(names)}
+
+
+def _figures(measured: Sequence[Record], methods: Sequence[str], summary: dict[str, Any]) -> dict[str, Any]:
+    if not measured:
+        return {"scatters": [], "histograms": [], "calibrations": []}
+    series = _models(measured)
+    bars = [figures.calibration(measured, m, seed=summary["settings"]["seed"]) for m in methods]
+    return {
+        "scatters": [figures.scatter(measured, m, IDENTITY, series) for m in methods] if summary["identity"] else [],
+        "histograms": [figures.histogram(measured, m) for m in methods],
+        "calibrations": [b for b in bars if b],
+    }
+
+
+def _between_models(result: EvaluationResult) -> Comparison | None:
+    """The models of one result on the pairs they share; None where there are not two."""
+    models = contestants({"this report": result})
+    if len(models) < 2:
+        return None
+    comparison = compare(models, seed=result.summary["settings"]["seed"])
+    return replace(comparison, duels=sorted(comparison.duels, key=lambda d: -d.n))
+
+
+def _data(rows: Sequence[Record], cards: Sequence[Any], methods: Sequence[str]) -> dict[str, Any]:
+    """What the page's script sorts and filters by, for the rows and cards that it shows."""
+    wanted = {**dict(enumerate(rows)), **{c.index: c.row for c in cards}}
+    return {
+        "scores": [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS],
+        "rows": {
+            str(i): [r["model"], r["status"], [r[f"{m}.{d}"] for m in methods for d in DISTANCE_COLUMNS]]
+            for i, r in wanted.items()
+        },
+    }

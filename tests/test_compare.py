@@ -1,0 +1,353 @@
+"""Comparisons of models: the arithmetic against SciPy and by hand, every row accounted for, what the command prints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import random
+import shutil
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from exprmetric_cli.main import main
+from hypothesis import given
+from hypothesis import strategies as st
+from results import content_file, result, row
+from scipy import stats
+
+from exprmetric.errors import InputError
+from exprmetric.evaluation.compare import Duel, compare, contestants, load_contestants
+from exprmetric.evaluation.pipeline import Row
+from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.metrics import paired
+from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
+
+PAIRS = [(f"t{i}", f"s{j}") for i in range(4) for j in range(3)]
+
+
+def rows_of(folder: Path, seed: object, pairs: list[tuple[str, str]] = PAIRS, **more: Any) -> list[Row]:
+    return [row(folder, t, s, seed=seed, **more) for t, s in pairs]
+
+
+def duel_of(a: list[Row], b: list[Row], **settings: Any) -> Duel:
+    comparison = compare(contestants({"A": result(a), "B": result(b)}), **settings)
+    assert comparison.models == ["A", "B"] and len(comparison.duels) == 1
+    return comparison.duels[0]
+
+
+# --- arithmetic ---
+
+
+def test_sign_flips_of_single_rows_are_scipys_permutation_test():
+    values = np.random.default_rng(0).normal(0.3, 1.0, 11)
+    expected = stats.permutation_test(
+        (values,), lambda x, axis: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf
+    )
+    assert sign_flip_p(values, range(11)) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+def test_groups_flip_as_a_whole():
+    values, groups = [1.0, 2.0, -0.5, 4.0, 0.25], ["a", "a", "b", "c", "b"]
+    sums = [3.0, -0.25, 4.0]
+    flipped = [abs(sum(s * v for s, v in zip(signs, sums, strict=True))) for signs in product((1, -1), repeat=3)]
+    assert sign_flip_p(values, groups) == np.mean([f >= abs(sum(sums)) - 1e-9 for f in flipped])
+    assert sign_flip_p([5.0] * 100, ["one"] * 100) == 1.0  # a single group shows nothing
+
+
+def test_random_flips_and_the_normal_limit_agree_with_going_through_all(monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(1).normal(0.6, 1.0, 14)
+    exact = sign_flip_p(values, range(14))
+    assert 0.001 < exact < 0.2
+    monkeypatch.setattr(paired, "EXACT_GROUPS", 0)
+    assert sign_flip_p(values, range(14)) == pytest.approx(exact, abs=0.01)
+    many = np.random.default_rng(2).normal(0.05, 1.0, 900)
+    flips = sign_flip_p(many, range(900))
+    monkeypatch.setattr(paired, "NORMAL_GROUPS", 1)
+    assert sign_flip_p(many, range(900)) == pytest.approx(flips, abs=0.02)
+    # without a difference the normal p-value is that of a z-test
+    assert sign_flip_p([1.0, -1.0] * 450, range(900)) == pytest.approx(1.0)
+
+
+def test_p_values_are_uniform_where_there_is_no_difference():
+    generator = np.random.default_rng(3)
+    groups = np.repeat(np.arange(10), 5)
+    found = [sign_flip_p((generator.normal(size=10)[groups] + generator.normal(size=50)), groups) for _ in range(400)]
+    # rows of a group share most of their noise; a test that ignores groups finds far more than 5 %
+    assert np.mean(np.array(found) <= 0.05) < 0.085
+    naive = [stats.wilcoxon(generator.normal(size=10)[groups] + 0.3 * generator.normal(size=50)).pvalue for _ in found]
+    assert np.mean(np.array(naive) <= 0.05) > 0.2
+
+
+def test_no_rows_and_no_difference():
+    assert math.isnan(sign_flip_p([], []))
+    assert sign_flip_p([0.0, 0.0], ["a", "b"]) == 1.0
+
+
+def test_holm_on_a_worked_example_and_its_order():
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]).tolist() == [1.0, 1.0]
+    with_nan = holm([0.02, float("nan"), 0.01])
+    assert with_nan[[0, 2]].tolist() == pytest.approx([0.02, 0.02]) and math.isnan(with_nan[1])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_no_correction_and_bonferronis(p: list[float]):
+    corrected = holm(p)
+    assert all(a <= c + 1e-12 and c <= min(1.0, a * len(p)) + 1e-12 for a, c in zip(p, corrected, strict=True))
+    assert all(corrected[i] <= corrected[j] for i in range(len(p)) for j in range(len(p)) if p[i] < p[j])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=12))
+def test_merged_groups_join_what_either_joins_and_nothing_else(names: list[tuple[str, str]]):
+    found = merged_groups([a for a, _ in names], [b for _, b in names])
+    clusters: list[set[str]] = []
+    for a, b in names:  # names of both kinds that hang together
+        touching = [c for c in clusters if {f"1{a}", f"2{b}"} & c]
+        clusters = [c for c in clusters if c not in touching] + [set().union(*touching, {f"1{a}", f"2{b}"})]
+    expected = [next(i for i, c in enumerate(clusters) if f"1{a}" in c) for a, _ in names]
+    same = [[x == y for y in found] for x in found]
+    assert same == [[x == y for y in expected] for x in expected]
+
+
+def test_wins_by_the_direction_of_the_score():
+    assert win_tie_loss([1, 2, 3, 3], [2, 2, 1, 1], higher_is_better=True) == (2, 1, 1)
+    assert win_tie_loss([1, 2, 3, 3], [2, 2, 1, 1], higher_is_better=False) == (1, 1, 2)
+
+
+# --- pairing ---
+
+
+def test_scores_are_those_of_plain_arithmetic(tmp_path: Path):
+    a, b = rows_of(tmp_path / "a", "a"), rows_of(tmp_path / "b", "b")
+    duel = duel_of(a, list(reversed(b)))
+    assert (duel.n, duel.groups, duel.unpaired, duel.left_out, duel.repeated) == (12, 4, {}, {}, 0)
+    found = {(d.method, d.score): d for d in duel.differences}
+    assert set(found) == {
+        *((m, s) for m in ("lm68", "other") for s in ("l2_error", "mean_t2c", "ratio")),
+        ("identity", "nearer_to_source"),
+    }
+    t2c = [[r.distances["other"].t2c for r in rows] for rows in (a, b)]
+    d = found["other", "mean_t2c"]
+    assert (d.a, d.b) == pytest.approx((np.mean(t2c[0]), np.mean(t2c[1])))
+    assert d.difference == pytest.approx(d.a - d.b) and d.low <= d.difference <= d.high
+    assert d.wins == sum(x < y for x, y in zip(*t2c, strict=True)) and d.wins + d.ties + d.losses == 12
+    l2 = [[abs(r.distances["lm68"].s2t - r.distances["lm68"].s2c) for r in rows] for rows in (a, b)]
+    assert found["lm68", "l2_error"].difference == pytest.approx(np.mean(l2[0]) - np.mean(l2[1]))
+    nearer = [[r.distances["identity"].s2c < r.distances["identity"].t2c for r in rows] for rows in (a, b)]
+    control = found["identity", "nearer_to_source"]
+    assert control.difference == pytest.approx(np.mean(nearer[0]) - np.mean(nearer[1]))
+    assert control.wins == sum(x > y for x, y in zip(*nearer, strict=True))
+    assert [d.p_holm for d in duel.differences] == pytest.approx(holm([d.p for d in duel.differences]))
+
+
+def test_a_model_against_itself_ties_everywhere(tmp_path: Path):
+    duel = duel_of(rows_of(tmp_path / "a", "same"), rows_of(tmp_path / "b", "same"))
+    for d in duel.differences:
+        assert (d.difference, d.low, d.high, d.p, d.p_holm) == (0.0, 0.0, 0.0, 1.0, 1.0)
+        assert (d.wins, d.ties, d.losses) == (0, 12, 0)
+
+
+def test_swapping_the_models_mirrors_the_comparison_and_row_order_does_not_show(tmp_path: Path):
+    a, b = rows_of(tmp_path / "a", "a"), rows_of(tmp_path / "b", "b")
+    there, back = duel_of(a, b), duel_of(b, a)
+    for x, y in zip(there.differences, back.differences, strict=True):
+        assert (x.difference, x.wins, x.p) == (-y.difference, y.losses, y.p)
+    shuffled = random.Random(0).sample(a, len(a))
+    assert duel_of(shuffled, b) == there
+
+
+def test_pairs_are_the_same_by_content_wherever_the_files_lie(tmp_path: Path):
+    a, b = rows_of(tmp_path / "a", "a"), rows_of(tmp_path / "b", "b")
+    assert duel_of(a, b, match="content").n == 12
+    by_path = duel_of(a, b, match="path")
+    assert by_path.n == 0 and by_path.differences == []
+    assert {reason: len(ids) for reason, ids in by_path.unpaired.items()} == {"only in A": 12, "only in B": 12}
+    assert duel_of(a, rows_of(tmp_path / "a", "b"), match="path").n == 12
+    with pytest.raises(InputError, match="unknown match 'name'"):
+        duel_of(a, b, match="name")
+
+
+def test_every_row_is_paired_or_named_with_its_reason(tmp_path: Path):
+    a = rows_of(tmp_path / "a", "a")
+    b = rows_of(tmp_path / "b", "b")
+    a[0] = replace(a[0], status="no_face", distances={})
+    b[1] = replace(b[1], status="error", distances={})
+    a.append(row(tmp_path / "a", "t9", "s0"))
+    b.append(row(tmp_path / "b", "t8", "s0"))
+    gone = row(tmp_path / "b", "t7", "s0")
+    b.append(gone)
+    assert gone.triplet.target is not None
+    gone.triplet.target.unlink()
+    duel = duel_of(a, b)
+    assert duel.n == 10
+    assert duel.unpaired == {
+        "failed in A": ["t0_s0"],
+        "failed in B": ["t0_s1"],
+        "measured in A, failed in B": ["t0_s1"],
+        "measured in B, failed in A": ["t0_s0"],
+        "only in A": ["t9_s0"],
+        "only in B": ["t8_s0"],
+        "target or source of B can't be read any more: match by path": ["t7_s0"],
+    }
+    assert 2 * duel.n + sum(map(len, duel.unpaired.values())) == len(a) + len(b)
+
+
+def test_a_pair_swapped_twice_counts_once_with_its_mean(tmp_path: Path):
+    a, b = rows_of(tmp_path / "a", "a"), rows_of(tmp_path / "b", "b")
+    again = row(tmp_path / "a", "t0", "s0", seed="again", id_="again")
+    duel = duel_of([*a, again], b)
+    assert (duel.n, duel.repeated) == (12, 1)
+    t2c = [r.distances["lm68"].t2c for r in a]
+    t2c[0] = (t2c[0] + again.distances["lm68"].t2c) / 2
+    (d,) = (d for d in duel.differences if (d.method, d.score) == ("lm68", "mean_t2c"))
+    assert d.a == pytest.approx(np.mean(t2c))
+
+
+def test_groups_of_either_result_hold_together(tmp_path: Path):
+    a = rows_of(tmp_path / "a", "a", group="one video")
+    b = rows_of(tmp_path / "b", "b")
+    duel = duel_of(a, b)
+    assert duel.groups == 1
+    assert all(math.isnan(d.low) and d.p == 1.0 for d in duel.differences)
+    assert json.dumps(
+        compare(contestants({"A": result(a), "B": result(b)})).as_dict(), allow_nan=False
+    )  # NaN became null
+
+
+def test_methods_with_other_weights_are_left_out_and_named(tmp_path: Path):
+    a, b = result(rows_of(tmp_path / "a", "a")), result(rows_of(tmp_path / "b", "b"), weights="v", methods=["lm68"])
+    (duel,) = compare(contestants({"A": a, "B": b})).duels
+    assert set(duel.left_out) == {"lm68", "other"}
+    assert duel.left_out["other"] == "only in A" and "not the same weights" in duel.left_out["lm68"]
+    assert {d.method for d in duel.differences} == {"identity"}
+
+
+def test_another_detector_is_noted(tmp_path: Path):
+    a, b = result(rows_of(tmp_path / "a", "a")), result(rows_of(tmp_path / "b", "b"))
+    b.summary["detector"]["fingerprint"] = "scrfd:1"
+    (duel,) = compare(contestants({"A": a, "B": b})).duels
+    assert duel.notes == ["faces were found differently: dlib:0 and scrfd:1"]
+
+
+def test_each_model_of_a_result_takes_part_under_a_name_of_its_own(tmp_path: Path):
+    both = result([*rows_of(tmp_path, 1, model="x"), *rows_of(tmp_path, 2, model="y"), *rows_of(tmp_path, 3)])
+    other = result(rows_of(tmp_path, 4, model="x"))
+    plain = result(rows_of(tmp_path, 5))
+    names = [c.name for c in contestants({"R": both, "Q": other, "P": plain})]
+    assert names == ["R: x", "y", "R: (no model)", "Q", "P"]
+    comparison = compare(contestants({"R": both, "Q": other, "P": plain}))
+    assert len(comparison.duels) == 10 and {d.n for d in comparison.duels} == {12}
+    assert comparison.tests == 10 * 7
+    smallest = min(d.p for duel in comparison.duels for d in duel.differences)
+    assert min(d.p_holm for duel in comparison.duels for d in duel.differences) == pytest.approx(
+        min(1.0, smallest * 70)
+    )
+
+
+# --- files and the command ---
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> list[Path]:
+    """Two saved results, with a row that only one has."""
+    a = [*rows_of(tmp_path / "in_a", "a"), row(tmp_path / "in_a", "extra", "s0")]
+    b = rows_of(tmp_path / "in_b", "b")
+    return [result(r).save(tmp_path / "out" / n) for r, n in ((a, "A"), (b, "B|<script>alert(1)<script>"))]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_a_saved_result_is_loaded_bit_by_bit(tmp_path: Path):
+    made = result([*rows_of(tmp_path, 0), row(tmp_path, "x", "y", status="no_face", reason="swapped: none")])
+    assert EvaluationResult.load(made.save(tmp_path / "out")) == made
+
+
+def test_what_is_no_result_is_refused(saved: list[Path], tmp_path: Path):
+    with pytest.raises(InputError, match=r"no folder that .* wrote: no summary.json"):
+        EvaluationResult.load(tmp_path)
+    damaged = shutil.copytree(saved[0], tmp_path / "damaged")
+    for name, content, message in (
+        ("triplets.parquet", "PAR1 nonsense", "can't be read as a result"),
+        ("summary.json", "[]", "schema_version None"),
+        ("summary.json", '{"schema_version": 99}', "schema_version 99; this reads 1"),
+        ("summary.json", "{", "can't be read as a result"),
+        ("summary.json", "[" * 100_000, "can't be read as a result"),
+    ):
+        shutil.copy(saved[0] / "triplets.parquet", damaged)
+        content_file(damaged, name, content)
+        with pytest.raises(InputError, match=message):
+            EvaluationResult.load(damaged)
+    for name in ("A", "B"):
+        with pytest.raises(InputError, match="named twice" if name == "A" else "no folder"):
+            load_contestants([saved[0], saved[0].parent / name])
+    with pytest.raises(InputError, match="needs two models"):
+        load_contestants(saved[:1])
+
+
+def test_json_csv_markdown_and_table_tell_the_same(saved: list[Path]):
+    found = json.loads(run("compare", *saved, "--format", "json").stdout)
+    assert found == compare(load_contestants(saved)).as_dict()
+    (duel,) = found["duels"]
+    assert duel["unpaired"] == {"only in A": ["extra_s0"]}
+    lines = list(csv.DictReader(io.StringIO(run("compare", *saved, "--format", "csv").stdout)))
+    assert [float(r["difference"]) for r in lines] == [d["difference"] for d in duel["differences"]]
+    assert {r["unpaired"] for r in lines} == {"1"}
+    for form in ("table", "markdown"):
+        text = run("compare", *saved, "--format", form).stdout
+        assert "extra" in text and "only in A: 1" in text
+        for d in duel["differences"]:
+            assert f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" in text
+            assert f"{d['wins']}/{d['ties']}/{d['losses']}" in text
+    assert "<script" not in run("compare", *saved, "--format", "markdown").stdout
+
+
+def test_three_models_have_a_matrix(saved: list[Path], tmp_path: Path):
+    third = result(rows_of(tmp_path / "in_c", "c")).save(tmp_path / "out" / "C")
+    text = run("compare", *saved, third).stdout
+    comparison = compare(load_contestants([*saved, third]))
+    assert "wins/ties/losses of the row's model" in text
+    d = next(d for d in comparison.duels[1].differences if (d.method, d.score) == ("lm68", "mean_t2c"))
+    assert f"{d.wins}/{d.ties}/{d.losses}" in text and f"{d.losses}/{d.ties}/{d.wins}" in text
+
+
+def test_the_page_is_escaped_and_loads_nothing(saved: list[Path], tmp_path: Path):
+    page = tmp_path / "new" / "compare.html"
+    done = run("compare", *saved, "--out", page)
+    assert done.exit_code == 0 and str(page) in done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "B|&lt;script&gt;alert(1)&lt;script&gt;" in text and "<script>alert" not in text
+    assert text.count("<script") == 1 and "http://" not in text and "https://" not in text
+    comparison = compare(load_contestants(saved))
+    for d in comparison.duels[0].differences:
+        assert f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" in text
+    assert "only in A" in text and "extra_s0" in text
+
+
+def test_exit_statuses(saved: list[Path], tmp_path: Path):
+    assert run("compare", *saved).exit_code == 0
+    nothing = run("compare", *saved, "--match", "path", "--format", "json")
+    assert nothing.exit_code == 1 and "no two models share" in nothing.stderr
+    assert json.loads(nothing.stdout)["duels"][0]["differences"] == []
+    for arguments in ([], [tmp_path / "absent", saved[0]], [saved[0]]):
+        assert run("compare", *arguments).exit_code == 2
+    blocked = content_file(tmp_path, "file", "")
+    assert run("compare", *saved, "--out", blocked / "page.html").exit_code == 2
+
+
+def test_a_seed_gives_the_same_comparison_and_another_seed_other_draws(tmp_path: Path):
+    many = [(f"t{i}", "s") for i in range(40)]
+    a, b = rows_of(tmp_path / "a", "a", many), rows_of(tmp_path / "b", "b", many)
+    first = duel_of(a, b, seed=3)
+    assert first == duel_of(a, b, seed=3)
+    other = duel_of(a, b, seed=4)
+    assert [d.low for d in first.differences] != [d.low for d in other.differences]
+    assert [d.difference for d in first.differences] == [d.difference for d in other.differences]
