@@ -26,7 +26,9 @@ FORMATS = ("table", "json", "csv", "markdown")
     help="Repeat for several; NAME or NAME:DISTANCE, such as default:cosine.",
 )
 @face_options
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for summary.json and triplets.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.html, summary.json, triplets."
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout.")
 @click.option(
     "--on-fail",
@@ -63,6 +65,7 @@ def evaluate(
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
     """
     from exprmetric.evaluation.evaluate import evaluate as run
+    from exprmetric.report.html import write_report
     from exprmetric.report.tables import FORMATS as writers
     from exprmetric.triplets import read_triplets, single_triplet
 
@@ -90,6 +93,7 @@ def evaluate(
     writers[form](result)
     if out is not None:
         click.echo(f"written: {out}/summary.json, triplets.csv, triplets.parquet", err=True)
+        click.echo(f"written: {write_report(result, out, jobs=jobs)}", err=True)
     if not result.summary["coverage"]["ok"]:
         click.echo("Error: nothing could be measured; see the reasons above", err=True)
         sys.exit(1)

@@ -208,7 +208,7 @@ def test_out_writes_the_files_and_says_so_on_stderr(swaps: Path, ids: list[str],
     import pyarrow.parquet
 
     assert pyarrow.parquet.read_table(out / "triplets.parquet").column("id").to_pylist() == ids
-    assert sorted(p.name for p in out.iterdir()) == ["summary.json", "triplets.csv", "triplets.parquet"]
+    assert sorted(p.name for p in out.iterdir()) == ["report.html", "summary.json", "triplets.csv", "triplets.parquet"]
 
 
 def test_one_triplet_by_its_three_images(swaps: Path, ids: list[str]):
