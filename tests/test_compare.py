@@ -328,7 +328,7 @@ def test_the_page_is_escaped_and_loads_nothing(saved: list[Path], tmp_path: Path
     assert text.count("<script") == 1 and "http://" not in text and "https://" not in text
     comparison = compare(load_contestants(saved))
     for d in comparison.duels[0].differences:
-        assert f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" in text
+        assert f'{d.difference:+.3f} <span class="ci">[{d.low:+.3f}, {d.high:+.3f}]</span>' in text
     assert "only in A" in text and "extra_s0" in text
 
 

@@ -93,9 +93,9 @@ def print_table(comparison: Comparison) -> None:
         for method, score, wins in win_tie_losses(comparison):
             heading = f"{method}, {HEADINGS_HERE[score]}: wins/ties/losses of the row's model"
             table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), title=Text(heading), title_justify="left")
-            table.add_column("")
+            table.add_column("", overflow="fold")
             for name in comparison.models:
-                table.add_column(Text(_printable(name)), justify="right")
+                table.add_column(Text(_printable(name)), justify="right", overflow="fold")
             for i, name in enumerate(comparison.models):
                 counts = (wins.get((i, j)) for j in range(len(comparison.models)))
                 table.add_row(Text(_printable(name)), *("/".join(map(str, c)) if c else "–" for c in counts))

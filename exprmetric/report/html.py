@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,7 +31,6 @@ from exprmetric.report.tables import (
     ANCHORS,
     HEADINGS,
     SPLITS,
-    cell,
     coverage_line,
     identity_line,
     number,
@@ -60,7 +60,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.globals |= {"number": number, "cell": cell, "coverage_line": coverage_line, "p_value": p_value}
+    jinja.globals |= {"number": number, "coverage_line": coverage_line, "p_value": p_value}
     jinja.globals |= {"HEADINGS": HEADINGS, "ANCHORS": ANCHORS, "SPLITS": SPLITS, "SCORES": SCORES, "LEVEL": LEVEL}
     return jinja
 
@@ -107,7 +107,6 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     """The report as HTML."""
     summary, rows = result.summary, result.triplets
     methods = list(summary["methods"])
-    measured = [r for r in rows if r["status"] == OK]
     cards, failed = gallery(rows, methods), failures(rows)
     finder = _finder(summary)
     with ThreadPoolExecutor(jobs or default_jobs(), "report") as pool:
@@ -127,7 +126,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         most_duels=MOST_DUELS,
         models=_models(rows),
         series=figures.SERIES,
-        **_figures(measured, methods, summary),
+        **_figures(result, methods),
         cards=cards,
         places=PLACES,
         rows=shown,
@@ -145,15 +144,18 @@ def _finder(summary: dict[str, Any]) -> FaceFinder:
 
 
 def _models(rows: Sequence[Record]) -> dict[str, int]:
-    """Models by name with the number of their colour."""
-    names = sorted({r["model"] for r in rows})
+    """Models by name with the number of their colour; those with most triplets have one of their own."""
+    counts = Counter(r["model"] for r in rows)
+    names = sorted(counts, key=lambda name: (-counts[name], name))
     return {name: min(i, figures.SERIES - 1) for i, name in enumerate(names)}
 
 
-def _figures(measured: Sequence[Record], methods: Sequence[str], summary: dict[str, Any]) -> dict[str, Any]:
+def _figures(result: EvaluationResult, methods: Sequence[str]) -> dict[str, Any]:
+    summary, rows = result.summary, result.triplets
+    measured = [r for r in rows if r["status"] == OK]
     if not measured:
         return {"scatters": [], "histograms": [], "calibrations": []}
-    series = _models(measured)
+    series = _models(rows)
     bars = [figures.calibration(measured, m, seed=summary["settings"]["seed"]) for m in methods]
     return {
         "scatters": [figures.scatter(measured, m, IDENTITY, series) for m in methods] if summary["identity"] else [],
