@@ -1,0 +1,235 @@
+"""`ExpressionEncoder`: the expression encoder in torch, out of the very ONNX file that the command line runs.
+
+The file's initialisers have the names that the weights have in torch, so it is the one source of truth; what they are
+weights of (the architecture) stands in its metadata. Preprocessing comes from the manifest entry, as for ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from exprmetric import _fields as check
+from exprmetric import weights
+from exprmetric._fields import Fields
+from exprmetric.errors import InputError, WeightsError, WeightsHashError
+from exprmetric.faces.alignment import CROP_SIZE
+from exprmetric.torch.frozen import Frozen
+from exprmetric.torch.functional import widened
+from exprmetric.torch.pixels import luma, resample, rounded, to_pixels
+from exprmetric.training.models import BACKBONES, Encoder
+from exprmetric.weights import Preprocessing, WeightsEntry
+
+METADATA_KEY = "exprmetric.encoder"
+"""The key of `metadata_props` under which an ONNX file keeps its `Architecture` as JSON."""
+EMBEDDING = "embedding"
+"""The layer that every encoder ends with; others are named as torch names the submodules."""
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the weights in an ONNX file are weights of: the arguments of `Encoder`, and the input's side in px."""
+
+    backbone: str
+    dimension: int
+    mirror: bool
+    size: int
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The architecture in an ONNX file's metadata. Raises WeightsError where none stands, or a broken one."""
+    return _architecture(_onnx(path), path)
+
+
+def _onnx(path: Path) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf and onnx raise whatever they run into
+        raise WeightsError(f"{path} can't be read as ONNX: {error}") from error
+
+
+def _architecture(model: Any, path: Path) -> Architecture:
+    stored = {p.key: p.value for p in model.metadata_props}
+    if METADATA_KEY not in stored:
+        raise WeightsError(
+            f"{path} doesn't say which network its weights belong to: its metadata has no {METADATA_KEY!r}. Give an "
+            "Architecture(backbone, dimension, mirror, size), or export the encoder again"
+        )
+    try:
+        document = json.loads(stored[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: its metadata {METADATA_KEY!r} is no JSON: {error}") from error
+    fields = Fields(document, f"{path}: {METADATA_KEY}")
+    found = Architecture(
+        backbone=fields.take("backbone", check.one_of(tuple(BACKBONES))),
+        dimension=fields.take("dimension", check.integer),
+        mirror=fields.take("mirror", check.flag),
+        size=fields.take("size", check.positive),
+    )
+    fields.done()
+    if found.dimension < 0:
+        fields.refuse("dimension", f"must be 0 or more, got {found.dimension}")
+    return found
+
+
+def load_encoder(path: Path, architecture: Architecture | None = None) -> tuple[Encoder, Architecture]:
+    """The torch network with the weights of an ONNX file, in eval mode and with no gradients for its weights.
+
+    Args:
+        path: the file, its hash checked by the caller.
+        architecture: of a file that doesn't name its own.
+
+    Raises:
+        WeightsError: the file is no ONNX, names no architecture, or its weights don't fit it.
+    """
+    from onnx import numpy_helper
+
+    model = _onnx(path)
+    architecture = architecture or _architecture(model, path)
+    encoder = Encoder(architecture.backbone, dimension=architecture.dimension, mirror=architecture.mirror)
+    own = encoder.state_dict()
+    stored = {i.name: i for i in model.graph.initializer}
+    wanted = [name for name, tensor in own.items() if tensor.is_floating_point()]
+    missing = [name for name in wanted if name not in stored]
+    # what the exporter adds is not named as a torch module names things
+    foreign = [name for name in stored if name not in own and name.startswith(("backbone.", "embedding."))]
+    if missing or foreign:
+        told = f"no {missing[0]!r}" if missing else f"a {foreign[0]!r} that it doesn't have"
+        raise WeightsError(f"{path} holds other weights than those of {architecture}: {told}")
+    for name in wanted:
+        if tuple(stored[name].dims) != tuple(own[name].shape):
+            raise WeightsError(
+                f"{path}: {name} is {list(stored[name].dims)} there and {list(own[name].shape)} in {architecture}"
+            )
+        try:
+            own[name] = torch.from_numpy(numpy_helper.to_array(stored[name]).astype("float32"))
+        except Exception as error:  # external data, an unknown type: onnx raises several kinds
+            raise WeightsError(f"{path}: the weights {name} can't be read: {error}") from error
+    encoder.load_state_dict(own)
+    return encoder.eval().requires_grad_(False), architecture
+
+
+def _fitting(entry: WeightsEntry, size: int) -> Preprocessing:
+    how = entry.preprocessing
+    if entry.format != "onnx" or how is None:
+        raise WeightsError(f"{entry.name}: only an ONNX encoder with preprocessing can be loaded into torch")
+    if (how.template, how.color, len(how.mean), how.layout, how.size) != ("eyes70", "grey", 1, "nchw", size):
+        raise WeightsError(f"{entry.name}: its preprocessing is not that of an exprmetric encoder of {size} px: {how}")
+    if how.crop is not None and how.crop > CROP_SIZE:
+        raise WeightsError(f"{entry.name}: the manifest entry crops {how.crop} px out of a face of {CROP_SIZE} px")
+    return how
+
+
+class ExpressionEncoder(Frozen):
+    """(B, 3, S, S) aligned RGB faces → (B, D) float32 embeddings, of unit norm where the manifest entry says so.
+
+    Differentiable in the images; its weights are frozen (see `Frozen`).
+
+    Args:
+        name: of a manifest entry of the kind expression-encoder, or an entry of your own.
+        path: the file, where it is not to be found by the entry's name; it must have the entry's hash.
+        architecture: of a file whose metadata doesn't name one.
+        quantise: round pixels, luma and the resized face to 8 bits, as the command line does: scores are then the
+            command line's. Gradients pass as if nothing had been rounded.
+        precision: torch.float32, or what the network's convolutions run in: torch.bfloat16, torch.float16. An autocast
+            region around the call changes nothing.
+
+    Raises:
+        UnknownWeightsError, WeightsNotFoundError, WeightsHashError.
+        WeightsError: file, entry and architecture don't fit.
+        InputError: another precision.
+    """
+
+    def __init__(
+        self,
+        name: str | WeightsEntry = "default",
+        *,
+        path: Path | None = None,
+        architecture: Architecture | None = None,
+        quantise: bool = False,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"precision must be one of {', '.join(map(str, PRECISIONS))}, got {precision}")
+        entry = weights.entry(name) if isinstance(name, str) else name
+        if path is not None and (found := weights.sha256_of(path)) != entry.sha256:
+            raise WeightsHashError(f"{path} is not {entry.name}: expected SHA-256 {entry.sha256}, found {found}")
+        network, self_described = load_encoder(path or weights.find(entry), architecture)
+        super().__init__(network)
+        self.architecture = self_described
+        self.how = _fitting(entry, self_described.size)
+        self.unit = entry.normalise
+        self.distance_name = entry.distance or "l2"
+        self.dimension: int = network.dimension
+        self.quantise = quantise
+        self.precision = precision
+        self.fingerprint = f"{entry.name}:{entry.sha256[:16]}/torch"
+
+    def extra_repr(self) -> str:
+        return f"{self.fingerprint}, {self.architecture}, quantise={self.quantise}, precision={self.precision}"
+
+    def forward(self, images: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+        """(B, 3, S, S) uint8, or floats in `value_range`: `eyes70` crops of any side S → (B, D)."""
+        return self.embed(to_pixels(images, value_range))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) RGB in 0..255 → (B, D)."""
+        return self.features(pixels, ())[EMBEDDING]
+
+    def features(self, pixels: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Outputs of inner layers by name, and the embedding: of the face itself, also where the network mirrors it."""
+        found: dict[str, Tensor] = {}
+        handles = [self._watch(name, found) for name in layers if name != EMBEDDING]
+        try:
+            vectors = widened(self._run(self.preprocess(pixels)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        found[EMBEDDING] = F.normalize(vectors, dim=1, eps=1e-12) if self.unit else vectors
+        return found
+
+    def _watch(self, name: str, found: dict[str, Tensor]) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            found.setdefault(name, output)  # the mirrored face comes second
+
+        return self.layer(name).register_forward_hook(keep)
+
+    def layer(self, name: str) -> nn.Module:
+        """A submodule by its name, such as `backbone.s2`. Raises InputError for a name that is none."""
+        try:
+            return self.network.get_submodule(name)
+        except AttributeError:
+            stages = [n for n, _ in self.network.named_modules() if n.count(".") == 1]
+            raise InputError(f"the encoder has no layer {name!r}; known: {EMBEDDING}, {', '.join(stages)}, …") from None
+
+    def _run(self, faces: Tensor) -> Tensor:
+        half = self.precision != torch.float32
+        dtype = self.precision if half else torch.bfloat16  # a disabled autocast still checks its type
+        with torch.autocast(faces.device.type, dtype=dtype, enabled=half):
+            out: Tensor = self.network(faces.to(next(self.network.parameters()).dtype))
+        return out
+
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) RGB in 0..255 → (B, 1, size, size), what `exprmetric.methods.onnx.preprocess` makes of crops."""
+        if self.quantise:
+            pixels = rounded(pixels.clamp(0, 255))
+        side = pixels.shape[-1]
+        kept = side * (self.how.crop or CROP_SIZE) / CROP_SIZE
+        low = (side - kept) / 2
+        grey = luma(pixels)
+        if self.quantise:
+            grey = rounded(grey)
+        faces = resample(grey, (low, low + kept), self.how.size)
+        if self.quantise:
+            faces = rounded(faces)
+        return (faces * self.how.scale - self.how.mean[0]) / self.how.std[0]

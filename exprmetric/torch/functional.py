@@ -1,0 +1,102 @@
+"""Distances and preservation scores of `exprmetric.metrics`, on tensors: any device, differentiable, no host sync.
+
+Half precision is widened to float32 before any arithmetic; float32 and float64 stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from exprmetric.errors import InputError
+
+SCORES = ("l2_error", "mean_t2c", "ratio", "mean_s2c", "mean_s2t")
+"""The scores of `preservation_scores`, in this order."""
+
+
+def widened(x: Tensor) -> Tensor:
+    """As float32, or as float64 where it was that."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if a.shape != b.shape or a.ndim != 2:
+        raise InputError(f"distances need two (N, D) tensors of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    return widened(a), widened(b)
+
+
+def l2(a: Tensor, b: Tensor) -> Tensor:
+    """(N, D), (N, D) → (N,) Euclidean distance; where it is 0 its gradient is 0 too, not NaN."""
+    x, y = _rows(a, b)
+    distances: Tensor = torch.linalg.vector_norm(x - y, dim=1)
+    return distances
+
+
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """(N, D), (N, D) → (N,) mean of squared differences."""
+    x, y = _rows(a, b)
+    return (x - y).square().mean(1)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """(N, D), (N, D) → (N,) 1 - cosine similarity, 0..2; NaN where a vector is zero, since it has no direction."""
+    x, y = _rows(a, b)
+    norms = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
+    distances: Tensor = (1 - (x * y).sum(1) / norms).clamp(0, 2)
+    return distances
+
+
+def ned(a: Tensor, b: Tensor) -> Tensor:
+    """(N, D), (N, D) → (N,) normalised Euclidean distance 0.5 Var(a - b) / (Var a + Var b), 0..1.
+
+    Two rows without variance are at distance 0.
+    """
+    x, y = _rows(a, b)
+    spread = _variance(x) + _variance(y)
+    return 0.5 * _variance(x - y) / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Of each row, without the offset, whose rounding would give rows of one number a variance."""
+    return (x - x[:, :1]).var(1, correction=0)
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": l2, "cosine": cosine, "ned": ned, "mse": mse}
+
+
+def distance_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The distance of this name; InputError lists the known ones."""
+    try:
+        return DISTANCES[name]
+    except KeyError:
+        raise InputError(f"unknown distance {name!r}; known: {', '.join(DISTANCES)}") from None
+
+
+def per_triplet(t2c: Tensor, s2c: Tensor, s2t: Tensor) -> dict[str, Tensor]:
+    """What each triplet adds to each score; a score is the mean of its column.
+
+    Args:
+        t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
+
+    Returns:
+        (N,) columns `l2_error` |s2t - s2c|, `mean_t2c` t2c, `ratio` [t2c < s2c], `mean_s2c`, `mean_s2t`, all of the
+        dtype of t2c. All but `ratio` are differentiable.
+    """
+    if not t2c.shape == s2c.shape == s2t.shape or t2c.ndim != 1:
+        raise InputError(
+            f"scores need three (N,) tensors of one length, got {tuple(t2c.shape)}, {tuple(s2c.shape)}, "
+            f"{tuple(s2t.shape)}"
+        )
+    t, s, r = widened(t2c), widened(s2c), widened(s2t)
+    return {"l2_error": (r - s).abs(), "mean_t2c": t, "ratio": (t < s).to(t.dtype), "mean_s2c": s, "mean_s2t": r}
+
+
+def preservation_scores(t2c: Tensor, s2c: Tensor, s2t: Tensor) -> dict[str, Tensor]:
+    """Scores over N triplets, as `exprmetric.metrics.preservation_scores`, each a 0-dim tensor on the input's device.
+
+    NaN for N = 0: nothing was measured. A distance that is not finite shows as NaN or infinity in the scores; asking
+    for it here would make the host wait for the device.
+    """
+    return {name: column.mean() for name, column in per_triplet(t2c, s2c, s2t).items()}

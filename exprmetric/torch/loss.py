@@ -1,0 +1,129 @@
+"""`ExpressionLoss`: how far a swapped face's expression is from its target's, as something to descend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from exprmetric.errors import InputError
+from exprmetric.torch.alignment import aligned, check_alignment
+from exprmetric.torch.encoder import EMBEDDING, ExpressionEncoder
+from exprmetric.torch.functional import distance_function, widened
+from exprmetric.torch.pixels import to_pixels
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class ExpressionLoss(nn.Module):
+    """Distance t2c between the expressions of target and swapped face, with gradients to the swapped images alone.
+
+    With `margin`, `max(0, t2c - s2c + margin)`: the swapped face is to be nearer to the target's expression than to the
+    source's, by that much. Distances are those of the metric: 0..2 for `l2` between unit-norm embeddings.
+
+    Args:
+        margin: of the margin form, 0 or more; None for plain t2c.
+        layers: weight by layer. `embedding` is the encoder's own distance. Any other name is a submodule of the encoder
+            (`backbone.s2`), compared as perceptual losses do (Zhang et al. 2018): unit norm over the channels, squared
+            differences summed over them, mean over the places. None for `{"embedding": 1.0}`.
+        reduction: `mean`, `sum`, or `none` for (B,).
+        value_range: of floating-point images. Values outside aren't clipped: they keep their gradient.
+        align: see `exprmetric.torch.alignment.aligned`.
+        crop_fraction: its `fraction`.
+        encoder: an `ExpressionEncoder` to share with the metric; None for one that doesn't round to 8 bits.
+
+    Raises:
+        InputError: an unknown name or a value outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float | None = None,
+        layers: Mapping[str, float] | None = None,
+        reduction: str = "mean",
+        value_range: tuple[float, float] = (0.0, 1.0),
+        align: str = "none",
+        crop_fraction: float = 1.0,
+        encoder: ExpressionEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        if margin is not None and not margin >= 0:
+            raise InputError(f"margin must be 0 or more, got {margin}")
+        if reduction not in REDUCTIONS:
+            raise InputError(f"unknown reduction {reduction!r}; known: {', '.join(REDUCTIONS)}")
+        if not value_range[0] < value_range[1]:
+            raise InputError(f"value_range must rise, got {value_range}")
+        if not 0 < crop_fraction <= 1:
+            raise InputError(f"crop_fraction must be above 0 and at most 1, got {crop_fraction}")
+        self.margin = margin
+        self.reduction = reduction
+        self.value_range = value_range
+        self.align = check_alignment(align)
+        self.crop_fraction = crop_fraction
+        self.encoder = encoder if encoder is not None else ExpressionEncoder()
+        self.layers = dict(layers) if layers is not None else {EMBEDDING: 1.0}
+        if not self.layers:
+            raise InputError("layers is empty: name at least one")
+        for name in self.layers:
+            if name != EMBEDDING:
+                self.encoder.layer(name)
+        self._distance = distance_function(self.encoder.distance_name)
+
+    def forward(
+        self,
+        target: Tensor,
+        swapped: Tensor,
+        source: Tensor | None = None,
+        *,
+        target_landmarks: Tensor | None = None,
+        swapped_landmarks: Tensor | None = None,
+        source_landmarks: Tensor | None = None,
+    ) -> Tensor:
+        """() or, with reduction `none`, (B,): float32.
+
+        Args:
+            target, swapped, source: (B, 3, H, W) uint8 or floats in `value_range`; the source with a margin only.
+            target_landmarks, swapped_landmarks, source_landmarks: with align `landmarks`, of each image; a swapped face
+                has its target's pose, so its landmarks are the target's unless others are given.
+
+        Raises:
+            InputError: images or landmarks of another shape; a margin without a source, or a source without a margin.
+        """
+        if (source is None) != (self.margin is None):
+            raise InputError("only a margin needs the source: ExpressionLoss(margin=0.2)(target, swapped, source)")
+        if len(target) != len(swapped) or (source is not None and len(source) != len(target)):
+            raise InputError(f"a batch has one swapped face a target, got {len(swapped)} for {len(target)}")
+        if swapped_landmarks is None:
+            swapped_landmarks = target_landmarks
+        with torch.no_grad():
+            wanted = self._describe(target, target_landmarks)
+            unwanted = self._describe(source, source_landmarks) if source is not None else None
+        found = self._describe(swapped, swapped_landmarks)
+        loss = self._distances(wanted, found)
+        if unwanted is not None and self.margin is not None:
+            loss = F.relu(loss - self._distances(unwanted, found) + self.margin)
+        if self.reduction == "none":
+            return loss
+        return loss.mean() if self.reduction == "mean" else loss.sum()
+
+    def _describe(self, images: Tensor, landmarks: Tensor | None) -> dict[str, Tensor]:
+        points = None if landmarks is None else landmarks.detach()
+        pixels = aligned(to_pixels(images, self.value_range), self.align, points, fraction=self.crop_fraction)
+        return self.encoder.features(pixels, self.layers)
+
+    def _distances(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> Tensor:
+        """(B,) weighted sum over the layers."""
+        terms = [
+            weight * (self._distance(a[name], b[name]) if name == EMBEDDING else perceptual(a[name], b[name]))
+            for name, weight in self.layers.items()
+        ]
+        return torch.stack(terms).sum(0)
+
+
+def perceptual(a: Tensor, b: Tensor) -> Tensor:
+    """(B, C, H, W), (B, C, H, W) → (B,) squared difference of unit-norm feature vectors, mean over the places, 0..4."""
+    x, y = (F.normalize(widened(v), dim=1, eps=1e-6) for v in (a, b))
+    return (x - y).square().sum(1, keepdim=True).flatten(1).mean(1)

@@ -1,0 +1,232 @@
+"""`ExpressionPreservation`: the scores of `exprmetric evaluate` as a torchmetrics metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.utilities import rank_zero_warn
+from torchmetrics.utilities.data import dim_zero_cat
+
+from exprmetric.errors import InputError
+from exprmetric.metrics.preservation import SCORES as WITH_INTERVAL
+from exprmetric.metrics.preservation import per_triplet as per_triplet_float64
+from exprmetric.metrics.uncertainty import bootstrap_means
+from exprmetric.torch.alignment import aligned, check_alignment
+from exprmetric.torch.encoder import ExpressionEncoder
+from exprmetric.torch.frozen import Frozen, only_device
+from exprmetric.torch.functional import SCORES, distance_function, l2, per_triplet, widened
+from exprmetric.torch.pixels import rounded, to_pixels
+
+IDENTITY_SCORES = ("identity_nearer_to_source", "identity_mean_t2c", "identity_mean_s2c", "identity_mean_s2t")
+"""The identity control's, where an identity encoder is given."""
+OUTSIDE = 0.1
+"""An image whose values leave the range by more than this share of it was normalised otherwise than it was said."""
+
+
+class ExpressionPreservation(Metric):
+    """How well swapped faces keep their targets' expression, over all batches and ranks.
+
+    `update(target, source, swapped)` takes three batches of equal length; `compute()` gives a dict of 0-dim float64
+    tensors: `l2_error` (lower is better), `mean_t2c` (lower), `ratio` (higher), `mean_s2c`, `mean_s2t`, as defined in
+    `exprmetric.metrics.preservation_scores`; all NaN where nothing was measured. On 8-bit `eyes70` crops they are the
+    command line's scores of the same crops.
+
+    The states are one sum for each score and a count, so memory doesn't grow and ranks may have any number of triplets,
+    or none. `update` never waits for the device. The encoder is in no checkpoint (see `Frozen`), computes in float32
+    whatever precision the trainer runs in, and sees what an image file would hold: values clipped, rounded to 8 bits.
+
+    Args:
+        value_range: of floating-point images; uint8 images are 0..255. `compute` warns of images far outside.
+        align: `none` (the images are `eyes70` crops), `center_crop` or `landmarks`; see
+            `exprmetric.torch.alignment.aligned`. Only numbers with the same alignment can be compared.
+        crop_fraction: for `center_crop`, the side as a share of the shorter side: about 0.8 for FFHQ-like images.
+        identity: for the identity control, a module from (B, 3, S, S) float RGB 0..1 crops, as aligned here, to (B, D).
+            It is put in eval mode. Adds the mean L2 distances `identity_mean_t2c`, `identity_mean_s2c`,
+            `identity_mean_s2t` between unit-norm vectors, and `identity_nearer_to_source`, the share with s2c < t2c.
+        intervals: keep every triplet's distances (memory grows by 16 bytes a triplet) and add a bootstrap interval:
+            `l2_error_low`, `l2_error_high`, and so for `mean_t2c` and `ratio`.
+        encoder: an `ExpressionEncoder`, to share it with a loss; None for one that rounds to 8 bits.
+        kwargs: torchmetrics' own, such as `process_group` or `sync_on_compute`.
+
+    Raises:
+        InputError: an unknown name or a value outside its range.
+
+    Example:
+        >>> import torch
+        >>> from exprmetric.torch import ExpressionPreservation
+        >>> metric = ExpressionPreservation()  # doctest: +SKIP
+        >>> target, source, swapped = torch.randint(0, 256, (3, 4, 3, 224, 224), dtype=torch.uint8)
+        >>> metric.update(target, source, swapped)  # doctest: +SKIP
+        >>> sorted(metric.compute())  # doctest: +SKIP
+        ['l2_error', 'mean_s2c', 'mean_s2t', 'mean_t2c', 'ratio']
+    """
+
+    is_differentiable = False
+    higher_is_better = None  # of a dict, some are and some aren't: exprmetric.metrics.HIGHER_IS_BETTER
+    full_state_update = False
+
+    sums: Tensor
+    count: Tensor
+    outside: Tensor
+
+    def __init__(
+        self,
+        *,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        align: str = "none",
+        crop_fraction: float = 1.0,
+        identity: nn.Module | None = None,
+        intervals: bool = False,
+        encoder: ExpressionEncoder | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not value_range[0] < value_range[1]:
+            raise InputError(f"value_range must rise, got {value_range}")
+        if not 0 < crop_fraction <= 1:
+            raise InputError(f"crop_fraction must be above 0 and at most 1, got {crop_fraction}")
+        self.value_range = value_range
+        self.align = check_alignment(align)
+        self.crop_fraction = crop_fraction
+        self.intervals = intervals
+        self.encoder = encoder if encoder is not None else ExpressionEncoder(quantise=True)
+        self.identity = Frozen(identity) if identity is not None else None
+        self.names = SCORES + (IDENTITY_SCORES if identity is not None else ())
+        self._in_forward = False
+        # float64: a sum over a million triplets must still notice the next one
+        self.add_state("sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("outside", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("t2c", "s2c", "s2t", "groups") if intervals else ():
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        target: Tensor,
+        source: Tensor,
+        swapped: Tensor,
+        *,
+        target_landmarks: Tensor | None = None,
+        source_landmarks: Tensor | None = None,
+        swapped_landmarks: Tensor | None = None,
+        groups: Tensor | None = None,
+    ) -> None:
+        """Measure a batch of triplets.
+
+        Args:
+            target, source, swapped: (B, 3, H, W) RGB, uint8 or floats in `value_range`; B may be 0. H and W may differ
+                between the three.
+            target_landmarks, source_landmarks, swapped_landmarks: with align `landmarks`, (B, 2, 2) or (B, 68, 2); a
+                swapped face has its target's pose, so its landmarks are the target's unless others are given.
+            groups: (B,) whole numbers below 2^24, with `intervals`: triplets that are not independent (of one video, of
+                one target) have the same number, and the bootstrap draws them together. None: each is its own.
+
+        Raises:
+            InputError: images or landmarks of another shape, or batches of different length.
+        """
+        if not len(target) == len(source) == len(swapped):
+            raise InputError(
+                f"a triplet is a target, a source and a swapped face: got {len(target)}, {len(source)}, {len(swapped)}"
+            )
+        if groups is not None and (not self.intervals or groups.shape != (len(target),)):
+            raise InputError(f"groups are ({len(target)},), and for intervals=True; got {tuple(groups.shape)}")
+        if swapped_landmarks is None:
+            swapped_landmarks = target_landmarks
+        crops = [
+            self._crop(images, points)
+            for images, points in (
+                (target, target_landmarks),
+                (source, source_landmarks),
+                (swapped, swapped_landmarks),
+            )
+        ]
+        if not len(target):
+            return
+        t2c, s2c, s2t = self._distances(crops, self.encoder.embed, distance_function(self.encoder.distance_name))
+        columns = per_triplet(t2c, s2c, s2t)
+        if self.identity is not None:
+            columns |= self._identity_columns(crops, self.identity)
+        # not in place: a state that was reset under inference mode couldn't be changed outside it
+        self.sums = self.sums + torch.stack([columns[name] for name in self.names]).to(self.sums.dtype).sum(1)
+        self.count = self.count + len(target)
+        if self.intervals:
+            # of the metric's own dtype, which is what torchmetrics sends for a rank that has none
+            own = torch.full_like(t2c, -1) if groups is None else groups.to(self.device)
+            for name, values in (("t2c", t2c), ("s2c", s2c), ("s2t", s2t), ("groups", own)):
+                getattr(self, name).append(values.to(self.dtype))
+
+    def _crop(self, images: Tensor, landmarks: Tensor | None) -> Tensor:
+        """Aligned (B, 3, S, S) in 0..255, as an image file would hold it; counts images outside the range."""
+        pixels = to_pixels(images, self.value_range)
+        if images.is_floating_point() and len(images):
+            low, high = pixels.flatten(1).aminmax(dim=1)
+            self.outside = self.outside + ((low < -255 * OUTSIDE) | (high > 255 * (1 + OUTSIDE))).sum()
+        pixels = pixels.clamp(0, 255)
+        if self.encoder.quantise:
+            pixels = rounded(pixels)
+        return aligned(pixels, self.align, landmarks, fraction=self.crop_fraction)
+
+    @staticmethod
+    def _distances(
+        crops: list[Tensor], embed: Callable[[Tensor], Tensor], distance: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """t2c, s2c, s2t, from one call of the network where the crops are of one size."""
+        if len({crop.shape for crop in crops}) == 1:
+            target, source, swapped = embed(torch.cat(crops)).chunk(3)
+        else:
+            target, source, swapped = (embed(crop) for crop in crops)
+        return distance(target, swapped), distance(source, swapped), distance(source, target)
+
+    def _identity_columns(self, crops: list[Tensor], network: Frozen) -> dict[str, Tensor]:
+        def embed(pixels: Tensor) -> Tensor:
+            with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=False):
+                return F.normalize(widened(network(pixels / 255)).flatten(1), dim=1)
+
+        t2c, s2c, s2t = self._distances(crops, embed, l2)
+        return dict(zip(IDENTITY_SCORES, ((s2c < t2c).to(t2c.dtype), t2c, s2c, s2t), strict=True))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The scores, NaN where nothing was measured. With `intervals`, their bootstrap runs on the host."""
+        if not self._in_forward and int(self.outside):
+            rank_zero_warn(
+                f"{int(self.outside)} of {3 * int(self.count)} images have values far outside value_range="
+                f"{self.value_range}, and were clipped: are they normalised otherwise?",
+                UserWarning,
+            )
+        means = self.sums / self.count
+        scores = dict(zip(self.names, means.unbind(), strict=True))
+        if self.intervals and not self._in_forward:
+            scores |= self._intervals()
+        return scores
+
+    def _intervals(self) -> dict[str, Tensor]:
+        t2c, s2c, s2t, groups = (
+            dim_zero_cat(values).double().cpu().numpy() if len(values) else np.empty(0)
+            for values in (getattr(self, name) for name in ("t2c", "s2c", "s2t", "groups"))
+        )
+        order = np.lexsort((groups, s2t, s2c, t2c))  # so that batches and ranks don't show
+        t2c, s2c, s2t, groups = t2c[order], s2c[order], s2t[order], groups[order]
+        columns = per_triplet_float64(t2c, s2c, s2t)
+        names = [f"row {i}" if g < 0 else f"group {int(g)}" for i, g in enumerate(groups)]
+        found = bootstrap_means({name: columns[name] for name in WITH_INTERVAL}, names)
+        ends = {f"{name}_low": low for name, (low, _) in found.items()}
+        ends |= {f"{name}_high": high for name, (_, high) in found.items()}
+        return {name: self.sums.new_tensor(value) for name, value in ends.items()}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Update, and the scores of this batch alone; without what only `compute` gives: warnings and intervals."""
+        self._in_forward = True
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            self._in_forward = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> Any:
+        """A model turned to half precision leaves the sums what they are; `set_dtype` changes them."""
+        return super()._apply(fn if self._dtype_convert else only_device(fn), exclude_state)

@@ -1,0 +1,129 @@
+"""Two ranks give the scores of one process on all the data: uneven batches, and a rank that has none."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for package in ("torch", "timm", "torchmetrics"):
+    if find_spec(package) is None:
+        pytest.skip("needs the torch extra", allow_module_level=True)
+
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+import torch.multiprocessing as mp  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+from torch_faces import batch, encoder, triplets  # noqa: E402
+
+from exprmetric.torch import ExpressionLoss, ExpressionPreservation  # noqa: E402
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs torch's gloo"),
+]
+
+RANKS = 2
+SECONDS = 120
+"""After which a deadlock is a failure."""
+SHARES = {"uneven": ([3, 3, 1], [4]), "an empty rank": ([5, 6], []), "empty batches": ([0, 4], [7, 0])}
+"""How many triplets are in each batch of each rank; eleven together."""
+
+
+def spawn(work: Any, folder: Path, *arguments: Any) -> list[dict[str, Any]]:
+    """What each of two gloo processes returned; fails when they don't end in time."""
+    context = mp.start_processes(_rank, (work, str(folder), arguments), RANKS, join=False, start_method="spawn")
+    end = time.monotonic() + SECONDS
+    while not context.join(timeout=1):
+        if time.monotonic() > end:
+            for process in context.processes:
+                process.kill()
+            pytest.fail(f"the ranks didn't end within {SECONDS} s: a deadlock")
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+def _rank(rank: int, work: Any, folder: str, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS, timeout=timedelta(seconds=SECONDS)
+    )
+    torch.save(work(rank, *arguments), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _parts(rank: int, share: str) -> list[list[torch.Tensor]]:
+    """This rank's batches."""
+    sizes = [size for ranks in SHARES[share] for size in ranks]
+    cuts = list(zip(*(batch(i).split(sizes) for i in triplets()), strict=True))
+    first = len(SHARES[share][0])
+    return [list(c) for c in (cuts[:first] if rank == 0 else cuts[first:])]
+
+
+def synced(rank: int, share: str, intervals: bool) -> dict[str, Any]:
+    metric = ExpressionPreservation(encoder=encoder(quantise=True), intervals=intervals)
+    for part in _parts(rank, share):
+        metric.update(*part)
+    scores = metric.compute()
+    local = int(metric.count)  # unsynced again
+    metric.update(*(batch(i)[:1] for i in triplets()))
+    return {"scores": scores, "local": local, "after": int(metric.count)}
+
+
+@pytest.mark.parametrize("intervals", [False, True], ids=["sums", "intervals"])
+@pytest.mark.parametrize("share", SHARES)
+def test_two_ranks_are_one(share: str, intervals: bool, tmp_path: Path, one_thread: None) -> None:
+    found = spawn(synced, tmp_path, share, intervals)
+    alone = ExpressionPreservation(encoder=encoder(quantise=True), intervals=intervals)
+    alone.update(*(batch(i) for i in triplets()))
+    expected = {k: v.item() for k, v in alone.compute().items()}
+    assert len(expected) == (11 if intervals else 5)
+    for rank, result in enumerate(found):
+        assert {k: v.item() for k, v in result["scores"].items()} == pytest.approx(expected, abs=1e-6)
+        assert result["local"] == sum(SHARES[share][rank])
+        assert result["after"] == result["local"] + 1
+
+
+class Model(nn.Module):
+    """A generator that carries its loss and its metric, as models of trainers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shade = nn.Conv2d(3, 3, 1)
+        self.loss = ExpressionLoss(encoder=encoder())
+        self.metric = ExpressionPreservation(encoder=encoder(quantise=True))
+
+    def forward(self, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        swapped = torch.sigmoid(self.shade(source))
+        loss: torch.Tensor = self.loss(target, swapped)
+        return loss
+
+
+def stepped(rank: int) -> dict[str, Any]:
+    """One training step of a replicated model, and the loss that a batch of all ranks' data would have."""
+    torch.manual_seed(0)
+    model = Model()
+    replicated = DistributedDataParallel(model)
+    target, source, _ = (batch(i)[2 * rank : 2 * rank + 2] / 255 for i in triplets())
+    replicated(target, source).backward()
+    gradient = model.shade.weight.grad
+    assert gradient is not None
+    return {"gradient": gradient, "keys": sorted(model.state_dict())}
+
+
+def test_a_replicated_model_trains_on_the_mean_of_the_ranks(tmp_path: Path, one_thread: None) -> None:
+    found = spawn(stepped, tmp_path)
+    torch.manual_seed(0)
+    model = Model()
+    target, source, _ = (batch(i)[:4] / 255 for i in triplets())
+    model(target, source).backward()
+    for result in found:
+        assert result["keys"] == ["shade.bias", "shade.weight"]
+        assert torch.allclose(result["gradient"], model.shade.weight.grad, rtol=1e-3, atol=1e-6)
