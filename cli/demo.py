@@ -25,6 +25,7 @@ def demo(out: Path, quiet: bool) -> None:
     """
     from exprmetric.demo.make import contact_sheet, make_swaps
     from exprmetric.evaluation.evaluate import evaluate
+    from exprmetric.report.html import write_report
     from exprmetric.report.tables import print_table
 
     swaps = out / "swaps"
@@ -33,5 +34,6 @@ def demo(out: Path, quiet: bool) -> None:
     with progress_bar("measuring", quiet=quiet) as progress:
         result = evaluate(swaps, detector="dlib", progress=progress)
     result.save(out / "result")
+    report = write_report(result, out / "result")
     print_table(result)
-    click.echo(f"\nLook at {out}/overview.png; the images are in {swaps}, all numbers in {out}/result.", err=True)
+    click.echo(f"\nLook at {out}/overview.png and {report}; the images are in {swaps}.", err=True)
