@@ -1,6 +1,6 @@
 """What each ingredient of the shipped encoder is worth: short runs with one of them changed, scored on faces held out.
 
-    python examples/ablation.py --data ../shared/data --out runs/ablation
+    python examples/ablation.py --data data/ --out runs/ablation
 
 Prints a Markdown table. The runs are short (80 px, 16,000 faces with votes and 11,000 without, 336 steps), so that they
 compare; none of them reaches what the whole recipe reaches. About three minutes each on two cores.
