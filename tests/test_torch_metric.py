@@ -33,7 +33,7 @@ from exprmetric.methods.onnx import OnnxEncoder, preprocess  # noqa: E402
 from exprmetric.runtime import open_session  # noqa: E402
 from exprmetric.torch import Architecture, ExpressionEncoder, ExpressionPreservation, functional  # noqa: E402
 from exprmetric.torch.alignment import aligned  # noqa: E402
-from exprmetric.torch.encoder import METADATA_KEY, load_encoder, read_architecture  # noqa: E402
+from exprmetric.torch.encoder import METADATA, load_encoder, read_architecture  # noqa: E402
 from exprmetric.torch.pixels import resample, to_pixels  # noqa: E402
 from exprmetric.training.export import export_encoder  # noqa: E402
 from exprmetric.training.loop import save_checkpoint  # noqa: E402
@@ -211,7 +211,7 @@ class TestFile:
         del model.metadata_props[:]
         if metadata is not None:
             text = metadata if isinstance(metadata, str) else json.dumps(metadata)
-            model.metadata_props.add(key=METADATA_KEY, value=text)
+            model.metadata_props.add(key=METADATA, value=text)
         onnx.save(model, str(path))
         return path
 
@@ -242,7 +242,7 @@ class TestFile:
 
     def test_without_metadata_the_error_says_what_to_do(self, model: Any, tmp_path: Path) -> None:
         path = self.write(model, tmp_path / "a.onnx", None)
-        with pytest.raises(WeightsError, match=rf"{METADATA_KEY}.*Give an Architecture"):
+        with pytest.raises(WeightsError, match=rf"{METADATA}.*Give an Architecture"):
             load_encoder(path)
 
     @pytest.mark.parametrize(

@@ -24,11 +24,10 @@ from exprmetric.faces.alignment import CROP_SIZE
 from exprmetric.torch.frozen import Frozen
 from exprmetric.torch.functional import widened
 from exprmetric.torch.pixels import luma, resample, rounded, to_pixels
+from exprmetric.training.export import METADATA
 from exprmetric.training.models import BACKBONES, Encoder
 from exprmetric.weights import Preprocessing, WeightsEntry
 
-METADATA_KEY = "exprmetric.encoder"
-"""The key of `metadata_props` under which an ONNX file keeps its `Architecture` as JSON."""
 EMBEDDING = "embedding"
 """The layer that every encoder ends with; others are named as torch names the submodules."""
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
@@ -60,16 +59,16 @@ def _onnx(path: Path) -> Any:
 
 def _architecture(model: Any, path: Path) -> Architecture:
     stored = {p.key: p.value for p in model.metadata_props}
-    if METADATA_KEY not in stored:
+    if METADATA not in stored:
         raise WeightsError(
-            f"{path} doesn't say which network its weights belong to: its metadata has no {METADATA_KEY!r}. Give an "
+            f"{path} doesn't say which network its weights belong to: its metadata has no {METADATA!r}. Give an "
             "Architecture(backbone, dimension, mirror, size), or export the encoder again"
         )
     try:
-        document = json.loads(stored[METADATA_KEY])
+        document = json.loads(stored[METADATA])
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its metadata {METADATA_KEY!r} is no JSON: {error}") from error
-    fields = Fields(document, f"{path}: {METADATA_KEY}")
+        raise WeightsError(f"{path}: its metadata {METADATA!r} is no JSON: {error}") from error
+    fields = Fields(document, f"{path}: {METADATA}")
     found = Architecture(
         backbone=fields.take("backbone", check.one_of(tuple(BACKBONES))),
         dimension=fields.take("dimension", check.integer),

@@ -40,10 +40,6 @@ class TeacherLabels:
     blendshapes: npt.NDArray[np.float32]
     tokens: npt.NDArray[np.float32]
 
-    def subset(self, indices: list[int]) -> TeacherLabels:
-        """The labels of some of the samples."""
-        return TeacherLabels(self.blendshapes[indices], self.tokens[indices])
-
 
 def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jobs: int = 2) -> TeacherLabels:
     """Labels of every sample, computed once and kept in the folder `cache`.

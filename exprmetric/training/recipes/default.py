@@ -12,7 +12,7 @@ One backbone, one linear layer to the embedding, and on it:
 | identity | who it is, gradient reversed | paper 002's adversary, with identity as the factor |
 | pseudo | this network's running average | votes for photographs, seen at the resolution that it has votes for |
 
-Each weight is a setting; 0 leaves the term out.
+Each is a setting, all but `pseudo` a weight; 0 leaves the term out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class DefaultConfig:
         dimension: D of the embedding.
         mirror: the embedding is the mean over a face and its mirror image.
         size: input side, px. crop: centre part of the 224 px `eyes70` crop that the network sees, px.
-        votes, agreement, contrast, mesh, mesh_agreement, identity, pseudo: weights of the terms (see the module).
+        votes, agreement, contrast, mesh, mesh_agreement, identity: weights of the terms (see the module).
+        pseudo: above 0, faces without votes get the running average's from the second epoch on; its size says nothing.
         others: share of the faces without votes that an epoch sees.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
         average: decay of the running average of the weights, which is what is kept.
@@ -151,7 +152,8 @@ def expression_losses(
 def known_votes(average: ExpressionModel, batch: Batch, share: float) -> Tensor:
     """(B, 8) votes: the raters' where there are some, else what the averaged network makes of the face.
 
-    It looks at the face at the resolution that raters saw. A labelled face's label counts as much as its guess.
+    It looks at the face at the resolution that raters saw. A labelled face's label counts as much as its guess. With a
+    `share` of 0, faces without votes stay without (NaN).
     """
     votes = batch.votes.clone()
     without = torch.nonzero(~torch.isfinite(votes).all(1))[:, 0]
