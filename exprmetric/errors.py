@@ -26,6 +26,22 @@ class UnreadableImageError(ImageError):
     status = "unreadable"
 
 
+class VideoError(UnreadableImageError):
+    """A video can't be read: missing, no video, of a kind that isn't decoded."""
+
+
+class DamagedVideoError(VideoError):
+    """A part of a video could not be decoded. Raised behind its last frame, so that what could be decoded isn't lost.
+
+    Attributes:
+        decoded: frames that were decoded and handed out before.
+    """
+
+    def __init__(self, message: str, *, decoded: int = 0) -> None:
+        super().__init__(message)
+        self.decoded = decoded
+
+
 class NoFaceError(ImageError):
     """No face was found in an image that decodes."""
 
