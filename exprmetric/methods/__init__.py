@@ -1,13 +1,15 @@
 """Methods: expression encoders, landmarks, the identity control; `load_method(name)` gives one."""
 
-from exprmetric.methods import blendshapes, identity, landmarks, threedmm  # registers them
-from exprmetric.methods.base import METHODS, Method, available_methods, load_method, register_method
+from exprmetric.methods import blendshapes, compatibility, identity, landmarks, threedmm  # registers them
+from exprmetric.methods.base import METHODS, NOT_COMPARABLE, Method, available_methods, load_method, register_method
 
 __all__ = [
     "METHODS",
+    "NOT_COMPARABLE",
     "Method",
     "available_methods",
     "blendshapes",
+    "compatibility",
     "identity",
     "landmarks",
     "load_method",

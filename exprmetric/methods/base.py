@@ -14,6 +14,9 @@ from exprmetric.metrics.distances import DISTANCES, distance_function
 
 Vectors = npt.NDArray[np.float32]
 
+NOT_COMPARABLE = "not comparable with other modes"
+"""The note of methods that reproduce somebody else's protocol."""
+
 
 class Method(ABC):
     """Turns faces into vectors and vectors into distances.
@@ -23,12 +26,14 @@ class Method(ABC):
         template: name of the alignment template whose crop it reads.
         distance_name: a key of `exprmetric.metrics.distances.DISTANCES`.
         dimension: D, the length of its vectors.
+        note: what must stand beside its numbers wherever they are shown; '' for nothing.
     """
 
     name: str
     template: str
     distance_name: str = "l2"
     dimension: int
+    note: str = ""
 
     @property
     @abstractmethod
