@@ -1,9 +1,12 @@
-"""`identity`: dlib's face recognition network, 128 numbers; the control that stands beside every expression score."""
+"""`identity`: dlib's face recognition network, 128 numbers; the control that stands beside every expression score.
+
+ONNX Runtime computes it, from dlib's own file: an order of magnitude faster than dlib does, without holding the
+interpreter's lock, and equal to within the rounding of float32.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,31 +15,40 @@ from exprmetric.faces.face import Face
 from exprmetric.methods.base import Method, Vectors, register_method
 
 WEIGHTS = "dlib-resnet"
+BATCH = 8
+"""Faces a call of the network; results don't depend on it, and larger batches leave the processor's caches."""
 
 
 @register_method("identity")
 class IdentityMethod(Method):
-    """dlib's ResNet on its own 150 px face chip; its authors call two faces within 0.6 the same person."""
+    """dlib's ResNet on its own 150 px face chip; its authors call two faces within 0.6 the same person.
+
+    Args:
+        provider: where it must run.
+        threads: of ONNX Runtime, within one call of `represent`; 0 for one a core. Several threads may call it at once.
+
+    Raises:
+        WeightsNotFoundError, WeightsHashError, ProviderError; WeightsError when the file holds another network.
+    """
 
     name = "identity"
     template = "dlib150"
     dimension = 128
 
-    def __init__(self, provider: str = "cpu") -> None:
+    def __init__(self, provider: str = "cpu", *, threads: int = 1) -> None:
+        from exprmetric.methods.dlib_resnet import parse, to_onnx
+        from exprmetric.runtime import open_session
+
         self._entry = weights.entry(WEIGHTS)
-        self._path = weights.find(WEIGHTS)
-        self._network: Any = None
+        network = parse(weights.find(WEIGHTS).read_bytes())
+        self._session = open_session(to_onnx(network), provider, threads=threads)
 
     @property
     def fingerprint(self) -> str:
         return f"{WEIGHTS}:{self._entry.sha256[:16]}/{self.template}"
 
     def represent(self, faces: Sequence[Face]) -> Vectors:
-        if self._network is None:
-            import dlib
-
-            self._network = dlib.face_recognition_model_v1(str(self._path))
-        if not faces:
-            return np.empty((0, self.dimension), np.float32)
         chips = [face.crop(self.template) for face in faces]
-        return np.asarray(self._network.compute_face_descriptor(chips), np.float32).reshape(len(faces), self.dimension)
+        batches = [np.stack(chips[i : i + BATCH]) for i in range(0, len(chips), BATCH)]
+        vectors = [self._session.run(["descriptors"], {"chips": batch})[0] for batch in batches]
+        return np.concatenate(vectors) if vectors else np.empty((0, self.dimension), np.float32)
