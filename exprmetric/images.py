@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +28,22 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused as decompression bombs; Pillow's own limit, about 13,000 x 13,000."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are refused unread: more than the largest image takes uncompressed, with 16 bits and alpha."""
 
 # The decoders that may run. The rest of Pillow's are left out because no face arrives in those formats
 # and some are dangerous on strangers' files: EPS starts Ghostscript.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM")
 _EXIF_ORIENTATION = 0x0112
 _CHUNK = 1 << 20
+_STRIP = 1 << 20  # pixels converted at a time, so that no second copy of a large image stands in memory
+# What people take for images, by its first bytes.
+_NO_IMAGES = {
+    rb"....ftyp(?:heic|heix|heim|heis|hevc|hevx|mif1|msf1)": "a HEIF picture; save it as PNG or JPEG",
+    rb"....ftypavi[fs]": "an AVIF picture that is damaged, or that the installed Pillow can't read",
+    rb"....ftyp|\0...(?:moov|mdat|wide|free|skip|pnot)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|OggS|\0\0\x01[\xb3\xba]"
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|G.{187}G": "a video, not an image; save its frames as images and name those",
+}
 
 
 def read_image(source: ImageSource) -> NDArray[np.uint8]:
@@ -47,7 +59,8 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     contiguous; (H, W), (H, W, 1) and (H, W, 4), and uint16, are converted as files are.
 
     Raises UnreadableImageError, which names the file and why: missing, no regular file, not permitted, empty,
-    no image, truncated, damaged, more than MAX_PIXELS pixels, or floating point, whose range nobody states.
+    no image, truncated, damaged, more than MAX_PIXELS pixels or MAX_BYTES, or floating point, whose range nobody
+    states. While a file is read, at most 7 bytes a pixel are held.
     Raises InputError if other code switched on Pillow's LOAD_TRUNCATED_IMAGES: half an image is no image.
     """
     import numpy as np
@@ -56,7 +69,8 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
         return _from_array(source)
     path = _regular_file(source)
     try:
-        return _decode(path)
+        pixels, turn = _decode(path)
+        return np.ascontiguousarray(turn(pixels))
     except (UnreadableImageError, InputError, ImportError):  # ImportError: the installation is at fault
         raise
     except Exception as error:  # on damaged bytes decoders raise anything from struct.error to MemoryError
@@ -86,20 +100,26 @@ def content_hash(source: ImageSource) -> str:
 
 
 def _regular_file(source: str | os.PathLike[str]) -> Path:
-    """The path, if it is a regular file: opening a named pipe would wait for ever."""
+    """The path, if it is a regular file with content: opening a named pipe or the kernel's log would wait for ever."""
     path = Path(os.fsdecode(source))
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate in the name
         raise _unreadable(path, _reason(path, error)) from error
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(found.st_mode):
         raise _unreadable(path, "it is a folder, not an image file")
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise _unreadable(path, "it is not a regular file")
+    if not found.st_size:
+        raise _unreadable(path, "the file is empty")
+    if found.st_size > MAX_BYTES:
+        what = _no_image(path) or "more than any image that is read"
+        raise _unreadable(path, f"the file has {found.st_size:,} bytes, {what}")
     return path
 
 
-def _decode(path: Path) -> NDArray[np.uint8]:
+def _decode(path: Path) -> tuple[NDArray[np.uint8], _Turn]:
+    """The pixels as stored, and what turns them upright."""
     from PIL import Image, ImageFile
 
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -107,8 +127,6 @@ def _decode(path: Path) -> NDArray[np.uint8]:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is switched on in this process, so a truncated image would "
             "be measured with its missing part grey; set it to False before measuring"
         )
-    if path.stat().st_size == 0:
-        raise _unreadable(path, "the file is empty")
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # older Pillows know no AVIF
     with path.open("rb") as file, Image.open(file, formats=formats) as image:
@@ -116,36 +134,54 @@ def _decode(path: Path) -> NDArray[np.uint8]:
         if width * height > MAX_PIXELS:
             raise _unreadable(path, f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
         image.load()  # before the orientation is asked for: TIFF files turn themselves while loading
-        return _to_rgb(path, _upright(path, image))
+        return _to_rgb(path, image), _upright(path, image)
 
 
-def _upright(path: Path, image: PILImage) -> PILImage:
-    """The image turned as its EXIF orientation says."""
-    from PIL.Image import Transpose
+_Turn = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
+# By EXIF orientation. All are views: rows and columns are exchanged and reversed.
+_TURNS: dict[int, _Turn] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels.transpose(1, 0, 2)[:, ::-1],
+    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda pixels: pixels.transpose(1, 0, 2)[::-1],
+}
 
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
+
+def _upright(path: Path, image: PILImage) -> _Turn:
+    """What turns the image as its EXIF orientation says."""
+
+    def as_stored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return pixels
+
     try:
-        turn = turns.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+        return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1), as_stored)
     except Exception as error:  # the pixels are fine; every viewer shows such a file as it is stored
         warnings.warn(f"{str(path)!r}: EXIF data can't be read, taken as upright ({error})", stacklevel=2)
-        return image
-    return image if turn is None else image.transpose(turn)
+        return as_stored
 
 
 def _to_rgb(path: Path, image: PILImage) -> NDArray[np.uint8]:
     import numpy as np
-    from PIL import Image
 
     if image.mode == "F":
         raise _unreadable(path, "floating-point pixels have no stated range; save them with 8 or 16 bits")
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = image if rows >= height else image.crop((0, top, width, bottom))
+        pixels[top:bottom] = _strip_to_rgb(path, strip)
+    return pixels
+
+
+def _strip_to_rgb(path: Path, image: PILImage) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image
+
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
@@ -156,7 +192,7 @@ def _to_rgb(path: Path, image: PILImage) -> NDArray[np.uint8]:
             image = image.convert("LA")
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-    return np.array(image.convert("RGB"), dtype=np.uint8, order="C")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies in any case
 
 
 def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -171,6 +207,8 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             f"array of shape {array.shape}: expected (H, W, 3), or (H, W) grey, or (H, W, 4) with alpha; "
             "channels come last, one image at a time"
         )
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise UnreadableImageError(f"array of shape {array.shape}: more than {MAX_PIXELS:,} pixels")
     pixels = _to_8_bits(array) if array.dtype == np.uint16 else array
     if channels == 1:
         return _grey_to_rgb(pixels.reshape(array.shape[:2]))
@@ -201,10 +239,24 @@ def _reason(path: Path, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):  # its own message holds a memory address
+        if what := _no_image(path):
+            return f"it is {what}"
         known = "" if path.suffix.lower() in IMAGE_SUFFIXES else f" (suffix {path.suffix!r})"
         return f"not an image in a format that can be read{known}"
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"can't be decoded: {error or type(error).__name__}"
+    # Pillow quotes what stands in a PNM file, in bytes: the file may be somebody's secret and no image at all
+    quoted = any(isinstance(argument, bytes) for argument in error.args)
+    return f"can't be decoded: {str(error) if str(error) and not quoted else type(error).__name__}"
+
+
+def _no_image(path: Path) -> str:
+    """What a file is by its first bytes, if that is known and no image."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(256)
+    except OSError:
+        return ""
+    return next((what for pattern, what in _NO_IMAGES.items() if re.match(pattern, head, re.DOTALL)), "")

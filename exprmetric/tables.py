@@ -13,6 +13,10 @@ from pathlib import Path
 
 from .errors import InputError
 
+MAX_CELL = 131_072
+"""Characters a cell may have, in any format: the limit of Python's csv module."""
+_SHOWN = 1000  # characters of a name or cell that a message quotes
+
 
 @dataclass(frozen=True)
 class Table:
@@ -46,7 +50,7 @@ def read_table(path: Path, wanted: tuple[str, ...]) -> Table:
 
     Whole numbers become text and null an empty cell. CSV is UTF-8 (a byte order mark is allowed) with commas
     and a header. Raises InputError, with the line, for malformed lines, rows longer than the header, a column
-    named twice, cells that are no text, NUL characters and invalid UTF-8.
+    named twice, cells that are no text or have more than MAX_CELL characters, NUL characters and invalid UTF-8.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -120,7 +124,7 @@ def _read_parquet(path: Path, wanted: tuple[str, ...]) -> _Rows:
             columns = parquet.schema_arrow.names
             known = [name for name in wanted if columns.count(name) == 1]  # read_table refuses the others
             cells = parquet.read(known).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:  # of dates beyond Python's
         raise InputError(f"{show(path)} is not a Parquet file that can be read: {error}") from error
     return columns, [(f"row {number}", row) for number, row in enumerate(cells, start=1)]
 
@@ -149,18 +153,27 @@ def _text(path: Path, where: str, column: str, cell: object) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool) or not isinstance(cell, str | int):
-        raise InputError(f"{show(path)}, {where}: {column!r} must be text, not {cell!r}")
+        raise InputError(f"{show(path)}, {where}: {column!r} must be text, not {brief(repr(cell))}")
     text = str(cell)
+    if len(text) > MAX_CELL:
+        size = f"{len(text):,} characters, more than {MAX_CELL:,}"
+        raise InputError(f"{show(path)}, {where}: {column!r} has {size}: {brief(repr(text))}")
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InputError(f"{show(path)}, {where}: {column!r} holds a NUL or half a character: {text!r}")
+        raise InputError(f"{show(path)}, {where}: {column!r} holds a NUL or half a character: {brief(repr(text))}")
     return text
 
 
 def show(path: Path) -> str:
-    return repr(str(path))  # file names may hold line breaks and escape codes
+    """A path as messages quote it: names may hold line breaks and escape codes, and cells far more than a name."""
+    return brief(repr(str(path)))
+
+
+def brief(text: str) -> str:
+    """The text, or beginning and end of a long one."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
 
 
 def listed(items: Iterable[object], most: int = 8) -> str:
-    names = [repr(str(item)) for item in items]
+    names = [brief(repr(str(item))) for item in items]
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

@@ -12,14 +12,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePath
 
 from .errors import InputError
+from .files import path_text
 from .images import IMAGE_SUFFIXES
-from .tables import READERS, Table, listed, read_table, show
+from .tables import READERS, Table, brief, listed, read_table, show
 
 ROLES = ("target", "source", "swapped")
 _OPTIONAL = ("id", "model", "group", "target_label", "source_label")
+_NAMED = 8  # rows that a message names
 _MANIFEST_NAMES = tuple(f"triplets{suffix}" for suffix in READERS)
 
 
@@ -68,14 +71,14 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> list[Triplet]:
 
     Images with the same path below their role folder, less the suffix, are one triplet and that path is its
     id: `swapped/modelA/x.png` belongs to `target/modelA/x.jpg`. Every stem found in any role folder gives a
-    row; a missing partner is named in `problem`. Files that are no images by their suffix cause a UserWarning
-    that names them; hidden files and folders are passed over.
+    row; a missing partner is named in `problem`. Bytes of a name that are no UTF-8 stand in the id as escapes. Files
+    that are no images by their suffix cause a UserWarning that names them; hidden files and folders are passed over.
 
     If the folder holds a manifest named `triplets.csv`, `.jsonl` or `.parquet`, that is read instead: it
     knows models, labels and groups, which file names don't.
 
     Raises InputError for a missing or empty role folder, for two images with one stem in one role folder, for
-    more than one manifest, and for names that are not UTF-8.
+    more than one manifest, and for links that lead in circles.
     """
     root = Path(os.fsdecode(folder))
     manifests = [root / name for name in _MANIFEST_NAMES if (root / name).is_file()]
@@ -161,6 +164,8 @@ def _file_problem(role: str, path: Path) -> str:
         return f"{role} file not found: {show(path)}"
     except OSError as error:
         return f"{role} file can't be opened: {show(path)}: {error.strerror}"
+    except ValueError as error:  # a NUL or half a character in the name
+        return f"{role} can't be the name of a file: {show(path)}: {error}"
     if not stat.S_ISREG(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "special file"
         return f"{role} is a {kind}, not an image: {show(path)}"
@@ -172,11 +177,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
     others: list[Path] = []
     for path in sorted(_files(folder)):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        try:
-            stem.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"a file name is not UTF-8: {show(path)}; rename it") from None
+        stem = path_text(path.relative_to(folder).with_suffix("").as_posix())
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             others.append(path)
         elif stem in images:
@@ -191,7 +192,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden. Links are followed, except those that lead back up."""
+    """All files below a folder that are not hidden. Links are followed, except those that lead in circles."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{str(error.filename)!r} can't be listed: {error.strerror}") from error
@@ -200,7 +201,9 @@ def _files(folder: Path) -> Iterator[Path]:
         here = Path(root)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for link in (here / name for name in folders if (here / name).is_symlink()):
-            if here.resolve().is_relative_to(link.resolve()):
+            target = link.resolve()
+            way = [here, *here.parents][: len(here.relative_to(folder).parts) + 1]  # through links, where there are any
+            if any(passed.resolve().is_relative_to(target) for passed in way):
                 raise InputError(f"{show(link)} links to a folder that holds it; remove the link")
         yield from (here / name for name in names if not name.startswith("."))
 
@@ -214,8 +217,11 @@ def _ids(table: Table) -> list[str]:
     ]
     for id_, count in Counter(ids).items():
         if count > 1:
-            rows = [str(number) for number, other in enumerate(ids, start=1) if other == id_]
-            raise InputError(f"{show(table.path)}: rows {', '.join(rows)} have the same id {id_!r}")
+            rows = (str(number) for number, other in enumerate(ids, start=1) if other == id_)
+            more = f" and {count - _NAMED} more" if count > _NAMED else ""
+            raise InputError(
+                f"{show(table.path)}: rows {', '.join(islice(rows, _NAMED))}{more} have the same id {brief(repr(id_))}"
+            )
     return ids
 
 

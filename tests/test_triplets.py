@@ -173,13 +173,34 @@ def test_linked_images_and_folders_are_followed_but_not_in_circles(abc: Path, tm
         read_triplets(abc)
 
 
-def test_names_that_are_not_utf8_are_refused(abc: Path) -> None:
+def test_names_that_are_not_utf8_are_rows_with_escapes_in_their_ids(abc: Path) -> None:
+    name = Path(os.fsdecode(os.fsencode(abc) + b"/source/caf\xe9.png"))
     try:
-        Path(os.fsdecode(os.fsencode(abc) + b"/source/\xff.png")).write_bytes(b"")
+        name.write_bytes(b"")
     except OSError:
         pytest.skip("this file system allows no such name")
-    with pytest.raises(InputError, match="not UTF-8"):
+    odd = next(t for t in read_triplets(abc) if t.id not in "abc")
+    assert (odd.id, odd.source) == ("caf\\xe9", name)
+    assert "no target image" in odd.problem and "no swapped image" in odd.problem
+    (abc / "source" / "caf\\xe9.png").write_bytes(b"")  # the escape as a name of its own: never one row for two files
+    with pytest.raises(InputError, match="two images with the stem"):
         read_triplets(abc)
+
+
+def test_links_between_two_folders_are_no_endless_input(abc: Path, tmp_path: Path) -> None:
+    other = make_files(tmp_path / "other", "d.png")
+    (abc / "source" / "there").symlink_to(other)
+    assert "there/d" in [t.id for t in read_triplets(abc)]
+    (other / "back").symlink_to(abc / "source")
+    with pytest.raises(InputError, match="back' links to a folder that holds it"):
+        read_triplets(abc)
+
+
+def test_names_that_no_file_can_have_are_problems_of_their_rows(abc: Path) -> None:
+    whole = [abc / role / "a.png" for role in ROLES]
+    for name in ("a\0b.png", "\ud800.png"):
+        (triplet,) = single_triplet(whole[0], name, whole[2])
+        assert "source can't be the name of a file" in triplet.problem and repr(name)[1:-1] in triplet.problem
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -304,6 +325,8 @@ def test_an_id_used_twice_is_refused(tmp_path: Path) -> None:
     rows: list[Row] = [{"id": "a"}, {"id": "b"}, {"id": "a"}]
     with pytest.raises(InputError, match="rows 1, 3 have the same id 'a'"):
         read_triplets(write_csv(tmp_path / "m.csv", rows))
+    with pytest.raises(InputError, match="rows 1, 2, 3, 4, 5, 6, 7, 8 and 992 more have the same id 'a'"):
+        read_triplets(write_csv(tmp_path / "m.csv", rows[:1] * 1000))
 
 
 def test_labels_tell_whether_the_expression_is_the_same(tmp_path: Path) -> None:
