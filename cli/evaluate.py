@@ -39,6 +39,16 @@ FORMATS = ("table", "json", "csv", "markdown")
 )
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder in which faces and vectors are kept for later runs.  [default: beside the pulled weights]",
+)
+@click.option("--no-cache", is_flag=True, help="Keep nothing, and look at every image again.")
+@click.option("--shard", metavar="I/N", help="Measure only the I-th of N pieces; `exprmetric merge` joins them.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who does the work."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def evaluate(
     source: Path | None,
@@ -55,6 +65,10 @@ def evaluate(
     on_fail: str,
     identity: bool,
     seed: int,
+    cache: Path | None,
+    no_cache: bool,
+    shard: str | None,
+    engine: str,
     quiet: bool,
 ) -> None:
     """Measure how well swapped faces keep the expression of their targets.
@@ -62,9 +76,14 @@ def evaluate(
     INPUT is a folder with target/ source/ swapped/ (one triplet a file name), or a manifest .csv .jsonl .parquet with
     the columns target source swapped. Or name one triplet with --target --source --swapped.
 
-    Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
+    With --out, rows are kept in OUT/partial as they come: the same command after a kill goes on from there.
+
+    Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage, 130 interrupted.
     """
+    from exprmetric.errors import ExprmetricError
+    from exprmetric.evaluation.cache import cache_folder
     from exprmetric.evaluation.evaluate import evaluate as run
+    from exprmetric.evaluation.result import EvaluationResult
     from exprmetric.report.html import write_report
     from exprmetric.report.tables import FORMATS as writers
     from exprmetric.triplets import read_triplets, single_triplet
@@ -75,25 +94,43 @@ def evaluate(
     if out is not None and source is not None and out.resolve() in (source.resolve(), source.resolve().parent):
         raise click.UsageError(f"--out {out} would mix the results with the input: name another folder")
     triplets = read_triplets(source) if source is not None else single_triplet(*three)  # type: ignore[arg-type]
-    with progress_bar("measuring", quiet=quiet) as progress:
-        result = run(
-            triplets,
-            methods,
-            detector=detector,
-            face=face,
-            provider=provider,
-            identity=identity,
-            on_fail=on_fail,
-            jobs=jobs,
-            seed=seed,
-            progress=progress,
-        )
-    if out is not None:
-        result.save(out)
+    kept = None if no_cache else cache or cache_folder()
+    undrawn: list[ExprmetricError] = []
+
+    def draw(result: EvaluationResult, folder: Path) -> None:
+        try:
+            write_report(result, folder, jobs=jobs)
+        except ExprmetricError as error:  # the numbers come first
+            undrawn.append(error)
+
+    try:
+        with progress_bar("measuring", quiet=quiet) as progress:
+            result = run(
+                triplets,
+                methods,
+                detector=detector,
+                face=face,
+                provider=provider,
+                identity=identity,
+                on_fail=on_fail,
+                jobs=jobs,
+                seed=seed,
+                out=out,
+                saved=draw,
+                cache=kept,
+                engine=engine,
+                shard=shard,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        goes_on = f": what was measured is kept, and the same command goes on from there ({out}/partial)" if out else ""
+        click.echo(f"interrupted{goes_on}", err=True)
+        sys.exit(130)
     writers[form](result)
+    if undrawn:
+        raise undrawn[0]
     if out is not None:
-        click.echo(f"written: {out}/summary.json, triplets.csv, triplets.parquet", err=True)
-        click.echo(f"written: {write_report(result, out, jobs=jobs)}", err=True)
+        click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
     if not result.summary["coverage"]["ok"]:
         click.echo("Error: nothing could be measured; see the reasons above", err=True)
         sys.exit(1)

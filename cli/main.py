@@ -13,6 +13,7 @@ from exprmetric.errors import ExprmetricError, InputError, UnknownMethodError, U
 
 COMMANDS = {
     "evaluate": ("exprmetric_cli.evaluate:evaluate", "Measure a folder or manifest of swaps."),
+    "merge": ("exprmetric_cli.merge:merge", "Join the pieces that `evaluate --shard` measured."),
     "compare": ("exprmetric_cli.compare:compare", "Compare models on the same targets and sources."),
     "embed": ("exprmetric_cli.embed:embed", "Write the vectors of one method for images."),
     "pairs": ("exprmetric_cli.pairs:pairs", "Draw which source face goes into which target."),

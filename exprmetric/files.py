@@ -32,4 +32,15 @@ def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
 
 def path_text(path: Path | str | None) -> str:
     """A path, or text with paths in it, that every file can hold: bytes that are no UTF-8 are shown as escapes."""
-    return "" if path is None else os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = "" if path is None else str(path)
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:  # os.fsdecode keeps a byte that is no UTF-8 as half a character
+        return text.encode("utf-8", "surrogateescape" if _only_bytes(text) else "backslashreplace").decode(
+            "utf-8", "backslashreplace"
+        )
+
+
+def _only_bytes(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in text)

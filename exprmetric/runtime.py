@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from exprmetric.errors import ProviderError
@@ -46,18 +49,34 @@ def check_provider(session: Any, provider: str) -> None:
         )
 
 
-def session_options(threads: int = 0) -> Any:
-    """Quiet options; `threads` within one operator, 0 for one a core."""
+_threads: ContextVar[int] = ContextVar("threads", default=0)
+
+
+@contextmanager
+def session_threads(count: int) -> Iterator[None]:
+    """Sessions opened inside use so many threads within one operator; 0, as outside: one a core.
+
+    Who runs several sessions side by side wants one each: threads that wait for each other are slower than none.
+    """
+    token = _threads.set(count)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
+
+
+def session_options(threads: int | None = None) -> Any:
+    """Quiet options; `threads` within one operator, by default those of `session_threads`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = _threads.get() if threads is None else threads
     return options
 
 
-def open_session(model: str | bytes, provider: str = "cpu", *, threads: int = 0) -> Any:
-    """An onnxruntime.InferenceSession on the provider that was asked for.
+def open_session(model: str | bytes, provider: str = "cpu", *, threads: int | None = None) -> Any:
+    """An onnxruntime.InferenceSession on the provider that was asked for; `threads` as in `session_options`.
 
     Raises:
         ProviderError: it would run elsewhere.

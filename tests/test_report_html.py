@@ -24,11 +24,12 @@ from exprmetric_cli.main import main
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from results import result, row
+from results import Distances, result, row
 
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.evaluation.rows import Rows
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.images import read_image
 from exprmetric.report import crops, figures, html
@@ -205,27 +206,27 @@ def test_of_several_faces_the_picture_shows_the_one_where_the_targets_stood(grou
 
 def test_the_gallery_holds_worst_median_and_best_of_each_method(tmp_path: Path):
     made = result([row(tmp_path, f"t{i}", "s", status="no_face" if i == 5 else "ok") for i in range(40)])
-    chosen = gallery(made.triplets, ["lm68", "other"])
+    chosen = gallery(made.rows, ["lm68", "other"])
     for method in ("lm68", "other"):
         order = sorted((r for r in made.triplets if r["status"] == "ok"), key=lambda r: -r[f"{method}.t2c"])
         for place, part in (("worst", order[:4]), ("best", order[-4:]), ("median", order[17:21])):
             tagged = [c.row["id"] for c in chosen if f"{place} by {method}" in c.tags]
             assert sorted(tagged) == sorted(r["id"] for r in part)
-    assert all(made.triplets[c.index] is c.row for c in chosen) and len({c.index for c in chosen}) == len(chosen)
+    assert all(made.triplets[c.index] == c.row for c in chosen) and len({c.index for c in chosen}) == len(chosen)
 
 
 def test_galleries_stay_small_for_many_methods_and_whole_for_few_rows(tmp_path: Path):
     methods = [f"m{i}" for i in range(30)]
     made = result([row(tmp_path, f"t{i}", "s", methods=methods) for i in range(80)], methods=methods)
-    assert 0 < len(gallery(made.triplets, methods)) <= 36
-    assert len(gallery(made.triplets[:2], methods)) == 2
-    assert gallery([], methods) == []
+    assert 0 < len(gallery(made.rows, methods)) <= 36
+    assert len(gallery(Rows.from_records(made.triplets[:2]), methods)) == 2
+    assert gallery(result([], methods=methods).rows, methods) == []
 
 
 def test_failures_are_counted_by_status_and_by_the_image_that_failed(tmp_path: Path):
     reasons = [("no_face", "swapped /x: none"), ("unreadable", "no target image is given"), ("no_face", "target y")]
     rows = [row(tmp_path, f"t{i}", "s", status=s, reason=r) for i, (s, r) in enumerate(reasons * 8)]
-    found = failures(result([*rows, row(tmp_path, "ok", "s")]).triplets)
+    found = failures(result([*rows, row(tmp_path, "ok", "s")]).rows)
     assert [(f.status, f.count, f.roles) for f in found] == [
         ("no_face", 16, {"swapped": 8, "target": 8}),
         ("unreadable", 8, {"target": 8}),
@@ -253,12 +254,12 @@ def test_a_report_of_nothing_measured_says_so(tmp_path: Path, no_pictures: None)
 def test_reports_of_odd_results_are_drawn(tmp_path: Path, no_pictures: None, kind: str):
     rows = [row(tmp_path, f"t{i}", "s") for i in range(1 if kind == "one row" else 6)]
     if kind in ("equal", "all zero"):
-        flat = {m: replace(d, t2c=0.0, s2c=0.0, s2t=0.0) for m, d in rows[0].distances.items()}
+        flat = {m: Distances(0.0, 0.0, 0.0) for m in rows[0].distances}
         rows = [replace(r, distances=flat if kind == "all zero" else rows[0].distances) for r in rows]
     made = result(rows)
     if kind == "no identity":
         triplets = [{k: v for k, v in t.items() if not k.startswith("identity.")} for t in made.triplets]
-        made = EvaluationResult({**made.summary, "identity": None}, triplets)
+        made = EvaluationResult({**made.summary, "identity": None}, Rows.from_records(triplets))
     page = html.report_page(made)
     assert "nan" not in parsed(page).words().lower().split() and "NaN" not in page and 'x="nan"' not in page
     assert ("Identity transfer" in page) == (kind != "no identity")
@@ -290,7 +291,7 @@ def test_dots_stand_where_their_numbers_say(tmp_path: Path):
     made = result([row(tmp_path, f"t{i}", "s") for i in range(5)]).triplets
     unchanged = {**made[0], "lm68.t2c": 0.0, "identity.t2c": 0.0, "identity.s2c": 0.7}
     pasted = {**made[0], "lm68.t2c": 0.5, "lm68.s2t": 0.5, "identity.t2c": 0.7, "identity.s2c": 0.0}
-    drawn = figures.scatter([unchanged, {**pasted, "lm68.s2t": 0.5}], "lm68", "identity", {"": 0})
+    drawn = figures.scatter(Rows.from_records([unchanged, pasted]), "lm68", "identity", {"": 0})
     nothing, source = drawn.anchors
     assert (drawn.dots[0].x, drawn.dots[0].y) == (nothing.x, nothing.y)
     assert drawn.dots[1].x == source.x and nothing.x < source.x
@@ -299,11 +300,11 @@ def test_dots_stand_where_their_numbers_say(tmp_path: Path):
 
 
 def test_calibration_is_a_ratio_of_means_with_its_interval(tmp_path: Path):
-    made = result([row(tmp_path, f"t{i}", "s", model="m" if i % 2 else "k") for i in range(40)]).triplets
-    drawn = figures.calibration(made, "lm68")
+    made = result([row(tmp_path, f"t{i}", "s", model="m" if i % 2 else "k") for i in range(40)])
+    drawn = figures.calibration(made.rows, "lm68")
     assert drawn is not None
     assert [b.label for b in drawn.bars] == ["all triplets (n 40)", "k (n 20)", "m (n 20)"]
-    t2c, s2t = (np.array([r[f"lm68.{d}"] for r in made]) for d in ("t2c", "s2t"))
+    t2c, s2t = (np.array([r[f"lm68.{d}"] for r in made.triplets]) for d in ("t2c", "s2t"))
     value, low, high = map(float, re.findall(r"[\d.]+", drawn.bars[0].text))
     assert value == pytest.approx(t2c.mean() / s2t.mean(), abs=0.006)
     draws = np.random.default_rng(5).integers(0, 40, (4000, 40))  # the bootstrap of the ratio itself
@@ -315,7 +316,7 @@ def test_calibration_is_a_ratio_of_means_with_its_interval(tmp_path: Path):
 
 def test_histograms_count_every_triplet(tmp_path: Path):
     made = result([row(tmp_path, f"t{i}", "s") for i in range(200)]).triplets
-    drawn = figures.histogram(made, "lm68")
+    drawn = figures.histogram(Rows.from_records(made), "lm68")
     counts = np.histogram(
         [r["lm68.t2c"] for r in made], figures.BINS, (0, max(max(r["lm68.t2c"], r["lm68.s2c"]) for r in made))
     )[0]
@@ -395,7 +396,7 @@ def test_images_that_are_gone_leave_the_numbers(measured: EvaluationResult, tmp_
     lost = [
         {**r, **{role: str(tmp_path / role) for role in ("target", "source", "swapped")}} for r in measured.triplets
     ]
-    text = html.report_page(EvaluationResult(measured.summary, lost))
+    text = html.report_page(EvaluationResult(measured.summary, Rows.from_records(lost)))
     assert "no such file" in parsed(text).words() and parsed(text).all("img") == []
 
 
@@ -481,7 +482,7 @@ def test_a_browser_sorts_filters_and_has_nothing_to_complain_of(measured: Evalua
     assert seen["model_cards"] == [str(i) for i in range(6) if triplets[i]["model"] == "plain"]
     assert seen["status"] == ["6"] and seen["status_cards"] == []
     assert seen["from"] == [str(i) for i in range(6) if triplets[i]["lm68.t2c"] >= middle]
-    best = {str(c.index) for c in gallery(triplets, ["lm68", "lm51"]) if any(t.startswith("best") for t in c.tags)}
+    best = {str(c.index) for c in gallery(measured.rows, ["lm68", "lm51"]) if any(t.startswith("best") for t in c.tags)}
     assert set(seen["best"]) == best
     assert equal_but_failed(seen["up"], by(measured, "lm68.s2c", 1))
     assert equal_but_failed(seen["down"], by(measured, "lm68.s2c", -1))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.evaluation.pipeline import OK
-from exprmetric.evaluation.result import DISTANCE_COLUMNS, EvaluationResult, Record
+from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Record
 from exprmetric.images import content_hash
 from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError
-from exprmetric.evaluation.evaluate import Progress, default_jobs, no_progress
-from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, represent
-from exprmetric.evaluation.profile import Profile
-from exprmetric.faces import Face, FaceFinder, load_detector
+from exprmetric.evaluation.pipeline import Task, represent_all
+from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.evaluation.rows import OK
+from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.files import path_text, write_whole
 from exprmetric.images import IMAGE_SUFFIXES
-from exprmetric.methods import load_method
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +59,14 @@ def embed_images(
     progress: Progress = no_progress,
 ) -> list[Embedding]:
     """One `Embedding` a path, in order; images that fail are in it with their status."""
-    loaded = load_method(method, provider=provider)
-    reader = FaceReader(FaceFinder(load_detector(detector, provider=provider), face), [loaded], Profile())
+    session = Session(Settings((method,), detector, face, provider, identity=False))
     results: list[Embedding] = []
-    with ThreadPoolExecutor(jobs or default_jobs(), "faces") as pool:
-        for start in range(0, len(paths), BLOCK):
-            block = paths[start : start + BLOCK]
-            outcomes = list(pool.map(reader.read, block))
-            vectors = iter(represent([f for f in outcomes if isinstance(f, Face)], [loaded], reader.profile))
-            for path, outcome in zip(block, outcomes, strict=True):
-                if isinstance(outcome, ImageError):
-                    results.append(Embedding(path, None, outcome.status, str(outcome)))
-                else:
-                    results.append(Embedding(path, next(vectors).vectors[loaded.name]))
+    with open_pool(jobs) as pool:
+        for path, outcome in zip(paths, represent_all(map(Task, paths), session.reader, pool), strict=True):
+            if isinstance(outcome, ImageError):
+                results.append(Embedding(path, None, outcome.status, str(outcome)))
+            else:
+                results.append(Embedding(path, outcome.vectors[method]))
             progress("images", len(results), len(paths))
     return results
 

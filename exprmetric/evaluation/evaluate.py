@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import exprmetric
 from exprmetric.errors import ImageError, InputError
+from exprmetric.evaluation.conclude import conclude
+from exprmetric.evaluation.engines import ENGINES, Job
 from exprmetric.evaluation.environment import environment
-from exprmetric.evaluation.pipeline import BLOCK, OK, FaceReader, Row, measure, represent, triplet_distances
-from exprmetric.evaluation.plan import Key, Plan, make_plan
-from exprmetric.evaluation.profile import Profile
-from exprmetric.evaluation.result import DISTANCE_COLUMNS, SCHEMA_VERSION, EvaluationResult, record
-from exprmetric.evaluation.summary import ON_FAIL, check_models, summarise
-from exprmetric.faces import Face, FaceFinder, load_detector
-from exprmetric.methods import Method, load_method
+from exprmetric.evaluation.journal import Journal, Memory
+from exprmetric.evaluation.pipeline import triplet_distances
+from exprmetric.evaluation.plan import make_plan
+from exprmetric.evaluation.profile import Profile, Progress, no_progress
+from exprmetric.evaluation.reading import Represented, Sighted
+from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.evaluation.rows import DISTANCE_COLUMNS
+from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
+from exprmetric.evaluation.shards import Shard, save_shard
+from exprmetric.evaluation.summary import ON_FAIL, check_models
 from exprmetric.triplets import ROLES, Triplet, read_triplets
 
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
 
 DEFAULT_METHODS = ("default", "lm68", "lm51")
-IDENTITY = "identity"
 
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much of it is done, and how much there is."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    pass
-
-
-def default_jobs() -> int:
-    """Threads that read images: one a core, as far as this process may use them."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
-
-
-def load_methods(names: Sequence[str], *, identity: bool, provider: str) -> list[Method]:
-    """The methods asked for, without doubles, and the identity control behind them."""
-    wanted = list(dict.fromkeys([*names, IDENTITY] if identity else names))
-    if not [n for n in wanted if n != IDENTITY]:
-        raise InputError("no method was asked for")
-    return [load_method(name, provider=provider) for name in wanted]
+Saved = Callable[[EvaluationResult, Path], object]
 
 
 def evaluate(
@@ -61,8 +41,13 @@ def evaluate(
     identity: bool = True,
     on_fail: str = "exclude",
     jobs: int | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    saved: Saved = lambda result, folder: None,
+    cache: str | os.PathLike[str] | None = None,
+    engine: str = "local",
+    shard: str | None = None,
     progress: Progress = no_progress,
 ) -> EvaluationResult:
     """Measure how well the swapped faces keep the targets' expressions.
@@ -75,65 +60,61 @@ def evaluate(
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
         identity: measure the identity control too.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).
-        jobs: threads that read images; block: triplets worked on at a time. The numbers don't depend on either.
+        jobs: threads that read and represent images; block: new images that a block of rows needs. The numbers don't
+            depend on either.
         seed: of the bootstrap.
+        out: a folder to save the result in. Rows are kept there as they come, in `partial/`: the same call after a kill
+            goes on from there and ends with the same files.
+        saved: called with the result and the folder once the result is saved, while the folder is still this run's.
+        cache: a folder in which faces and vectors are kept for later runs (see `exprmetric.evaluation.cache`).
+        shard: `2/8` measures the second of eight pieces of the input; `exprmetric.evaluation.shards.merge` joins them.
+        engine: a key of `exprmetric.evaluation.engines.ENGINES`: `local`, or `ray`.
         progress: told how far it is.
 
     Returns:
         Scores, rows and all that defends them. Rows that can't be measured are in it with their status and reason.
 
     Raises:
-        InputError: the input as a whole is wrong.
+        InputError: the input as a whole is wrong, or the folder can't be written or is another run's.
         UnknownMethodError, WeightsError, ProviderError: from loading methods and detector.
     """
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
-    triplets = read_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
-    check_models(triplets)  # now, not after hours of work
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    piece = Shard.parse(shard) if shard else None
+    if piece and not out:
+        raise InputError("a shard is measured to be merged: name a folder for it (out)")
+    whole = read_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
+    check_models(t.model for t in whole)  # now, not after hours of work
+    triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
     profile = Profile()
-    with profile.stage("load models"):
-        loaded = load_methods(methods, identity=identity, provider=provider)
-        finder = FaceFinder(load_detector(detector, provider=provider), face)
-    reader = FaceReader(finder, loaded, profile)
-    rows: list[Row] = []
-    with ThreadPoolExecutor(jobs or default_jobs(), "faces") as pool:
+    settings = Settings(tuple(methods), detector, face, provider, identity)
+    session = Session(settings, profile)
+    with open_pool(jobs) as pool:
         with profile.stage("hash files"):
             plan = make_plan(triplets, pool)
-        for row in measure(plan, _by_content(plan), reader, loaded, pool, block=block):
-            rows.append(row)
-            progress("triplets", len(rows), len(triplets))
-    names = [m.name for m in loaded]
-    measured = [n for n in names if n != IDENTITY or n in methods]
-    elapsed = profile.elapsed()
-    summary: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": exprmetric.__version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **summarise(rows, measured, IDENTITY if identity else None, on_fail=on_fail, seed=seed),
-        "detector": {"asked": detector, "ran": finder.detector.name, "fingerprint": finder.fingerprint},
-        "settings": {"face": face, "provider": provider, "on_fail": on_fail, "seed": seed},
-        "throughput": {
-            "seconds": round(elapsed, 3),
-            "triplets_per_second": round(len(rows) / elapsed, 3),
-            "thread_seconds_by_stage": profile.seconds(),
-        },
-        "environment": environment(),
-    }
-    for method in loaded:
-        for part in (summary["methods"], *(g["methods"] for g in summary["groups"].values())):
-            if method.name in part:
-                part[method.name] |= {"distance": method.distance_name, "fingerprint": method.fingerprint}
-        if method.name == IDENTITY and identity:
-            summary["identity"]["fingerprint"] = method.fingerprint
-    return EvaluationResult(summary, [record(r, names) for r in rows])
-
-
-def _by_content(plan: Plan) -> Callable[[Key], ImageSource]:
-    """One path for each distinct content."""
-    paths: dict[str, Path] = {}
-    for path, digest in plan.hashes.items():
-        paths.setdefault(digest, path)
-    return lambda key: paths[key[0]]
+        about = session.description() | {"settings": settings.as_dict()}
+        run = about | {"input": plan.digest() if out else "", "environment": environment()}
+        names = settings.names()
+        with Journal(Path(out), run, names, len(triplets)) if out else Memory(names, len(triplets)) as journal:
+            todo = journal.missing
+            done = kept = len(triplets) - len(todo)
+            job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs or default_jobs(), block)
+            for rows in ENGINES[engine](job):
+                journal.add(rows)
+                done += rows.num_rows
+                progress("triplets", done, len(triplets))
+            throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
+            measured = journal.rows()
+            result = conclude(measured, about, settings, throughput, on_fail=on_fail, seed=seed)
+            if out:
+                result.save(out)
+                if piece:
+                    save_shard(Path(out), piece, whole, measured, about, throughput)
+                saved(result, Path(out))
+                journal.finish()
+    return result
 
 
 def evaluate_triplet(
@@ -158,20 +139,16 @@ def evaluate_triplet(
     Raises:
         UnreadableImageError, NoFaceError, SeveralFacesError: one image can't be measured; the message says which.
     """
-    profile = Profile()
-    loaded = load_methods(methods, identity=False, provider=provider)
-    reader = FaceReader(FaceFinder(load_detector(detector, provider=provider), face), loaded, profile)
-    faces: list[Face] = []
+    session = Session(Settings(tuple(methods), detector, face, provider, identity=False))
+    seen: list[Sighted] = []
     for role, image in zip(ROLES, (target, source, swapped), strict=True):
-        found = reader.read(image, near=faces[0].place if role == "swapped" else None)
+        near = seen[0].face.place if role == "swapped" else None
+        found = session.reader.read(image, lambda place=near: place)  # type: ignore[misc]
         if isinstance(found, ImageError):
             raise type(found)(f"{role}: {found}") from found
-        faces.append(found)
-    triplet = represent(faces, loaded, profile)
+        seen.append(found)
+    triplet = [r for r in session.reader.represent(seen) if isinstance(r, Represented)]
     return {
         m.name: {name: float(d[0]) for name, d in zip(DISTANCE_COLUMNS, triplet_distances(m, [triplet]), strict=True)}
-        for m in loaded
+        for m in session.methods
     }
-
-
-__all__ = ["DEFAULT_METHODS", "OK", "evaluate", "evaluate_triplet"]

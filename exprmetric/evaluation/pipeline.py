@@ -1,180 +1,228 @@
-"""The shortest path of a face through the toolkit: read → detect → choose → landmarks → crops → vectors → distances.
+"""The loop: images are read ahead of where they are needed, represented in batches, and become rows in order.
 
-Triplets are worked through in blocks. In each block, targets and sources come first, because a swapped image is
-searched near the place of its target's face. An image's vectors are kept until its last triplet and then forgotten, so
+Reading and representing are tasks of one pool, each on one core, so that no core waits for the others. Each distinct
+look at an image is done once. Its vectors are kept until the last triplet that needs them and then forgotten, so
 that memory does not grow with the number of triplets.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.plan import Key, Plan
-from exprmetric.evaluation.profile import Profile
-from exprmetric.faces.face import Face
-from exprmetric.faces.finder import FaceFinder
-from exprmetric.images import read_image
+from exprmetric.evaluation.cache import Cache
+from exprmetric.evaluation.plan import NONE, Plan
+from exprmetric.evaluation.reading import FaceReader, Known, Outcome, Place, Represented, Sighted
+from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
 from exprmetric.methods.base import Method
-from exprmetric.triplets import ROLES, Triplet
+from exprmetric.triplets import ROLES
 
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
 
+Integers = npt.NDArray[np.int64]
+
 BLOCK = 64
-"""Triplets worked on at a time."""
-OK = "ok"
-
-
-@dataclass(frozen=True)
-class Distances:
-    """Distances of one triplet in the space of one method."""
-
-    t2c: float
-    s2c: float
-    s2t: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one triplet.
-
-    Attributes:
-        status: `ok`, or the status of the first image that failed (`unreadable`, `no_face`, `low_quality`, `error`).
-        reason: which image failed and why; '' when ok.
-        distances: by method; empty unless ok.
-    """
-
-    triplet: Triplet
-    group: str
-    status: str
-    reason: str = ""
-    distances: dict[str, Distances] = field(default_factory=dict)
+"""New images that a block of rows needs, at most, and images that are read ahead."""
+MOST_ROWS = 65_536
+"""Rows of a block, at most."""
+BATCH = 16
+"""Faces represented at a time; on one core, more make an encoder no faster."""
 
 
 @dataclass(frozen=True, eq=False)
-class Represented:
-    """One face as each method sees it, and where it stood (box as shares of width and height)."""
+class Block:
+    """What became of some triplets.
 
-    place: npt.NDArray[np.float64]
-    vectors: dict[str, npt.NDArray[np.float32]]
+    Attributes:
+        rows: (N,) their places in the plan.
+        status: `ok`, or that of the first image that failed (`unreadable`, `no_face`, `low_quality`, `error`).
+        reasons: which images failed and why; '' where ok.
+        distances: by method (N, 3) t2c, s2c, s2t; NaN unless ok.
+    """
 
-
-Outcome = Represented | ImageError
-
-
-class FaceReader:
-    """From an image to a face that every method has prepared and whose pixels are let go of."""
-
-    def __init__(self, finder: FaceFinder, methods: Sequence[Method], profile: Profile) -> None:
-        self.finder = finder
-        self.methods = methods
-        self.templates = list(dict.fromkeys(m.template for m in methods))
-        self.profile = profile
-
-    def read(self, source: ImageSource, near: npt.NDArray[np.float64] | None = None) -> Face | ImageError:
-        """The face, or the error that says why there is none; errors that are no image's fault rise."""
-        try:
-            with self.profile.stage("decode"):
-                image = read_image(source)
-            with self.profile.stage("detect"):
-                found = self.finder.detect(image)
-                chosen = self.finder.choose(found, image, near=near)
-            with self.profile.stage("landmarks"):
-                face = self.finder.face(image, chosen)
-            with self.profile.stage("align"):
-                face.prepare(self.templates, keep_image=True)
-            for method in self.methods:
-                with self.profile.stage(f"method {method.name}"):
-                    method.prepare(face)
-            return face.prepare([])
-        except ImageError as error:
-            return error
+    rows: Integers
+    status: list[str]
+    reasons: list[str]
+    distances: dict[str, npt.NDArray[np.float64]]
 
 
-def represent(faces: Sequence[Face], methods: Sequence[Method], profile: Profile) -> list[Represented]:
-    """Vectors of all methods for faces whose crops are made."""
-    columns = {}
-    for method in methods:
-        with profile.stage(f"method {method.name}"):
-            columns[method.name] = method.represent(faces)
-    return [Represented(f.place, {name: v[i] for name, v in columns.items()}) for i, f in enumerate(faces)]
+@dataclass(eq=False)
+class Task:
+    """One image on its way through the pool.
+
+    Attributes:
+        source: path or array.
+        near: asked in the thread that reads: where the face is searched, as in `FaceFinder.choose`.
+        known: what an earlier run has found out.
+        sighted: set once the image is in the pool.
+    """
+
+    source: ImageSource
+    near: Callable[[], Place | None] = lambda: None
+    known: Known | ImageError | None = None
+    sighted: Future[Sighted | ImageError] = field(default_factory=Future)
+
+
+def represent_all(
+    tasks: Iterable[Task], reader: FaceReader, pool: Executor, *, ahead: int = BLOCK
+) -> Iterator[Outcome]:
+    """What becomes of each image, in their order.
+
+    Args:
+        tasks: taken as there is room for them.
+        pool: its size does not show in the result.
+        ahead: images that are read before they are asked for; nor does this.
+    """
+    waiting = iter(tasks)
+    reading: deque[Task] = deque()
+    batches: deque[Future[list[Outcome]]] = deque()
+    while True:
+        for task in islice(waiting, ahead - len(reading)):
+            if task.known is not None and reader.nothing_missing(task.known):
+                task.sighted.set_result(reader.recall(task.known))
+            else:
+                task.sighted = pool.submit(reader.read, task.source, task.near, task.known)
+            reading.append(task)
+        if not reading:
+            break
+        taken = [reading.popleft() for _ in range(min(BATCH, ahead, len(reading)))]
+        batches.append(pool.submit(reader.represent, [task.sighted.result() for task in taken]))
+        if len(batches) > 1:
+            yield from batches.popleft().result()
+    while batches:
+        yield from batches.popleft().result()
+
+
+class _Looks:
+    """The looks that some rows need, numbered in the order in which they are needed."""
+
+    def __init__(self, plan: Plan, rows: Integers) -> None:
+        looks = plan.looks(rows)
+        whole = looks[:, 0] != NONE
+        self.numbers, first, inverse = np.unique(looks[whole], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        self.order = self.numbers[order]
+        self.of_row = np.full(looks.shape, NONE, np.int64)
+        self.of_row[whole] = rank[inverse.ravel()].reshape(-1, len(ROLES))
+        self.needed = np.maximum.accumulate(self.of_row.max(1, initial=NONE) + 1)
+        """(M,) looks that have to be done for all rows up to each."""
+        last = np.zeros(len(order), np.int64)
+        last[self.of_row[whole].ravel()] = np.repeat(np.flatnonzero(whole), len(ROLES))
+        self.leaving = np.argsort(last, kind="stable")
+        self.last = last[self.leaving]
+        self._rank = rank
+
+    def rank(self, number: int) -> int:
+        """The place of a look in the order."""
+        return int(self._rank[np.searchsorted(self.numbers, number)])
+
+    def blocks(self, block: int) -> Iterator[slice]:
+        """Rows that need at most `block` new looks together (a row that needs more is alone), in their order."""
+        start = 0
+        while start < len(self.needed):
+            before = self.needed[start - 1] if start else 0
+            stop = int(np.searchsorted(self.needed, before + block, side="right"))
+            stop = min(max(stop, start + 1), start + MOST_ROWS)
+            yield slice(start, stop)
+            start = stop
 
 
 def measure(
     plan: Plan,
-    sources: Callable[[Key], ImageSource],
+    rows: Integers,
     reader: FaceReader,
     methods: Sequence[Method],
     pool: Executor,
+    cache: Cache,
     *,
     block: int = BLOCK,
-) -> Iterator[Row]:
-    """Rows of the plan's triplets, in their order.
+) -> Iterator[Block]:
+    """Some rows of a plan, in their order.
 
     Args:
-        plan: what to measure.
-        sources: a path or array for the image of a key.
-        reader: finds faces.
-        methods: what turns faces into vectors and vectors into distances.
+        plan: which images there are.
+        rows: (M,) which of its triplets.
+        reader: finds faces and represents them.
+        methods: what turns vectors into distances.
         pool: where images are read; the result does not depend on its size.
-        block: triplets worked on at a time; nor on this.
+        cache: what earlier runs have found out.
+        block: new images a block of rows needs at most; nor on this.
     """
-    kept: dict[Key, Outcome] = {}
+    looks = _Looks(plan, rows)
+    tasks: dict[int, Task] = {}
+    kept: dict[int, Outcome] = {}
 
-    def fill(keys: Iterable[Key], near: Callable[[Key], npt.NDArray[np.float64] | None]) -> None:
-        wanted = [k for k in dict.fromkeys(keys) if k not in kept]
-        read = pool.map(lambda k: reader.read(sources(k), near(k)), wanted)
-        outcomes: dict[Key, Face | ImageError] = dict(zip(wanted, read, strict=True))
-        faces = {k: f for k, f in outcomes.items() if isinstance(f, Face)}
-        kept.update({k: f for k, f in outcomes.items() if isinstance(f, ImageError)})
-        kept.update(zip(faces, represent(list(faces.values()), methods, reader.profile), strict=True))
+    def place(target: int) -> Place | None:
+        task = tasks.get(target)
+        found = task.sighted.result() if task else kept[target]
+        return None if isinstance(found, ImageError) else found.face.place
 
-    def target_place(key: Key) -> npt.NDArray[np.float64] | None:
-        target = kept[(key[1], "")]
-        return target.place if isinstance(target, Represented) else None
+    def line() -> Iterator[Task]:
+        for rank, number in enumerate(looks.order.tolist()):
+            look = plan.look(number)
+            known = cache.find(*plan.hashes_of(look))
+            tasks[rank] = Task(plan.paths[look.content], lambda: None, known)
+            if look.near != NONE:
+                target = looks.rank(plan.number(look.near))
+                tasks[rank].near = lambda t=target: place(t)  # type: ignore[misc]
+            yield tasks[rank]
 
-    for start in range(0, len(plan.triplets), block):
-        triplets = plan.triplets[start : start + block]
-        keys = [plan.keys(t) for t in triplets]
-        known = [k for k in keys if k is not None]
-        fill((k[role] for k in known for role in ("target", "source")), lambda key: None)
-        fill((k["swapped"] for k in known), target_place)
-        yield from _rows(plan, triplets, keys, kept, methods)
-        for key in [k for k in kept if plan.last_use[k] < start + len(triplets)]:
-            del kept[key]
+    outcomes = enumerate(represent_all(line(), reader, pool, ahead=block))
+    left = 0
+    for part in looks.blocks(block):
+        while len(kept) + left < looks.needed[part.stop - 1]:
+            rank, outcome = next(outcomes)
+            kept[rank] = outcome  # before the task is let go of: a reader may ask for the place
+            task = tasks.pop(rank)
+            if task.known is None or not reader.nothing_missing(task.known):
+                cache.add(*plan.hashes_of(plan.look(int(looks.order[rank]))), outcome)
+        cache.commit()
+        yield _block(plan, rows[part], looks.of_row[part], kept, methods)
+        while left < len(looks.last) and looks.last[left] < part.stop:
+            del kept[int(looks.leaving[left])]
+            left += 1
 
 
-def _rows(
-    plan: Plan,
-    triplets: Sequence[Triplet],
-    keys: Sequence[dict[str, Key] | None],
-    kept: dict[Key, Outcome],
-    methods: Sequence[Method],
-) -> Iterator[Row]:
-    """Distances of one block, all its triplets at once for each method."""
-    outcomes = [None if k is None else [kept[k[role]] for role in ROLES] for k in keys]
-    good = [[r for r in o if isinstance(r, Represented)] if o else [] for o in outcomes]
-    complete = [i for i, found in enumerate(good) if len(found) == len(ROLES)]
-    columns = {m.name: triplet_distances(m, [good[i] for i in complete]) for m in methods} if complete else {}
-    position = {i: n for n, i in enumerate(complete)}
-    for i, (triplet, outcome) in enumerate(zip(triplets, outcomes, strict=True)):
-        group = plan.group(triplet)
-        if outcome is None:
-            yield Row(triplet, group, "unreadable", plan.problem(triplet))
-        elif i in position:
-            distances = {name: Distances(*(float(c[position[i]]) for c in column)) for name, column in columns.items()}
-            yield Row(triplet, group, OK, "", distances)
-        else:
-            failed = [(r, e) for r, e in zip(ROLES, outcome, strict=True) if isinstance(e, ImageError)]
-            reason = "; ".join(f"{role} {getattr(triplet, role)}: {error}" for role, error in failed)
-            yield Row(triplet, group, failed[0][1].status, reason)
+def _block(plan: Plan, rows: Integers, looks: Integers, kept: dict[int, Outcome], methods: Sequence[Method]) -> Block:
+    """Statuses and distances; those of rows with the same images are computed once."""
+    distinct, inverse = np.unique(looks, axis=0, return_inverse=True)
+    inverse = inverse.ravel()
+    outcomes = [[] if trio[0] == NONE else [kept[rank] for rank in trio] for trio in distinct.tolist()]
+    faces = [[o for o in trio if isinstance(o, Represented)] for trio in outcomes]
+    complete = [i for i, found in enumerate(faces) if len(found) == len(ROLES)]
+    distances = {}
+    for method in methods:
+        values = np.full((len(distinct), len(DISTANCE_COLUMNS)), np.nan)
+        if complete:
+            values[complete] = np.column_stack(triplet_distances(method, [faces[i] for i in complete]))
+        distances[method.name] = values[inverse]
+    status, reasons = [], []
+    good = np.isin(np.arange(len(distinct)), complete)[inverse]
+    for row, trio, ok in zip(rows.tolist(), inverse.tolist(), good.tolist(), strict=True):
+        found = (OK, "") if ok else _failure(plan, row, outcomes[trio])
+        status.append(found[0])
+        reasons.append(found[1])
+    return Block(rows, status, reasons, distances)
+
+
+def _failure(plan: Plan, row: int, outcomes: Sequence[Outcome]) -> tuple[str, str]:
+    """Status and reason of a row that can't be measured."""
+    triplet = plan.triplets[row]
+    if not outcomes:
+        return "unreadable", plan.problem(triplet)
+    failed = [(r, e) for r, e in zip(ROLES, outcomes, strict=True) if isinstance(e, ImageError)]
+    return failed[0][1].status, "; ".join(f"{role} {getattr(triplet, role)}: {error}" for role, error in failed)
 
 
 def triplet_distances(method: Method, faces: Sequence[Sequence[Represented]]) -> list[npt.NDArray[np.float64]]:

@@ -1,53 +1,87 @@
-"""The plan: which distinct images a list of triplets needs, and until when each one's vectors are needed.
+"""The plan: which distinct images a list of triplets needs, told apart by their content and not by their names.
 
-Images are told apart by their content, not by their name: a target that was copied for each of its swaps is embedded
-once, and its swaps are one group of the bootstrap.
+A target that was copied for each of its swaps is embedded once, and its swaps are one group of the bootstrap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from exprmetric.errors import UnreadableImageError
 from exprmetric.images import content_hash
 from exprmetric.triplets import ROLES, Triplet
 
-Key = tuple[str, str]
-"""Content hash of an image, and that of the target whose face it was swapped into ('' for targets and sources)."""
+AHEAD = 4096
+"""Files that wait to be hashed at a time."""
+NONE = -1
+"""Stands for an image that is missing or unreadable."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One look at one image: which content, and whose face is searched in it.
+
+    Attributes:
+        content: number of the image's content.
+        near: number of the target's content where the image is a swap of it: the face is searched near the target's
+            place. NONE for targets and sources.
+    """
+
+    content: int
+    near: int
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What `pipeline.measure` works through.
 
     Attributes:
         triplets: in input order.
-        hashes: content hash by path, for the images that can be read.
-        unreadable: reason by path, for the others.
-        last_use: index of the last triplet that needs a key.
-        groups: by content hash of a target, the path that has it, of several the one that sorts first.
+        hashes: content hash by number.
+        paths: one path for each content, by number.
+        contents: (N, 3) numbers of the contents of target, source, swapped; NONE where there is none.
+        unreadable: reason by path, for the files that can't be read.
     """
 
     triplets: Sequence[Triplet]
-    hashes: dict[Path, str] = field(default_factory=dict)
-    unreadable: dict[Path, str] = field(default_factory=dict)
-    last_use: dict[Key, int] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
+    hashes: list[str]
+    paths: list[Path]
+    contents: npt.NDArray[np.int64]
+    unreadable: dict[Path, str]
 
-    def keys(self, triplet: Triplet) -> dict[str, Key] | None:
-        """The key of each role; None where an image of the triplet is missing or unreadable."""
-        paths = [getattr(triplet, role) for role in ROLES]
-        if triplet.problem or any(p not in self.hashes for p in paths):
-            return None
-        target, source, swapped = (self.hashes[p] for p in paths)
-        return {
-            "target": (target, ""),
-            "source": (source, ""),
-            "swapped": (swapped, "" if swapped == target else target),
-        }
+    def looks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(M, 3) a number for each look that M rows need, NONE in rows with an image missing; `look` decodes it."""
+        contents = self.contents[rows]
+        near = np.full_like(contents, NONE)
+        near[:, 2] = np.where(contents[:, 2] == contents[:, 0], NONE, contents[:, 0])
+        numbers = contents * (len(self.hashes) + 1) + (near + 1)
+        numbers[(contents == NONE).any(1)] = NONE
+        return numbers
+
+    def look(self, number: int) -> Look:
+        content, near = divmod(number, len(self.hashes) + 1)
+        return Look(content, near - 1)
+
+    def number(self, content: int) -> int:
+        """The number of the look at a target or source."""
+        return content * (len(self.hashes) + 1)
+
+    def hashes_of(self, look: Look) -> tuple[str, str]:
+        """Content hash of the image, and of the target near whose place its face is searched ('' if none)."""
+        return self.hashes[look.content], "" if look.near == NONE else self.hashes[look.near]
+
+    def target_hash(self, row: int) -> str:
+        """Content hash of a row's target; '' where it can't be read."""
+        content = int(self.contents[row, 0])
+        return "" if content == NONE else self.hashes[content]
 
     def problem(self, triplet: Triplet) -> str:
         """Why the triplet can't be measured, as far as its files tell; '' when it can."""
@@ -57,29 +91,44 @@ class Plan:
         bad = {r: "no image is given" if p is None else self.unreadable.get(p) for r, p in paths.items()}
         return "; ".join(f"{role}: {reason}" for role, reason in bad.items() if reason)
 
-    def group(self, triplet: Triplet) -> str:
-        """The group of the bootstrap: the given one, else the target image, told apart by content."""
-        if triplet.group or triplet.target is None:
-            return triplet.group
-        return self.groups.get(self.hashes.get(triplet.target, ""), str(triplet.target))
+    def digest(self) -> str:
+        """SHA-256 of all that decides the rows, but for the methods: names, labels and contents in their order."""
+        found = hashlib.sha256("\n".join(self.hashes).encode())
+        found.update(np.ascontiguousarray(self.contents).tobytes())
+        for t in self.triplets:
+            row = (t.id, t.target, t.source, t.swapped, t.model, t.group, t.target_label, t.source_label, t.problem)
+            found.update(repr(row).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
 
 def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
-    """Hash every distinct file once and note when each image is needed for the last time."""
-    plan = Plan(triplets)
-    paths = list(dict.fromkeys(p for t in triplets if not t.problem for r in ROLES if (p := getattr(t, r)) is not None))
-    for path, digest in zip(paths, pool.map(_hash, paths), strict=True):
+    """Read and hash every distinct file once."""
+    files: dict[Path, int] = {}
+    wanted = np.full((len(triplets), len(ROLES)), NONE, np.int64)
+    for row, triplet in enumerate(triplets):
+        for column, role in enumerate(ROLES):
+            path = getattr(triplet, role)
+            if path is not None and (role == "target" or not triplet.problem):
+                wanted[row, column] = files.setdefault(path, len(files))
+    numbers: dict[str, int] = {}
+    paths: list[Path] = []
+    unreadable: dict[Path, str] = {}
+    content_of = np.full(len(files) + 1, NONE, np.int64)  # the last one stands for no file
+    for (path, file), digest in zip(files.items(), _in_order(pool, files), strict=True):
         if isinstance(digest, UnreadableImageError):
-            plan.unreadable[path] = str(digest)
-        else:
-            plan.hashes[path] = digest
-    for index, triplet in enumerate(triplets):
-        if triplet.target in plan.hashes:
-            digest, name = plan.hashes[triplet.target], str(triplet.target)
-            plan.groups[digest] = min(name, plan.groups.get(digest, name))  # the same for any order of the rows
-        for key in (plan.keys(triplet) or {}).values():
-            plan.last_use[key] = index
-    return plan
+            unreadable[path] = str(digest)
+            continue
+        if digest not in numbers:
+            numbers[digest] = len(paths)
+            paths.append(path)
+        content_of[file] = numbers[digest]
+    return Plan(triplets, list(numbers), paths, content_of[wanted], unreadable)
+
+
+def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[str | UnreadableImageError]:
+    waiting = iter(files)
+    while some := list(islice(waiting, AHEAD)):
+        yield from pool.map(_hash, some)
 
 
 def _hash(path: Path) -> str | UnreadableImageError:

@@ -1,11 +1,19 @@
-"""Where the time goes: seconds by stage, summed over threads."""
+"""How far a run is, and where its time goes: seconds by stage, summed over threads."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much of it is done, and how much there is."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    pass
 
 
 class Profile:
@@ -34,3 +42,12 @@ class Profile:
     def elapsed(self) -> float:
         """Wall-clock seconds since the profile was made."""
         return time.perf_counter() - self._started
+
+    def throughput(self, triplets: int) -> dict[str, Any]:
+        """Seconds in all, triplets measured a second, and seconds by stage."""
+        elapsed = self.elapsed()
+        return {
+            "seconds": round(elapsed, 3),
+            "triplets_per_second": round(triplets / elapsed, 3),
+            "thread_seconds_by_stage": self.seconds(),
+        }

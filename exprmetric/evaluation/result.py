@@ -5,34 +5,39 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.pipeline import Row
-from exprmetric.files import path_text, write_whole
+from exprmetric.evaluation.rows import TRIPLET_COLUMNS, Record, Rows, columns_of, schema
+from exprmetric.files import write_whole
 
 SCHEMA_VERSION = 1
-TRIPLET_COLUMNS = ("id", "model", "group", "target", "source", "swapped", "status", "reason")
-DISTANCE_COLUMNS = ("t2c", "s2c", "s2t")
+NAMES = list(TRIPLET_COLUMNS[1:])
+AT_A_TIME = 65_536
+"""Rows that are written together; also the row groups of the Parquet file."""
 
-Record = dict[str, Any]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluationResult:
     """What `evaluate` returns.
 
     Attributes:
         summary: the content of `summary.json`: scores with intervals, coverage, splits, controls, environment.
-        triplets: one record a triplet, in input order: id, model, group, target, source, swapped, status, reason, then
-            `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`).
+        rows: one row a triplet, in input order, column by column.
     """
 
     summary: dict[str, Any]
-    triplets: list[Record]
+    rows: Rows
+
+    @cached_property
+    def triplets(self) -> list[Record]:
+        """One record a triplet, in input order: id, model, group, target, source, swapped, status, reason, then
+        `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`)."""
+        return self.rows.records()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `summary.json`, `triplets.csv` and `triplets.parquet`; each file appears whole or not at all.
@@ -44,8 +49,8 @@ class EvaluationResult:
         try:
             out.mkdir(parents=True, exist_ok=True)
             write_whole(out / "summary.json", lambda f: f.write(self.to_json().encode() + b"\n"))
-            write_whole(out / "triplets.csv", lambda f: f.write(self.to_csv().encode()))
-            write_whole(out / "triplets.parquet", self._write_parquet)
+            write_whole(out / "triplets.csv", self._save_csv)
+            write_whole(out / "triplets.parquet", self._save_parquet)
         except OSError as error:
             raise InputError(f"can't write the result into {out}: {error}") from error
         return out
@@ -64,7 +69,7 @@ class EvaluationResult:
         try:
             summary = json.loads((path / "summary.json").read_bytes())
             with (path / "triplets.parquet").open("rb") as file:
-                table = pq.ParquetFile(file).read()
+                table = pq.ParquetFile(file, read_dictionary=NAMES).read()
         except FileNotFoundError as error:
             raise InputError(
                 f"{str(path)!r} is no folder that `exprmetric evaluate --out` wrote: no {Path(error.filename).name}"
@@ -76,7 +81,7 @@ class EvaluationResult:
             raise InputError(f"{path}/summary.json has schema_version {version!r}; this reads {SCHEMA_VERSION}")
         if missing := [c for c in TRIPLET_COLUMNS if c not in table.column_names]:
             raise InputError(f"{path}/triplets.parquet lacks the columns {', '.join(missing)}")
-        return cls(summary, table.to_pylist())
+        return cls(summary, Rows(table))
 
     def to_json(self) -> str:
         """`summary` as JSON; never NaN."""
@@ -87,36 +92,32 @@ class EvaluationResult:
         import io
 
         text = io.StringIO(newline="")
-        # the default end of line, \r\n, is also what makes the writer quote a lone \r in a name
-        writer = csv.DictWriter(text, list(self._columns()))
-        writer.writeheader()
-        writer.writerows(self.triplets)
+        self._write_csv(text)
         return text.getvalue()
 
-    def _columns(self) -> Sequence[str]:
-        return list(self.triplets[0]) if self.triplets else TRIPLET_COLUMNS
+    def _parts(self) -> Iterator[Rows]:
+        for start in range(0, len(self.rows), AT_A_TIME):
+            yield Rows(self.rows.table.slice(start, AT_A_TIME))
 
-    def _write_parquet(self, file: IO[bytes]) -> None:
-        import pyarrow as pa
+    def _write_csv(self, text: IO[str]) -> None:
+        # the default end of line, \r\n, is also what makes the writer quote a lone \r in a name
+        writer = csv.DictWriter(text, columns_of(self.rows.methods))
+        writer.writeheader()
+        for part in self._parts():
+            writer.writerows(part.records())
+
+    def _save_csv(self, file: IO[bytes]) -> None:
+        import io
+
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        self._write_csv(text)
+        text.flush()
+        text.detach()
+
+    def _save_parquet(self, file: IO[bytes]) -> None:
         import pyarrow.parquet as pq
 
-        fields = [pa.field(c, pa.string() if c in TRIPLET_COLUMNS else pa.float64()) for c in self._columns()]
-        pq.write_table(pa.Table.from_pylist(self.triplets, schema=pa.schema(fields)), file)
-
-
-def record(row: Row, methods: Sequence[str]) -> Record:
-    """A row as plain values."""
-    triplet = row.triplet
-    values: Record = {
-        "id": triplet.id,
-        "model": triplet.model,
-        "group": path_text(row.group),
-        **{role: path_text(getattr(triplet, role)) for role in ("target", "source", "swapped")},
-        "status": row.status,
-        "reason": path_text(row.reason),
-    }
-    for method in methods:
-        distances = row.distances.get(method)
-        for column in DISTANCE_COLUMNS:
-            values[f"{method}.{column}"] = None if distances is None else getattr(distances, column)
-    return values
+        columns = schema(self.rows.methods, inner=False)
+        with pq.ParquetWriter(file, columns) as writer:
+            for part in self._parts():
+                writer.write_table(part.table.cast(columns))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Face:
         aligned: the image is an aligned crop already (detector `none`): templates resize it, they don't align it.
         crops: aligned crops by template name, filled on demand.
         readings: what methods read off the original pixels, by a name that methods share (`Method.prepare`).
+        size: height and width of the image, px; needed only where there is no image.
     """
 
     image: Image | None
@@ -40,22 +41,22 @@ class Face:
     aligned: bool = False
     crops: dict[str, Image] = field(default_factory=dict, repr=False)
     readings: dict[str, Any] = field(default_factory=dict, repr=False)
-    _shape: tuple[int, int] = field(default=(0, 0), repr=False)
+    size: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.image is not None:
-            self._shape = (self.image.shape[0], self.image.shape[1])
+            self.size = (self.image.shape[0], self.image.shape[1])
 
     @property
     def place(self) -> Points:
         """(4,) the box as shares of the image's width and height, 0..1."""
-        height, width = self._shape
+        height, width = self.size
         return self.box / np.array([width, height, width, height], np.float64)
 
     def matrix(self, template: str) -> alignment.Matrix:
         """(2, 3) map from image px to the crop px of a template."""
         if self.aligned:
-            height, width = self._shape
+            height, width = self.size
             sx, sy = alignment.CROP_SIZE / width, alignment.CROP_SIZE / height
             return np.array([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
         return alignment.template(template).matrix(self)
@@ -80,3 +81,12 @@ class Face:
         if not keep_image:
             self.image = None
         return self
+
+    def seen_in(self, image: Image) -> Face:
+        """The same face with its pixels, which it had let go of."""
+        return replace(self, image=image, crops={}, readings={})
+
+    def forget(self) -> None:
+        """Let go of crops and readings: all methods have seen them."""
+        self.crops.clear()
+        self.readings.clear()

@@ -26,6 +26,7 @@ class Method(ABC):
         template: name of the alignment template whose crop it reads.
         distance_name: a key of `exprmetric.metrics.distances.DISTANCES`.
         dimension: D, the length of its vectors.
+        pixels: it reads crops or pixels; False where landmarks alone are enough.
         note: what must stand beside its numbers wherever they are shown; '' for nothing.
     """
 
@@ -33,6 +34,7 @@ class Method(ABC):
     template: str
     distance_name: str = "l2"
     dimension: int
+    pixels: bool = True
     note: str = ""
 
     @property

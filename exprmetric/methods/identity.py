@@ -25,7 +25,7 @@ class IdentityMethod(Method):
 
     Args:
         provider: where it must run.
-        threads: of ONNX Runtime, within one call of `represent`; 0 for one a core. Several threads may call it at once.
+        threads: as in `exprmetric.runtime.open_session`. Several threads may call `represent` at once.
 
     Raises:
         WeightsNotFoundError, WeightsHashError, ProviderError; WeightsError when the file holds another network.
@@ -35,7 +35,7 @@ class IdentityMethod(Method):
     template = "dlib150"
     dimension = 128
 
-    def __init__(self, provider: str = "cpu", *, threads: int = 1) -> None:
+    def __init__(self, provider: str = "cpu", *, threads: int | None = None) -> None:
         from exprmetric.methods.dlib_resnet import parse, to_onnx
         from exprmetric.runtime import open_session
 

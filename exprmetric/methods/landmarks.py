@@ -19,6 +19,7 @@ class LandmarkMethod(Method):
     """The last `count` of the 68 points (the jaw comes first in dlib's order)."""
 
     template = "eyes70"
+    pixels = False
 
     def __init__(self, name: str, count: int) -> None:
         self.name = name

@@ -8,20 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Groups = Sequence[object] | npt.NDArray[np.integer]
 
 RESAMPLES = 2000
 LEVEL = 0.95
 
 
-def group_codes(groups: Sequence[object]) -> npt.NDArray[np.intp]:
-    """(N,) whole numbers 0..G-1 in the order in which the groups' names sort, so that row order can't show."""
-    _, codes = np.unique(np.asarray([str(g) for g in groups], dtype=object).astype(str), return_inverse=True)
-    return codes.astype(np.intp).ravel()
+def group_codes(groups: Groups) -> npt.NDArray[np.intp]:
+    """(N,) whole numbers 0..G-1 in the order in which the groups' names (or numbers) sort: row order can't show."""
+    numbered = isinstance(groups, np.ndarray) and groups.dtype.kind in "iu"
+    names = groups if numbered else np.asarray([str(g) for g in groups], dtype=object).astype(str)
+    _, codes = np.unique(names, return_inverse=True)
+    return np.asarray(codes, np.intp).ravel()
 
 
 def bootstrap_means(
     columns: Mapping[str, npt.ArrayLike],
-    groups: Sequence[object],
+    groups: Groups,
     *,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
@@ -34,7 +37,7 @@ def bootstrap_means(
 
     Args:
         columns: (N,) values by name.
-        groups: N group names.
+        groups: N group names, or whole numbers in the order of the names.
         resamples: how many bootstrap samples.
         level: coverage of the interval, 0..1.
         seed: of the draws.

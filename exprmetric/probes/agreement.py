@@ -17,10 +17,11 @@ import numpy as np
 import exprmetric
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.environment import environment
-from exprmetric.evaluation.evaluate import Progress, default_jobs, load_methods, no_progress
+from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.evaluation.session import Settings, default_jobs
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.files import path_text, write_whole
-from exprmetric.methods import Method
+from exprmetric.methods import Method, load_method
 from exprmetric.metrics.agreement import Estimate, Leak, identity_leak, rank_correlation, triplet_accuracy
 from exprmetric.probes.curves import Response, measure_curves
 from exprmetric.probes.dataset import Faces, repeated_people
@@ -150,7 +151,8 @@ def probe_agreement(
     """
     if rated.ratings is None:
         raise InputError(f"{rated.name} has no ratings")
-    loaded = load_methods(methods, identity=False, provider=provider)
+    names = Settings(tuple(methods), identity=False).names()
+    loaded = [load_method(name, provider=provider) for name in names]
     reader = Reader(FaceFinder(load_detector(detector, provider=provider), face), loaded)
     rated = rated.sample(limit, seed)
     people = None if people is None else repeated_people(people, limit, seed)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.evaluate import Progress
+from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import Face
 from exprmetric.methods import Method
 from exprmetric.metrics.resampling import Floats, pair_distances

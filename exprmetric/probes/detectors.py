@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.evaluate import Progress
+from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import FaceFinder, available_detectors, load_detector
 from exprmetric.methods import Method
 from exprmetric.metrics.resampling import Estimate, Floats, bootstrap, pair_distances

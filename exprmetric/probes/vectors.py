@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.evaluate import Progress
 from exprmetric.evaluation.pipeline import BLOCK
+from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import Face, FaceFinder
 from exprmetric.methods import Method
 from exprmetric.probes.dataset import Faces, Image

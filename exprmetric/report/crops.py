@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.result import Record
+from exprmetric.evaluation.rows import Record
 from exprmetric.faces import FaceFinder
 from exprmetric.faces.alignment import CROP_SIZE
 from exprmetric.images import read_image

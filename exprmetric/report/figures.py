@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 
 import numpy as np
 
-from exprmetric.evaluation.result import Record
+from exprmetric.evaluation.rows import Floats, Rows
 from exprmetric.metrics.uncertainty import bootstrap_means
 
 WIDTH, HEIGHT = 380, 270
@@ -143,41 +143,40 @@ def spread(count: int, most: int) -> list[int]:
     return list(range(count)) if count <= most else [i * count // most for i in range(most)]
 
 
-def identity_transfer(row: Record, identity: str) -> float:
-    """Where a swapped face's identity lies between the target's (0) and the source's (1): t2c / (t2c + s2c)."""
-    t2c, s2c = row[f"{identity}.t2c"], row[f"{identity}.s2c"]
-    return float(t2c / (t2c + s2c)) if t2c + s2c > 0 else 0.5
+def identity_transfer(t2c: Floats, s2c: Floats) -> Floats:
+    """Where swapped faces' identities lie between the targets' (0) and the sources' (1): t2c / (t2c + s2c)."""
+    whole = t2c + s2c
+    return np.asarray(np.where(whole > 0, t2c / np.where(whole > 0, whole, 1.0), 0.5))
 
 
-def scatter(rows: Sequence[Record], method: str, identity: str, series: dict[str, int]) -> Scatter:
-    """One dot a triplet.
+def scatter(rows: Rows, method: str, identity: str, series: dict[str, int]) -> Scatter:
+    """One dot a triplet that was measured.
 
     Args:
-        rows: measured ones.
+        rows: at least one is measured.
         method: whose t2c is the expression error.
         identity: the method that tells people apart.
         series: number of each model's colour.
     """
-    pasted = float(np.mean([r[f"{method}.s2t"] for r in rows]))
-    highest = max(pasted, *(r[f"{method}.t2c"] for r in rows)) * 1.05 or 1.0
+    measured = np.flatnonzero(rows.ok)
+    t2c = rows.distance(method, "t2c")
+    pasted = float(rows.distance(method, "s2t")[measured].mean())
+    highest = max(pasted, float(t2c[measured].max())) * 1.05 or 1.0
     axes, x, y = _axes(1.0, highest, "identity transfer (0 target, 1 source)", "expression error, t2c")
-    chosen = [rows[i] for i in spread(len(rows), MOST_DOTS)]
+    chosen = measured[spread(len(measured), MOST_DOTS)]
+    transfer = identity_transfer(rows.distance(identity, "t2c")[chosen], rows.distance(identity, "s2c")[chosen])
+    shown = zip(rows.records(chosen.tolist()), transfer.tolist(), t2c[chosen].tolist(), strict=True)
     dots = [
-        Dot(
-            x(identity_transfer(r, identity)),
-            y(r[f"{method}.t2c"]),
-            series[r["model"]],
-            f"{r['id']}: identity {identity_transfer(r, identity):.2f}, {method} t2c {r[f'{method}.t2c']:.3f}",
-        )
-        for r in chosen
+        Dot(x(moved), y(far), series[row["model"]], f"{row['id']}: identity {moved:.2f}, {method} t2c {far:.3f}")
+        for row, moved, far in shown
     ]
     anchors = (Dot(x(0.0), y(0.0), 0, "nothing swapped"), Dot(x(1.0), y(pasted), 0, "source pasted"))
-    return Scatter(method, axes, tuple(dots), anchors, len(dots), len(rows))
+    return Scatter(method, axes, tuple(dots), anchors, len(dots), len(measured))
 
 
-def histogram(rows: Sequence[Record], method: str) -> Histogram:
-    """Distributions of t2c and s2c over the same bins."""
-    values = {name: np.array([r[f"{method}.{name}"] for r in rows]) for name in ("t2c", "s2c")}
+def histogram(rows: Rows, method: str) -> Histogram:
+    """Distributions of t2c and s2c over the same bins; at least one row is measured."""
+    values = {name: rows.distance(method, name)[rows.ok] for name in ("t2c", "s2c")}
     highest = max(float(v.max()) for v in values.values()) or 1.0
     counts = {name: np.histogram(v, BINS, (0.0, highest))[0] for name, v in values.items()}
     top = float(max(c.max() for c in counts.values()))
@@ -196,24 +195,25 @@ def histogram(rows: Sequence[Record], method: str) -> Histogram:
     )
 
 
-def calibration(rows: Sequence[Record], method: str, *, seed: int = 0) -> Calibration | None:
+def calibration(rows: Rows, method: str, *, seed: int = 0) -> Calibration | None:
     """Each model between its anchors: mean t2c / mean s2t, 0 = nothing swapped, 1 = source pasted; over 1 is worse.
 
     The interval is that of the ratio, linearised: the bootstrap over groups of (t2c - ratio x s2t) / mean s2t. None
     where all distances between sources and targets are 0.
     """
-    parts: dict[str, list[Record]] = {}
-    for row in rows:
-        parts.setdefault(row["model"] or "", []).append(row)
-    whole = [("all triplets", list(rows))] if len(parts) != 1 or "" in parts else []
+    codes, models = rows.codes("model")
+    groups = rows.codes("group")[0]
+    parts = {name: rows.ok & (codes == i) for i, name in enumerate(models)}
+    parts = {name: part for name, part in parts.items() if part.any()}
+    whole = {"all triplets": rows.ok} if len(parts) != 1 or "" in parts else {}
     found = []
-    for name, part in [*whole, *((n, p) for n, p in sorted(parts.items()) if n)]:
-        t2c, s2t = (np.array([r[f"{method}.{d}"] for r in part]) for d in ("t2c", "s2t"))
+    for name, part in [*whole.items(), *((n, p) for n, p in parts.items() if n)]:
+        t2c, s2t = (rows.distance(method, d)[part] for d in ("t2c", "s2t"))
         if s2t.mean() > 0:
             ratio = float(t2c.mean() / s2t.mean())
             rest = {"ratio": (t2c - ratio * s2t) / s2t.mean()}
-            low, high = bootstrap_means(rest, [r["group"] for r in part], seed=seed)["ratio"]
-            found.append((name, len(part), ratio, ratio + low, ratio + high))
+            low, high = bootstrap_means(rest, groups[part], seed=seed)["ratio"]
+            found.append((name, len(t2c), ratio, ratio + low, ratio + high))
     if not found:
         return None
     ends = [v for _, _, ratio, low, high in found for v in (ratio, low, high) if np.isfinite(v)]

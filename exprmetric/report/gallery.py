@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exprmetric.evaluation.pipeline import OK
-from exprmetric.evaluation.result import Record
+import numpy as np
+
+from exprmetric.evaluation.rows import OK, Rows
 from exprmetric.report.crops import Card
 from exprmetric.triplets import ROLES
 
@@ -29,35 +30,38 @@ class Failure:
     cards: list[Card]
 
 
-def gallery(rows: Sequence[Record], methods: Sequence[str]) -> list[Card]:
+def gallery(rows: Rows, methods: Sequence[str]) -> list[Card]:
     """Measured triplets by t2c of each method, each triplet once, with tags such as `worst by lm68`."""
     each = max(1, min(4, MOST_CARDS // (len(PLACES) * max(1, len(methods)))))
+    measured = np.flatnonzero(rows.ok)
     tags: dict[int, list[str]] = {}
     for method in methods:
-        column = f"{method}.t2c"
-        order = sorted((i for i, r in enumerate(rows) if r["status"] == OK), key=lambda i: (-rows[i][column], i))
+        order = measured[np.argsort(-rows.distance(method, "t2c")[measured], kind="stable")].tolist()
         middle = max(0, (len(order) - each) // 2)
         for place, part in zip(PLACES, (order[:each], order[middle : middle + each], order[-each:][::-1]), strict=True):
             for i in part:
                 tags.setdefault(i, []).append(f"{place} by {method}")
-    return [Card(rows[i], i, tuple(tags[i])) for i in list(tags)[:MOST_CARDS]]
+    chosen = list(tags)[:MOST_CARDS]
+    return [Card(row, i, tuple(tags[i])) for i, row in zip(chosen, rows.records(chosen), strict=True)]
 
 
-def failures(rows: Sequence[Record]) -> list[Failure]:
+def failures(rows: Rows) -> list[Failure]:
     """The failed triplets by status, the most frequent first."""
-    found: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        if row["status"] != OK:
-            found.setdefault(row["status"], []).append(i)
-    return [
-        Failure(
-            status,
-            len(part),
-            dict(Counter(_role(rows[i]["reason"]) for i in part).most_common()),
-            [Card(rows[i], i) for i in part[:MOST_FAILED]],
-        )
-        for status, part in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
+    codes, statuses = rows.codes("status")
+    reason_codes, reasons = rows.codes("reason")
+    roles = [_role(reason) for reason in reasons]
+    found = []
+    for i, status in enumerate(statuses):
+        part = np.flatnonzero(codes == i)
+        if status != OK and len(part):
+            by_reason = np.bincount(reason_codes[part], minlength=len(reasons)).tolist()
+            counts: Counter[str] = Counter()
+            for role, count in zip(roles, by_reason, strict=True):
+                counts[role] += count
+            some = part[:MOST_FAILED].tolist()
+            cards = [Card(row, k) for k, row in zip(some, rows.records(some), strict=True)]
+            found.append(Failure(status, len(part), {r: n for r, n in counts.most_common() if n}, cards))
+    return sorted(found, key=lambda f: (-f.count, f.status))
 
 
 def _role(reason: str) -> str:

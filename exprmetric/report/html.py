@@ -9,18 +9,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.compare import Comparison, compare, contestants
-from exprmetric.evaluation.evaluate import IDENTITY, default_jobs
-from exprmetric.evaluation.pipeline import OK
-from exprmetric.evaluation.result import DISTANCE_COLUMNS, EvaluationResult, Record
+from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
+from exprmetric.evaluation.session import IDENTITY, default_jobs
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.files import write_whole
 from exprmetric.metrics.preservation import SCORES
@@ -105,15 +106,15 @@ def write_report(result: EvaluationResult, folder: str | os.PathLike[str], *, jo
 
 def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     """The report as HTML."""
-    summary, rows = result.summary, result.triplets
+    summary, rows = result.summary, result.rows
     methods = list(summary["methods"])
     cards, failed = gallery(rows, methods), failures(rows)
     finder = _finder(summary)
     with ThreadPoolExecutor(jobs or default_jobs(), "report") as pool:
         cards = list(with_pictures(cards, finder, pool))
         failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]
-    shown = rows[:MOST_ROWS]
-    columns = [m for m in dict.fromkeys([*methods, IDENTITY]) if shown and f"{m}.t2c" in shown[0]]
+    shown = rows.records(range(min(MOST_ROWS, len(rows))))
+    columns = [m for m in dict.fromkeys([*methods, IDENTITY]) if m in rows.methods]
     return render(
         "report.html",
         summary=summary,
@@ -143,29 +144,31 @@ def _finder(summary: dict[str, Any]) -> FaceFinder:
     return FaceFinder(load_detector(summary["detector"]["asked"], provider=settings["provider"]), settings["face"])
 
 
-def _models(rows: Sequence[Record]) -> dict[str, int]:
+def _models(rows: Rows) -> dict[str, int]:
     """Models by name with the number of their colour; those with most triplets have one of their own."""
-    counts = Counter(r["model"] for r in rows)
+    codes, models = rows.codes("model")
+    counts = dict(zip(models, np.bincount(codes, minlength=len(models)).tolist(), strict=True))
     names = sorted(counts, key=lambda name: (-counts[name], name))
     return {name: min(i, figures.SERIES - 1) for i, name in enumerate(names)}
 
 
 def _figures(result: EvaluationResult, methods: Sequence[str]) -> dict[str, Any]:
-    summary, rows = result.summary, result.triplets
-    measured = [r for r in rows if r["status"] == OK]
-    if not measured:
+    summary, rows = result.summary, result.rows
+    if not rows.ok.any():
         return {"scatters": [], "histograms": [], "calibrations": []}
     series = _models(rows)
-    bars = [figures.calibration(measured, m, seed=summary["settings"]["seed"]) for m in methods]
+    bars = [figures.calibration(rows, m, seed=summary["settings"]["seed"]) for m in methods]
     return {
-        "scatters": [figures.scatter(measured, m, IDENTITY, series) for m in methods] if summary["identity"] else [],
-        "histograms": [figures.histogram(measured, m) for m in methods],
+        "scatters": [figures.scatter(rows, m, IDENTITY, series) for m in methods] if summary["identity"] else [],
+        "histograms": [figures.histogram(rows, m) for m in methods],
         "calibrations": [b for b in bars if b],
     }
 
 
 def _between_models(result: EvaluationResult) -> Comparison | None:
     """The models of one result on the pairs they share; None where there are not two."""
+    if len(result.rows.codes("model")[1]) < 2:
+        return None
     models = contestants({"this report": result})
     if len(models) < 2:
         return None

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.metrics.preservation import SCORES
 
@@ -84,8 +86,8 @@ def print_table(result: EvaluationResult) -> None:
     for line in (identity_line(summary["identity"]), speed_line(summary["throughput"])):
         if line:
             console.print(line, markup=False)
-    failed = [t for t in result.triplets if t["status"] != "ok"]
-    for triplet in failed[:MOST_FAILURES]:
+    failed = np.flatnonzero(~result.rows.ok).tolist()
+    for triplet in result.rows.records(failed[:MOST_FAILURES]):
         line = _printable(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}")
         console.print(line, markup=False, style="red")
     if len(failed) > MOST_FAILURES:

@@ -1,0 +1,43 @@
+"""`exprmetric merge`: the shards of one input → the result of all of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+FORMATS = ("table", "json", "csv", "markdown")
+
+
+@click.command()
+@click.argument("shards", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the result.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout.")
+@click.option(
+    "--on-fail",
+    type=click.Choice(["exclude", "worst"]),
+    default="exclude",
+    show_default=True,
+    help="Score without the triplets that could not be measured, or count them as the worst.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: int) -> None:
+    """Join what `exprmetric evaluate INPUT --shard I/N --out DIR` has measured in N pieces.
+
+    The result is that of one run over the whole INPUT, digit by digit. A piece that is missing, there twice, or
+    measured with other settings or weights is an error.
+
+    Exit status: 0 merged, 1 nothing was measured, 2 wrong usage.
+    """
+    from exprmetric.evaluation.shards import merge as run
+    from exprmetric.report.html import write_report
+    from exprmetric.report.tables import FORMATS as writers
+
+    result = run(shards, on_fail=on_fail, seed=seed)
+    write_report(result, result.save(out))
+    writers[form](result)
+    click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
+    if not result.summary["coverage"]["ok"]:
+        click.echo("Error: nothing could be measured; see the reasons above", err=True)
+        sys.exit(1)

@@ -1,0 +1,254 @@
+"""Vectors of earlier runs, kept on disk: the same image is not looked at twice with the same weights.
+
+One SQLite file, so that runs beside each other can use it and a kill leaves it whole. What is kept is found again by
+the content of the image, by all that decides which pixels a method sees (detector, landmarks, versions of the
+libraries) and by the method's weights. A vector describes a face: the file is for its owner alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from exprmetric import weights
+from exprmetric.errors import ImageError, NoFaceError, SeveralFacesError
+from exprmetric.evaluation.environment import package_version
+from exprmetric.evaluation.reading import Known, Outcome
+from exprmetric.faces.face import Face
+from exprmetric.faces.finder import FaceFinder
+from exprmetric.methods.base import Method
+
+FILE = "vectors.sqlite3"
+MOST_BYTES = 2_000_000_000
+PACKAGES = ("numpy", "pillow", "opencv-python", "onnxruntime", "onnxruntime-gpu", "dlib-bin", "dlib", "insightface")
+"""Whatever decodes, warps or computes: another version may give another last digit."""
+FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError)}
+"""Failures that the same pixels give again; a file that can't be read may be readable tomorrow."""
+_DAY = 86_400
+_PATIENCE = 60.0
+"""Seconds that a run waits for others that write."""
+_CHECK_EVERY = 4096
+"""Vectors between two looks at the size of the file."""
+
+
+class Cache(Protocol):
+    """What the pipeline asks; content hashes of the image, and of the target near whose place its face is searched."""
+
+    def find(self, content: str, near: str) -> Known | ImageError | None: ...
+
+    def add(self, content: str, near: str, outcome: Outcome) -> None: ...
+
+    def commit(self) -> None: ...
+
+
+class NoCache:
+    """Nothing is known and nothing is kept."""
+
+    def find(self, content: str, near: str) -> Known | ImageError | None:
+        return None
+
+    def add(self, content: str, near: str, outcome: Outcome) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+
+class VectorCache:
+    """Faces and vectors in a SQLite file; use it in the thread that made it.
+
+    Whatever goes wrong with it (no room, no right to write, a damaged file, a wait without end) is said once in a
+    warning, and the run goes on without it.
+
+    Args:
+        folder: holds the file; made if it isn't there.
+        finder, methods, provider: what the vectors are made with.
+        most_bytes: what was used longest ago is forgotten when the file grows beyond it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        finder: FaceFinder,
+        methods: Sequence[Method],
+        provider: str,
+        *,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        versions = [f"{name} {package_version(name)}" for name in PACKAGES]
+        self._finder = finder
+        self._base = "\n".join([finder.fingerprint, provider, *versions])
+        self._methods = {m.name: (m.fingerprint, m.dimension) for m in methods}
+        self._most_bytes = most_bytes
+        self._today = int(time.time()) // _DAY
+        self._used: list[bytes] = []
+        self._added = 0
+        self._file = folder / FILE
+        self._connection: sqlite3.Connection | None = None
+        with self._forgiving():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._file.touch(mode=0o600)
+        connection = sqlite3.connect(self._file, timeout=_PATIENCE)
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS kept (name BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
+        )
+        return connection
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            warnings.warn(
+                f"the vector cache {self._file} can't be used ({error}); this run goes on without it. If the file is "
+                "damaged, delete it",
+                stacklevel=3,
+            )
+            self.close()
+
+    def _name(self, *parts: str) -> bytes:
+        return hashlib.sha256("\0".join([self._base, *parts]).encode()).digest()[:16]
+
+    def find(self, content: str, near: str) -> Known | ImageError | None:
+        """What is known of an image: the error that it gave, or its face and those vectors that are kept."""
+        if self._connection is None:
+            return None
+        names = {m: self._name(content, near, fingerprint) for m, (fingerprint, _) in self._methods.items()}
+        face = self._name(content, near)
+        wanted = list(dict.fromkeys([face, *names.values()]))
+        rows: dict[bytes, bytes] = {}
+        with self._forgiving():
+            query = f"SELECT name, value, used FROM kept WHERE name IN ({','.join('?' * len(wanted))})"
+            for name, value, used in self._connection.execute(query, wanted):
+                rows[name] = value
+                if used != self._today:
+                    self._used.append(name)
+        if face not in rows:
+            return None
+        found = _decode_face(rows[face], self._finder)
+        if not isinstance(found, Face):
+            return found
+        vectors = {m: np.frombuffer(rows[n], np.float32) for m, n in names.items() if n in rows}
+        dimensions = {m: d for m, (_, d) in self._methods.items()}
+        return Known(found, {m: v for m, v in vectors.items() if dimensions[m] in (0, len(v))})
+
+    def add(self, content: str, near: str, outcome: Outcome) -> None:
+        """Keep what became of an image; it is on disk after `commit`."""
+        if self._connection is None:
+            return
+        if isinstance(outcome, ImageError):
+            if type(outcome) not in FAILURES.values():
+                return
+            values = {self._name(content, near): _encode_failure(outcome)}
+        else:
+            values = {self._name(content, near): _encode_face(outcome.face)}
+            for method, vector in outcome.vectors.items():
+                values[self._name(content, near, self._methods[method][0])] = vector.astype(np.float32).tobytes()
+        with self._forgiving():
+            rows = [(name, value, self._today) for name, value in values.items()]
+            self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
+        self._added += len(values)
+
+    def commit(self) -> None:
+        """Make what was added survive a kill."""
+        if self._connection is None:
+            return
+        with self._forgiving():
+            if self._used:
+                rows = [(self._today, name) for name in self._used]
+                self._connection.executemany("UPDATE kept SET used = ? WHERE name = ?", rows)
+                self._used.clear()
+            self._connection.commit()
+            if self._added >= _CHECK_EVERY:
+                self._added = 0
+                self._shrink()
+
+    def _shrink(self) -> None:
+        assert self._connection is not None
+        (page,), (pages,) = (self._connection.execute(f"PRAGMA {p}").fetchone() for p in ("page_size", "page_count"))
+        size = page * pages
+        if size <= self._most_bytes:
+            return
+        (count,) = self._connection.execute("SELECT count(*) FROM kept").fetchone()
+        too_many = int(count * (1 - 0.8 * self._most_bytes / size))
+        self._connection.execute(
+            "DELETE FROM kept WHERE name IN (SELECT name FROM kept ORDER BY used, rowid LIMIT ?)", (too_many,)
+        )
+        self._connection.commit()
+        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Commit and let go of the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.commit()
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def __enter__(self) -> VectorCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self.commit()
+            with self._forgiving():
+                self._shrink()
+        self.close()
+
+
+def cache_folder() -> Path:
+    """Where vectors are kept unless a run says otherwise: beside the pulled weights. May not exist."""
+    return weights.cache_dir().with_name("vectors")
+
+
+def _encode_failure(error: ImageError) -> bytes:
+    return json.dumps([type(error).__name__, str(error)]).encode()
+
+
+def _encode_face(face: Face) -> bytes:
+    """All numbers of a face as float64: size, score, box, landmarks, five points where there are some."""
+    parts = [np.array([*face.size, face.score]), face.box, face.landmarks]
+    if face.five_points is not None:
+        parts.append(face.five_points)
+    return b"face" + np.concatenate([np.ravel(p).astype(np.float64) for p in parts]).tobytes()
+
+
+def _decode_face(value: bytes, finder: FaceFinder) -> Face | ImageError | None:
+    """What `_encode_face` or `_encode_failure` wrote; None where it is neither."""
+    if value[:4] != b"face":
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            name, message = json.loads(value)
+            return FAILURES[name](message)
+        return None
+    numbers = np.frombuffer(value[4:], np.float64)
+    if len(numbers) not in (3 + 4 + 136, 3 + 4 + 136 + 10):
+        return None
+    five = numbers[143:].reshape(5, 2) if len(numbers) > 143 else None
+    detector = finder.detector
+    return Face(
+        None,
+        size=(int(numbers[0]), int(numbers[1])),
+        box=numbers[3:7],
+        score=float(numbers[2]),
+        landmarks=numbers[7:143].reshape(68, 2),
+        five_points=five,
+        detector=detector.name,
+        aligned=detector.aligned,
+    )

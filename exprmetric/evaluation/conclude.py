@@ -1,0 +1,55 @@
+"""Rows of all parts of a run → the result: the same summary whoever measured them, and in how many pieces."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import exprmetric
+from exprmetric.evaluation.environment import environment
+from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
+from exprmetric.evaluation.rows import INNER_COLUMNS, Rows
+from exprmetric.evaluation.session import IDENTITY, Settings
+from exprmetric.evaluation.summary import summarise
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def conclude(
+    table: pa.Table,
+    description: dict[str, Any],
+    settings: Settings,
+    throughput: dict[str, Any],
+    *,
+    on_fail: str = "exclude",
+    seed: int = 0,
+) -> EvaluationResult:
+    """The result of all rows.
+
+    Args:
+        table: rows as `exprmetric.evaluation.rows.table` makes them, in input order.
+        description: of the session that measured them.
+        throughput: what it took; the only part of the summary, with `created`, that two runs don't share.
+    """
+    rows = Rows(table).grouped()
+    names = settings.names()
+    measured = [n for n in names if n != IDENTITY or n in settings.methods]
+    identity = IDENTITY if settings.identity else None
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "exprmetric_version": exprmetric.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **summarise(rows, measured, identity, on_fail=on_fail, seed=seed),
+        "detector": description["detector"],
+        "settings": {"face": settings.face, "provider": settings.provider, "on_fail": on_fail, "seed": seed},
+        "throughput": throughput,
+        "environment": environment(),
+    }
+    for name, about in description["methods"].items():
+        for part in (summary["methods"], *(g["methods"] for g in summary["groups"].values())):
+            if name in part:
+                part[name] |= about
+        if name == IDENTITY and settings.identity:
+            summary["identity"]["fingerprint"] = about["fingerprint"]
+    return EvaluationResult(summary, Rows(rows.table.drop_columns(list(INNER_COLUMNS))))

@@ -1,0 +1,58 @@
+"""Engines: who works through the rows of a plan. All give the same rows, in any order; the journal puts them right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exprmetric.evaluation.pipeline import Integers
+from exprmetric.evaluation.plan import Plan
+from exprmetric.evaluation.session import Session
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What an engine works through.
+
+    Attributes:
+        plan: of the whole input.
+        rows: places of the triplets that are still to be measured.
+        session: the models, loaded in this process.
+        pool: threads of this process.
+        cache: folder of the vector cache; None: none.
+        jobs: how many threads, or workers, there may be.
+        block: new images that a table of rows rests on, at most; None: as many as pays.
+    """
+
+    plan: Plan
+    rows: Integers
+    session: Session
+    pool: Executor
+    cache: Path | None
+    jobs: int
+    block: int | None
+
+
+Engine = Callable[[Job], Iterator["pa.Table"]]
+
+
+def _local(job: Job) -> Iterator[pa.Table]:
+    """This process, in input order."""
+    with job.session.open_cache(job.cache) as cache:
+        yield from job.session.measure(job.plan, job.rows, job.pool, cache, block=job.block)
+
+
+def _ray(job: Job) -> Iterator[pa.Table]:
+    """Workers of a Ray cluster."""
+    from exprmetric.evaluation.ray_engine import measure
+
+    return measure(job)
+
+
+ENGINES: dict[str, Engine] = {"local": _local, "ray": _ray}

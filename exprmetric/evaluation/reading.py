@@ -1,0 +1,122 @@
+"""One image → the face that is measured → one vector a method: what is done once for each distinct image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import ImageError
+from exprmetric.evaluation.profile import Profile
+from exprmetric.faces.face import Face
+from exprmetric.faces.finder import FaceFinder
+from exprmetric.images import read_image
+from exprmetric.methods.base import Method
+
+if TYPE_CHECKING:
+    from exprmetric.images import ImageSource
+
+Vector = npt.NDArray[np.float32]
+Place = npt.NDArray[np.float64]
+"""(4,) box as shares of width and height, 0..1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Represented:
+    """One face as each method sees it; `face` has neither pixels nor crops any more."""
+
+    face: Face
+    vectors: dict[str, Vector]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What an earlier run has found out about an image: the face without its pixels, and vectors by method."""
+
+    face: Face
+    vectors: dict[str, Vector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Sighted:
+    """A face that is ready for the methods that have no vector of it yet."""
+
+    face: Face
+    vectors: dict[str, Vector]
+
+
+Outcome = Represented | ImageError
+
+
+class FaceReader:
+    """From an image to a face that every method has prepared and whose pixels are let go of."""
+
+    def __init__(self, finder: FaceFinder, methods: Sequence[Method], profile: Profile) -> None:
+        self.finder = finder
+        self.methods = {m.name: m for m in methods}
+        self.profile = profile
+
+    def read(
+        self,
+        source: ImageSource,
+        near: Callable[[], Place | None] = lambda: None,
+        known: Known | ImageError | None = None,
+    ) -> Sighted | ImageError:
+        """The face, or the error that says why there is none; errors that are no image's fault rise.
+
+        Args:
+            source: path or array.
+            near: asked for when the face is searched, as in `FaceFinder.choose`.
+            known: what needs not be done again.
+        """
+        if isinstance(known, ImageError):
+            return known
+        missing = self.missing(known)
+        if known and not any(m.pixels for m in missing):
+            return self.recall(known)
+        try:
+            with self.profile.stage("decode"):
+                image = read_image(source)
+            face = known.face.seen_in(image) if known else self._find(image, near())
+            with self.profile.stage("align"):
+                face.prepare(dict.fromkeys(m.template for m in missing if m.pixels), keep_image=True)
+            for method in missing:
+                with self.profile.stage(f"method {method.name}"):
+                    method.prepare(face)
+            return Sighted(face.prepare([]), known.vectors if known else {})
+        except ImageError as error:
+            return error
+
+    def _find(self, image: npt.NDArray[np.uint8], near: Place | None) -> Face:
+        with self.profile.stage("detect"):
+            chosen = self.finder.choose(self.finder.detect(image), image, near=near)
+        with self.profile.stage("landmarks"):
+            return self.finder.face(image, chosen)
+
+    def missing(self, known: Known | None) -> list[Method]:
+        """Methods that have no vector of an image yet."""
+        return [m for m in self.methods.values() if known is None or m.name not in known.vectors]
+
+    def nothing_missing(self, known: Known | ImageError) -> bool:
+        return isinstance(known, ImageError) or not self.missing(known)
+
+    def recall(self, known: Known | ImageError) -> Sighted | ImageError:
+        """What `read` gives where no pixel has to be looked at."""
+        return known if isinstance(known, ImageError) else Sighted(known.face, known.vectors)
+
+    def represent(self, seen: Sequence[Sighted | ImageError]) -> list[Outcome]:
+        """Vectors of all methods for some images, each method's faces in one batch; errors stay where they are."""
+        found: list[Outcome] = [s if isinstance(s, ImageError) else Represented(s.face, dict(s.vectors)) for s in seen]
+        faces = [o for o in found if isinstance(o, Represented)]
+        for name, method in self.methods.items():
+            if wanted := [f for f in faces if name not in f.vectors]:
+                with self.profile.stage(f"method {name}"):
+                    vectors = method.represent([f.face for f in wanted])
+                for face, vector in zip(wanted, vectors, strict=True):
+                    face.vectors[name] = vector.copy()  # a row of the whole batch would keep all of it alive
+        for represented in faces:
+            represented.face.forget()
+        return found

@@ -1,0 +1,193 @@
+"""Rows: what became of each triplet, column by column, from the moment it is measured to the report.
+
+Columns are Arrow's: a million rows with their names take some hundred bytes each, and a part of them goes to disk as
+it is. Names that repeat (paths, models, groups, reasons) are kept once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.files import path_text
+from exprmetric.triplets import ROLES, Triplet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+Record = dict[str, Any]
+
+OK = "ok"
+DISTANCE_COLUMNS = ("t2c", "s2c", "s2t")
+TRIPLET_COLUMNS = ("id", "model", "group", "target", "source", "swapped", "status", "reason")
+INNER_COLUMNS = ("index", "content", "target_label", "source_label")
+"""What joining the parts of a run needs besides: place in the input, hash of the target, labels."""
+
+
+def columns_of(methods: Sequence[str]) -> list[str]:
+    """The columns of `triplets.csv`."""
+    return [*TRIPLET_COLUMNS, *(f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS)]
+
+
+def schema(methods: Sequence[str], *, inner: bool = True) -> pa.Schema:
+    """Types of the columns; those of `triplets.parquet` where `inner` is false."""
+    import pyarrow as pa
+
+    names = pa.dictionary(pa.int32(), pa.string()) if inner else pa.string()
+    fields = [pa.field(c, pa.string() if c == "id" else names) for c in TRIPLET_COLUMNS]
+    if inner:
+        fields += [pa.field(c, pa.int64() if c == "index" else names) for c in INNER_COLUMNS]
+    fields += [pa.field(f"{m}.{d}", pa.float64()) for m in methods for d in DISTANCE_COLUMNS]
+    return pa.schema(fields)
+
+
+def table(
+    triplets: Sequence[Triplet],
+    indices: Sequence[int],
+    contents: Sequence[str],
+    status: Sequence[str],
+    reasons: Sequence[str],
+    distances: Mapping[str, Floats],
+) -> pa.Table:
+    """Rows of N triplets.
+
+    Args:
+        triplets: N.
+        indices: their places in the input.
+        contents: content hash of each target, '' where it can't be read.
+        status, reasons: what became of each.
+        distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`.
+    """
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "id": [path_text(t.id) for t in triplets],
+        "model": [path_text(t.model) for t in triplets],
+        "group": [path_text(t.group) for t in triplets],
+        **{role: [path_text(getattr(t, role)) for t in triplets] for role in ROLES},
+        "status": status,
+        "reason": [path_text(r) for r in reasons],
+        "index": indices,
+        "content": contents,
+        "target_label": [path_text(t.target_label) for t in triplets],
+        "source_label": [path_text(t.source_label) for t in triplets],
+    }
+    for method, values in distances.items():
+        absent = np.isnan(values[:, 0])
+        columns |= {f"{method}.{d}": pa.array(values[:, i], mask=absent) for i, d in enumerate(DISTANCE_COLUMNS)}
+    return pa.table(columns, schema=schema(list(distances)))
+
+
+class Rows:
+    """All rows of a result. Takes a table with at least the columns of `triplets.parquet`."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.table = rows
+        self._codes: dict[str, tuple[npt.NDArray[np.int64], list[str]]] = {}
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record]) -> Rows:
+        """Rows of plain values, as `records` gives them."""
+        import pyarrow as pa
+
+        columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
+        texts = {*TRIPLET_COLUMNS, *INNER_COLUMNS[1:]}
+        fields = [pa.field(c, pa.string() if c in texts else pa.float64()) for c in columns]
+        return cls(pa.Table.from_pylist(list(records), schema=pa.schema(fields)))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Methods in the order of their columns."""
+        return [c.removesuffix(".t2c") for c in self.table.column_names if c.endswith(".t2c")]
+
+    def codes(self, column: str) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """(N,) numbers 0..K-1 of a text column, and the K texts in sorted order."""
+        if column not in self._codes:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            values = self.table[column]
+            if not pa.types.is_dictionary(values.type):
+                values = pc.dictionary_encode(values)
+            whole = values.unify_dictionaries().combine_chunks()
+            if isinstance(whole, pa.ChunkedArray):  # older pyarrows give a chunked array back
+                whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.string()).dictionary_encode()
+            names = [n or "" for n in whole.dictionary.to_pylist()]
+            kept = sorted(set(names))
+            place = {name: i for i, name in enumerate(kept)}
+            lookup = np.array([place[n] for n in names], np.int64)
+            found = whole.indices.to_numpy(zero_copy_only=False)
+            self._codes[column] = (lookup[found.astype(np.int64)] if len(found) else np.empty(0, np.int64), kept)
+        return self._codes[column]
+
+    def mask(self, column: str, text: str) -> npt.NDArray[np.bool_]:
+        """(N,) where a text column says `text`."""
+        codes, names = self.codes(column)
+        return codes == names.index(text) if text in names else np.zeros(len(self), bool)
+
+    def same_text(self, a: str, b: str) -> npt.NDArray[np.bool_]:
+        """(N,) where two text columns say the same."""
+        (codes_a, names_a), (codes_b, names_b) = self.codes(a), self.codes(b)
+        place = {name: i for i, name in enumerate(names_b)}
+        found: npt.NDArray[np.bool_] = np.array([place.get(n, -1) for n in names_a], np.int64)[codes_a] == codes_b
+        return found
+
+    def where(self, part: npt.NDArray[np.bool_]) -> Rows:
+        """Some of the rows, in their order."""
+        return Rows(self.table.filter(part))
+
+    @cached_property
+    def ok(self) -> npt.NDArray[np.bool_]:
+        """(N,) which rows were measured."""
+        return self.mask("status", OK)
+
+    def grouped(self) -> Rows:
+        """With the groups of the bootstrap: the given one, else the target, told apart by content.
+
+        Of several paths with the same content the one that sorts first names the group, whatever the order of rows.
+        """
+        import pyarrow as pa
+
+        given, groups = self.codes("group")
+        target, paths = self.codes("target")
+        content, hashes = self.codes("content")
+        name_of = np.full(len(hashes), len(paths), np.int64)
+        np.minimum.at(name_of, content, target)  # codes are in sorted order
+        if "" in hashes:
+            name_of[hashes.index("")] = -1  # unreadable targets are told apart by their paths
+        chosen = name_of[content]
+        chosen = np.where(chosen < 0, target, chosen)
+        without = np.array([not g for g in groups], bool)[given] if len(groups) else np.zeros(0, bool)
+        names = pa.array([*groups, *paths], pa.string())
+        codes = np.where(without, len(groups) + chosen, given)
+        column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), names)
+        index = self.table.column_names.index("group")
+        return Rows(self.table.set_column(index, "group", column))
+
+    def distances(self, method: str) -> Floats:
+        """(N, 3) t2c, s2c, s2t of one method; NaN in rows that were not measured."""
+        return np.column_stack([self.distance(method, d) for d in DISTANCE_COLUMNS])
+
+    def distance(self, method: str, name: str) -> Floats:
+        """(N,) one distance of one method; NaN in rows that were not measured."""
+        values = self.table[f"{method}.{name}"].to_numpy()
+        return np.asarray(values, np.float64)
+
+    def record(self, index: int) -> Record:
+        """One row as plain values."""
+        row: Record = self.table.slice(index, 1).to_pylist()[0]
+        return row
+
+    def records(self, indices: Iterable[int] | None = None) -> list[Record]:
+        """Rows as plain values: all, or those of some indices."""
+        part = self.table if indices is None else self.table.take(np.fromiter(indices, np.int64))
+        found: list[Record] = part.to_pylist()
+        return found

@@ -1,0 +1,133 @@
+"""A session: the models of one evaluation, loaded once by whoever measures rows (this process, a worker elsewhere)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exprmetric.errors import InputError
+from exprmetric.evaluation.cache import Cache, NoCache, VectorCache
+from exprmetric.evaluation.pipeline import BLOCK, Integers, measure
+from exprmetric.evaluation.plan import Plan
+from exprmetric.evaluation.profile import Profile
+from exprmetric.evaluation.reading import FaceReader
+from exprmetric.evaluation.rows import table
+from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.methods import Method, load_method
+from exprmetric.runtime import session_threads
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IDENTITY = "identity"
+WHOLE_BATCHES = 50
+"""A block is at most one in this many of all rows, so that a kill loses few."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the numbers of a row, but for its images.
+
+    Attributes:
+        methods: names for `load_method`.
+        detector: a name for `load_detector`.
+        face: which of several faces: `largest`, `center`, `error`.
+        provider: ONNX Runtime provider.
+        identity: measure the identity control too.
+    """
+
+    methods: tuple[str, ...]
+    detector: str = "auto"
+    face: str = "largest"
+    provider: str = "cpu"
+    identity: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    def names(self) -> list[str]:
+        """The methods asked for, without doubles, and the identity control behind them."""
+        if not self.methods:
+            raise InputError("no method was asked for")
+        return list(dict.fromkeys([*self.methods, IDENTITY] if self.identity else self.methods))
+
+
+def default_jobs() -> int:
+    """Threads that read images: one a core, as far as this process may use them."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+@contextmanager
+def open_pool(jobs: int | None = None) -> Iterator[Executor]:
+    """Threads for images; when something goes wrong, what waits is given up."""
+    pool = ThreadPoolExecutor(jobs or default_jobs(), "faces")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Session:
+    """Detector and methods, loaded.
+
+    Raises:
+        InputError, UnknownMethodError, WeightsError, ProviderError: from loading them.
+    """
+
+    def __init__(self, settings: Settings, profile: Profile | None = None) -> None:
+        self.settings = settings
+        self.profile = profile or Profile()
+        with self.profile.stage("load models"), session_threads(1):  # the pool is what keeps the cores busy
+            self.methods: list[Method] = [load_method(n, provider=settings.provider) for n in settings.names()]
+            self.finder = FaceFinder(load_detector(settings.detector, provider=settings.provider), settings.face)
+        self.reader = FaceReader(self.finder, self.methods, self.profile)
+
+    def description(self) -> dict[str, Any]:
+        """Detector and methods with their fingerprints, as JSON values."""
+        return {
+            "detector": {
+                "asked": self.settings.detector,
+                "ran": self.finder.detector.name,
+                "fingerprint": self.finder.fingerprint,
+            },
+            "methods": {m.name: {"distance": m.distance_name, "fingerprint": m.fingerprint} for m in self.methods},
+        }
+
+    @contextmanager
+    def open_cache(self, folder: Path | None) -> Iterator[Cache]:
+        """The vector cache in a folder; None: no cache."""
+        if folder is None:
+            yield NoCache()
+        else:
+            with VectorCache(folder, self.finder, self.methods, self.settings.provider) as cache:
+                yield cache
+
+    def measure(
+        self, plan: Plan, rows: Integers, pool: Executor, cache: Cache, *, block: int | None = None, first: int = 0
+    ) -> Iterator[pa.Table]:
+        """Some rows of a plan as tables.
+
+        Args:
+            block: new images a table rests on at most; by default few where there are few rows.
+            first: place of the plan's first triplet in the whole input.
+        """
+        size = block or max(1, min(BLOCK, len(plan.triplets) // WHOLE_BATCHES))
+        for part in measure(plan, rows, self.reader, self.methods, pool, cache, block=size):
+            rows_of_part = part.rows.tolist()
+            yield table(
+                [plan.triplets[i] for i in rows_of_part],
+                [i + first for i in rows_of_part],
+                [plan.target_hash(i) for i in rows_of_part],
+                part.status,
+                part.reasons,
+                part.distances,
+            )
