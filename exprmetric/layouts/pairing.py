@@ -1,0 +1,148 @@
+"""Swaps of clips become triplets: which frame of the target and of the source goes with which frame of the swap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.layouts.clips import Choice, Clip, evenly, open_clip
+from exprmetric.tables import show
+from exprmetric.triplets import Triplet
+
+FRAMES = 10
+"""Frames of a swap: what FaceShifter, InfoSwap and HifiFace took of each video of FaceForensics++."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much of it is done, and how much there is."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class ClipSwap:
+    """A clip in which the face of `target` was swapped, to be paired frame by frame.
+
+    Attributes:
+        id: of its rows, before '/' and the frame's name.
+        group: the target clip: its frames are not independent.
+        still_source: the identity is that of the source's first frame, else of its frame of the same number.
+    """
+
+    id: str
+    target: Path
+    source: Path
+    swapped: Path
+    model: str = ""
+    group: str = ""
+    still_source: bool = False
+
+
+def pair_frames(
+    items: Iterable[ClipSwap | Triplet],
+    *,
+    workdir: Path | None = None,
+    frames: int = FRAMES,
+    progress: Progress = no_progress,
+) -> list[Triplet]:
+    """The rows of swaps: one a frame, or a single one with its problem if one of the clips can't be read.
+
+    What is a row already stays where it is.
+
+    Frames are paired by name: the stem of a file of a folder, the index of a frame of a video. A source that has no
+    frame of that name gives the one at the same position, modulo its length.
+
+    Args:
+        workdir: where frames of videos are kept.
+        frames: how many of each swap, evenly spaced; 0 for all.
+
+    Raises:
+        InputError: there is a video and no `workdir`, or `frames` is negative.
+    """
+    if frames < 0:
+        raise InputError(f"frames must be 0 (all) or more, got {frames}")
+    items = list(items)
+    swaps = [item for item in items if isinstance(item, ClipSwap)]
+    opened: dict[Path, Clip | str] = {}
+    wanted: dict[Path, list[Choice]] = {}
+    distinct = {path for swap in swaps for path in (swap.target, swap.source, swap.swapped)}
+
+    def open_all(paths: Iterable[Path]) -> None:
+        for path in dict.fromkeys(paths):
+            opened[path] = _open(path, wanted[path], workdir)
+            progress("frames", len(opened), len(distinct))
+
+    for swap in swaps:  # first: how long they are says which frames of the others are wanted
+        wanted[swap.swapped] = [lambda count: evenly(count, frames)]
+    open_all(swap.swapped for swap in swaps)
+    readable = [(swap, clip) for swap in swaps if isinstance(clip := opened[swap.swapped], Clip)]
+    for swap, clip in readable:
+        positions = evenly(len(clip.names), frames)
+        wanted.setdefault(swap.target, []).append(_same(positions))
+        wanted.setdefault(swap.source, []).append(_first if swap.still_source else _modulo(positions))
+    open_all(path for swap, _ in readable for path in (swap.target, swap.source))
+    return [row for item in items for row in (_rows(item, opened, frames) if isinstance(item, ClipSwap) else [item])]
+
+
+def _open(path: Path, choices: Sequence[Choice], workdir: Path | None) -> Clip | str:
+    """The clip, or what is wrong with it."""
+    try:
+        return open_clip(path, lambda count: sorted({i for choice in choices for i in choice(count)}), workdir)
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _same(positions: Sequence[int]) -> Choice:
+    return lambda count: [i for i in positions if i < count]
+
+
+def _modulo(positions: Sequence[int]) -> Choice:
+    return lambda count: [i % count for i in positions] if count else []
+
+
+def _first(count: int) -> Sequence[int]:
+    return range(min(count, 1))
+
+
+def _rows(swap: ClipSwap, opened: dict[Path, Clip | str], frames: int) -> list[Triplet]:
+    target, source, swapped = (opened.get(path, "") for path in (swap.target, swap.source, swap.swapped))
+    if not (isinstance(target, Clip) and isinstance(source, Clip) and isinstance(swapped, Clip)):
+        roles = {"target": target, "source": source, "swapped": swapped}
+        reasons = (f"{role} clip: {why}" for role, why in roles.items() if why and isinstance(why, str))
+        return [_failed(swap, "; ".join(reasons))]
+    if target.named != swapped.named:
+        kinds = {True: "a folder of frames", False: "a video"}
+        clips = f"the swap is {kinds[swapped.named]} and the target {kinds[target.named]} ({show(target.path)})"
+        return [_failed(swap, f"{clips}: whether numbers begin at 0 or 1 can't be known; extract both in one way")]
+    return [_row(swap, position, target, source, swapped) for position in evenly(len(swapped.names), frames)]
+
+
+def _failed(swap: ClipSwap, problem: str) -> Triplet:
+    return Triplet(swap.id, None, None, swap.swapped, model=swap.model, group=swap.group, problem=problem)
+
+
+def _row(swap: ClipSwap, position: int, target: Clip, source: Clip, swapped: Clip) -> Triplet:
+    name = swapped.names[position]
+    problem = ""
+    if name not in target.images:
+        problem = f"no target frame: {show(target.path)} holds {len(target.names)} frames, none named {name!r}"
+    return Triplet(
+        f"{swap.id}/{name}",
+        target.images.get(name),
+        source.images[_source_frame(swap, name, position, source)],
+        swapped.images[name],
+        model=swap.model,
+        group=swap.group,
+        problem=problem,
+    )
+
+
+def _source_frame(swap: ClipSwap, name: str, position: int, source: Clip) -> str:
+    if swap.still_source:
+        return source.names[0]
+    if source.named and name in source.images:
+        return name
+    return source.names[position % len(source.names)]
