@@ -86,7 +86,7 @@ def _read_csv(path: Path, wanted: tuple[str, ...]) -> _Rows:
             if cells:  # not an empty line
                 rows.append((where, dict(zip(columns, cells, strict=False))))
     except csv.Error as error:
-        raise InputError(f"{show(path)}, line {reader.line_num}: {error}") from error
+        raise InputError(f"{show(path)}, line {reader.line_num}: {_one_line(error)}") from error
     return columns, rows
 
 
@@ -99,7 +99,7 @@ def _read_jsonl(path: Path, wanted: tuple[str, ...]) -> _Rows:
         try:
             row = json.loads(line, object_pairs_hook=_no_key_twice)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{show(path)}, line {number} is not JSON: {error}") from error
+            raise InputError(f"{show(path)}, line {number} is not JSON: {_one_line(error)}") from error
         if not isinstance(row, dict):
             raise InputError(f"{show(path)}, line {number}: expected an object, not {type(row).__name__}")
         columns.update(dict.fromkeys(row))
@@ -125,7 +125,7 @@ def _read_parquet(path: Path, wanted: tuple[str, ...]) -> _Rows:
             known = [name for name in wanted if columns.count(name) == 1]  # read_table refuses the others
             cells = parquet.read(known).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:  # of dates beyond Python's
-        raise InputError(f"{show(path)} is not a Parquet file that can be read: {error}") from error
+        raise InputError(f"{show(path)} is not a Parquet file that can be read: {_one_line(error)}") from error
     return columns, [(f"row {number}", row) for number, row in enumerate(cells, start=1)]
 
 
@@ -171,6 +171,12 @@ def show(path: Path) -> str:
 def brief(text: str) -> str:
     """The text, or beginning and end of a long one."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
+
+
+def _one_line(error: Exception) -> str:
+    """What a library says, which may hold pieces of the file."""
+    text = " ".join(str(error).split())
+    return brief("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
 
 
 def listed(items: Iterable[object], most: int = 8) -> str:
