@@ -1,0 +1,249 @@
+"""One clip: a target's and a swapped video's faces, a source's vectors → distances of each frame, scores over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.methods import Method
+from exprmetric.metrics.preservation import SCORES, per_triplet
+from exprmetric.video import events, temporal
+from exprmetric.video.faces import VideoFaces
+from exprmetric.video.pairing import LOW_QUALITY, OK, Timeline, align, along
+
+Floats = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float32]
+
+TEMPORAL_SCORES = (
+    "correlation",
+    "velocity_correlation",
+    "amplitude",
+    "dtw",
+    "flicker_db",
+    "event_recall",
+    "event_precision",
+)
+"""The scores over time of a method, in the order of tables; see `method_course`."""
+OFFSET_GAIN = 0.1
+"""An offset is called one where shifting by it raises the correlation by this much."""
+LEAST_EVENT = {"blink": 0.1, "smile": 0.05, "jaw_open": 0.05, "brows_up": 0.1}
+"""Least prominence of an event, in the unit of its signal."""
+_COMPONENTS = 64
+"""More components than this are a space without names: their correlations are not listed."""
+_WORST, _WORST_SECONDS = 5, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What was measured of one clip.
+
+    Attributes:
+        timeline: its frames.
+        distances: by method (F, 3) t2c, s2c, s2t; NaN where a frame isn't measured.
+        scores: for `video.json`: coverage, offset, by method scores and scores over time, events, worst seconds.
+        quality: (F,) `target.sharpness`, `target.yaw`, `swapped.sharpness`, `swapped.yaw`.
+        signals: (F,) `target.blink`, `swapped.blink`, …
+    """
+
+    timeline: Timeline
+    distances: dict[str, Floats]
+    scores: dict[str, Any]
+    quality: dict[str, Floats]
+    signals: dict[str, Floats]
+
+
+def measure_clip(
+    target: VideoFaces,
+    swapped: VideoFaces,
+    source: Mapping[str, Vector],
+    methods: Sequence[Method],
+    control: Method | None,
+    *,
+    required: str = "any",
+    cutoff: float = temporal.CUTOFF,
+) -> Clip:
+    """Compare a swapped video with its target.
+
+    Args:
+        target, swapped: faces with the vectors of all methods.
+        source: the source's vector by method.
+        methods: what is scored.
+        control: the identity method, whose distances are taken and which has no scores over time.
+        required: see `pairing.align`.
+        cutoff: Hz, of flicker.
+    """
+    line = align(target, swapped, required=required)
+    _mark_unread(line, target, swapped, methods)
+    distances, ok = {}, line.ok
+    for method in [*methods, *([control] if control else [])]:
+        a, b = line.target(target.vectors[method.name]), line.swapped(swapped.vectors[method.name])
+        distances[method.name] = _distances(method, a, b, source[method.name])
+    rate = 1 / target.step if target.step > 0 else float("nan")
+    pairs = {m.name: (line.target(target.vectors[m.name]), line.swapped(swapped.vectors[m.name])) for m in methods}
+    signals = _signals(line, target, swapped)
+    sides = (("target", target, line.target_row), ("swapped", swapped, line.swapped_row))
+    scores = {
+        "coverage": {"frames": len(ok), "ok": int(ok.sum()), "failed": _counts(line.status)},
+        "offset": _offset(next(iter(pairs.values())), rate),
+        "methods": {
+            name: _means(distances[name][ok]) | {"temporal": method_course(*pair, line.time, rate, cutoff=cutoff)}
+            for name, pair in pairs.items()
+        },
+        "events": {name: _events(*pair, line.time, LEAST_EVENT[name]) for name, pair in signals.items()},
+        "worst": {name: worst_seconds(line.time, d[:, 0]) for name, d in distances.items() if name in pairs},
+    }
+    return Clip(
+        line,
+        distances,
+        scores,
+        {f"{s}.{c}": along(getattr(faces, c), rows) for s, faces, rows in sides for c in ("sharpness", "yaw")},
+        {f"{side}.{name}": pair[i] for name, pair in signals.items() for i, side in enumerate(("target", "swapped"))},
+    )
+
+
+def _mark_unread(line: Timeline, target: VideoFaces, swapped: VideoFaces, methods: Sequence[Method]) -> None:
+    for role, faces, rows in (("target", target, line.target_row), ("swapped", swapped, line.swapped_row)):
+        for method in methods:
+            known = np.asarray(np.isfinite(faces.vectors[method.name]).all(axis=1))
+            for at in np.flatnonzero(line.ok):
+                if not known[rows[at]]:
+                    line.status[at], line.reason[at] = LOW_QUALITY, f"{role}: {method.name} can't read the face"
+
+
+def _distances(method: Method, target: Floats, swapped: Floats, source: Vector) -> Floats:
+    found = np.full((len(target), 3), np.nan)
+    rows = temporal.known(target, swapped)
+    if rows.any():
+        a, b = target[rows].astype(np.float32), swapped[rows].astype(np.float32)
+        s = np.repeat(source[None], len(a), axis=0)
+        found[rows] = np.stack([method.distance(a, b), method.distance(s, b), method.distance(s, a)], axis=1)
+    return found
+
+
+def _means(distances: Floats) -> dict[str, Any]:
+    columns = per_triplet(*distances.T)
+    names = (*SCORES, "mean_s2c", "mean_s2t")
+    return {"n": len(distances)} | {n: number(columns[n].mean()) if len(distances) else None for n in names}
+
+
+def method_course(
+    target: Floats, swapped: Floats, times: Floats, rate: float, *, cutoff: float = temporal.CUTOFF
+) -> dict[str, Any]:
+    """The scores over time of one method, for JSON (None where one can't be computed).
+
+    Args:
+        target, swapped: (F, D) trajectories along one timeline, NaN where a frame isn't measured.
+        times: (F,) s.
+        rate: frames a second.
+
+    Returns:
+        `correlation`, `velocity_correlation`: see `temporal.correlation`; `amplitude`; `lag` {frames, seconds,
+        correlation, at_zero}; `dtw`, in the method's distances; `flicker_db`; `event_recall`, `event_precision` and
+        `events` of the distance from the usual expression; `component_correlation`, its median over the components, and
+        `components`, each, where they are few.
+    """
+    speed = (temporal.velocity(target, times), temporal.velocity(swapped, times))
+    each = temporal.component_correlations(target, swapped)
+    step = rate if math.isfinite(rate) else 0.0
+    usual = _events(events.intensity(target), events.intensity(swapped), times, 0.0)
+    return {
+        "correlation": number(temporal.correlation(target, swapped)),
+        "velocity_correlation": number(temporal.correlation(*speed)),
+        "component_correlation": number(np.nanmedian(each)) if np.isfinite(each).any() else None,
+        "components": [number(v) for v in each] if len(each) <= _COMPONENTS else None,
+        "amplitude": number(temporal.amplitude(target, swapped)),
+        "lag": _lag((target, swapped), rate),
+        "dtw": number(temporal.dtw(target, swapped, round(temporal.BAND * step))),
+        "flicker_db": number(temporal.flicker(target, swapped, rate, cutoff)),
+        "event_recall": usual["recall"],
+        "event_precision": usual["precision"],
+        "events": usual,
+    }
+
+
+def _lag(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
+    if not math.isfinite(rate):
+        return None
+    found = temporal.lag(*pair, max(1, round(temporal.MAX_LAG * rate)))
+    if found is None:
+        return None
+    return {k: v if isinstance(v, int) else number(v) for k, v in asdict(found).items()} | {
+        "seconds": number(found.frames / rate)
+    }
+
+
+def _offset(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
+    """The lag of the first method, and whether it is one: nothing is shifted by it."""
+    lag = _lag(pair, rate)
+    if lag is None:
+        return None
+    gain = lag["correlation"] - (lag["at_zero"] if lag["at_zero"] is not None else -1.0)
+    return lag | {"shifted": lag["frames"] != 0 and gain >= OFFSET_GAIN}
+
+
+def _signals(line: Timeline, target: VideoFaces, swapped: VideoFaces) -> dict[str, tuple[Floats, Floats]]:
+    """Named signals along the timeline: of blendshapes where they were measured, else of landmarks."""
+    if "blendshapes" in target.vectors and "blendshapes" in swapped.vectors:
+        from exprmetric.methods.face_mesh import BLENDSHAPES
+
+        a, b = (events.blendshape_signals(f.vectors["blendshapes"], BLENDSHAPES) for f in (target, swapped))
+    else:
+        a, b = (events.landmark_signals(f.landmarks) for f in (target, swapped))
+    return {name: (line.target(a[name]), line.swapped(b[name])) for name in a}
+
+
+def _events(target: Floats, swapped: Floats, times: Floats, least: float) -> dict[str, Any]:
+    found = events.compare(target, swapped, times, least=least)
+    return {
+        "target": len(found.target),
+        "swapped": len(found.swapped),
+        "recall": number(found.recall),
+        "precision": number(found.precision),
+        "missed": [round(float(t), 3) for t in found.missed],
+        "added": [round(float(t), 3) for t in found.added],
+    }
+
+
+def worst_seconds(
+    times: Floats, values: Floats, *, most: int = _WORST, length: float = _WORST_SECONDS
+) -> list[dict[str, Any]]:
+    """The stretches of time with the largest mean, worst first; they don't overlap.
+
+    Args:
+        times: (F,) s. values: (F,), NaN where not known.
+
+    Returns:
+        `start` and `end` s, `mean`, `frames` known in it.
+    """
+    known = np.isfinite(values)
+    if not known.any():
+        return []
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    ends = np.searchsorted(times, times + length - 1e-9)
+    starts = np.arange(len(times))
+    n = counts[ends] - counts[starts]
+    full = n >= max(1, n.max() // 2)  # a single known frame is no second
+    mean = np.where(full, (sums[ends] - sums[starts]) / np.maximum(n, 1), -np.inf)
+    found: list[dict[str, Any]] = []
+    for at in np.argsort(-mean, kind="stable"):
+        if len(found) == most or not np.isfinite(mean[at]):
+            break
+        start, end = float(times[at]), float(times[ends[at] - 1])
+        if all(end < f["start"] or start > f["end"] for f in found):
+            found.append({"start": start, "end": end, "mean": float(mean[at]), "frames": int(n[at])})
+    return found
+
+
+def _counts(status: Sequence[str]) -> dict[str, int]:
+    return {s: status.count(s) for s in sorted(set(status)) if s != OK}
+
+
+def number(value: float | np.floating[Any]) -> float | None:
+    """JSON has no NaN: what could not be computed is null."""
+    return float(value) if np.isfinite(value) else None

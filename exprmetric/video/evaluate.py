@@ -1,0 +1,224 @@
+"""`evaluate_videos`: how well swapped videos keep their targets' expressions, per frame, per clip and over time."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import exprmetric
+from exprmetric.errors import ExprmetricError, ImageError, InputError, NoFaceError
+from exprmetric.evaluation.environment import environment
+from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.methods import Method, load_method
+from exprmetric.runtime import session_threads
+from exprmetric.triplets import Triplet
+from exprmetric.video import temporal
+from exprmetric.video.clip import Clip, Vector, measure_clip
+from exprmetric.video.faces import VideoFaces
+from exprmetric.video.frames import FOLDER_RATE
+from exprmetric.video.pairing import IDENTITY, NONE, OK, QUALITIES, main_person
+from exprmetric.video.result import SCHEMA_VERSION, VideoResult
+from exprmetric.video.summary import clip_record, clip_table, frame_table, summarise
+from exprmetric.video.tracks import DETECT_EVERY, track_faces
+from exprmetric.video.triplets import read_video_triplets
+
+DEFAULT_METHODS = ("default", "lm68", "lm51")
+_KEPT = 8
+"""Videos whose faces are kept, in case that the next clips need them again."""
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """All that decides the numbers, but for the videos; see `evaluate_videos`."""
+
+    detector: str = "auto"
+    detect_every: int = DETECT_EVERY
+    every: int = 1
+    rate: float = FOLDER_RATE
+    provider: str = "cpu"
+    quality: str = "any"
+    cutoff: float = temporal.CUTOFF
+    identity: bool = True
+    seed: int = 0
+
+
+def evaluate_video(
+    target: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    swapped: str | os.PathLike[str],
+    methods: Sequence[str] = DEFAULT_METHODS,
+    settings: VideoSettings = VideoSettings(),
+    *,
+    jobs: int | None = None,
+    progress: Progress = no_progress,
+) -> VideoResult:
+    """One clip; see `evaluate_videos`.
+
+    Raises:
+        VideoError, NoFaceError: one of the three can't be read, or shows no face; the message says which.
+    """
+    a, b, c = (Path(os.fsdecode(p)) for p in (target, source, swapped))
+    triplet = Triplet(c.stem, a, b, c)
+    return _evaluate([triplet], methods, settings, jobs=jobs, progress=progress, raising=True)
+
+
+def evaluate_videos(
+    source: str | os.PathLike[str] | Iterable[Triplet],
+    methods: Sequence[str] = DEFAULT_METHODS,
+    settings: VideoSettings = VideoSettings(),
+    *,
+    jobs: int | None = None,
+    progress: Progress = no_progress,
+) -> VideoResult:
+    """Measure how well swapped videos keep the expressions of their targets.
+
+    Args:
+        source: a folder or manifest (see `exprmetric.video.triplets`), or triplets of videos; a source may be an image.
+        methods: names for `load_method`. The first one's trajectories say by how much a swap is late.
+        settings: `detector`; `detect_every` and `every` (see `track_faces`); `rate` of folders of images; `provider`;
+            `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `cutoff` of flicker, Hz;
+            `identity`: measure the identity control; `seed` of the bootstrap.
+        jobs: threads. The numbers don't depend on it.
+        progress: told ("frames", done, total) of each video, and ("clips", done, total).
+
+    Returns:
+        Scores of paper 000 over all measured frames, with intervals over clips; scores over time as means over clips;
+        every frame and every clip as a row, whether it could be measured or not.
+
+    Raises:
+        InputError: the input as a whole, or a setting, is wrong. UnknownMethodError, WeightsError, ProviderError.
+    """
+    triplets = read_video_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
+    return _evaluate(triplets, methods, settings, jobs=jobs, progress=progress, raising=False)
+
+
+def _evaluate(
+    triplets: Sequence[Triplet],
+    methods: Sequence[str],
+    settings: VideoSettings,
+    *,
+    jobs: int | None,
+    progress: Progress,
+    raising: bool,
+) -> VideoResult:
+    if settings.quality not in QUALITIES:
+        raise InputError(f"unknown quality {settings.quality!r}; known: {', '.join(QUALITIES)}")
+    names = list(dict.fromkeys(methods))
+    if not names:
+        raise InputError("no method was asked for")
+    with session_threads(1):
+        loaded = {n: load_method(n, provider=settings.provider) for n in names}
+        control = loaded.get(IDENTITY) or load_method(IDENTITY, provider=settings.provider)
+    reader = _Reader([*loaded.values(), *([] if IDENTITY in loaded else [control])], settings, jobs, progress)
+    measured: list[tuple[Triplet, Clip | ImageError]] = []
+    for triplet in triplets:
+        measured.append((triplet, _measure(triplet, reader, list(loaded.values()), control, raising)))
+        progress("clips", len(measured), len(triplets))
+    records = [clip_record(t, c, names) for t, c in measured]
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "exprmetric_version": exprmetric.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **summarise(measured, names, IDENTITY if settings.identity else None, seed=settings.seed),
+        "clips": records,
+        "settings": vars(settings),
+        "fingerprints": reader.fingerprints,
+        "environment": environment(),
+    }
+    for method in loaded.values():
+        summary["methods"][method.name] |= {"distance": method.distance_name, "fingerprint": method.fingerprint}
+    return VideoResult(summary, clip_table(records, names), frame_table(measured, [*names, *_control(settings, names)]))
+
+
+def _control(settings: VideoSettings, names: Sequence[str]) -> list[str]:
+    return [IDENTITY] if settings.identity and IDENTITY not in names else []
+
+
+class _Reader:
+    """Faces of videos; the last few are kept."""
+
+    def __init__(
+        self, methods: Sequence[Method], settings: VideoSettings, jobs: int | None, progress: Progress
+    ) -> None:
+        self._methods, self._settings, self._jobs, self._progress = methods, settings, jobs, progress
+        self._kept: OrderedDict[Path, VideoFaces] = OrderedDict()
+        self.fingerprints: dict[str, str] = {}
+
+    def faces(self, path: Path) -> VideoFaces:
+        if path not in self._kept:
+            s = self._settings
+            self._kept[path] = track_faces(
+                path,
+                self._methods,
+                detector=s.detector,
+                detect_every=s.detect_every,
+                every=s.every,
+                rate=s.rate,
+                provider=s.provider,
+                jobs=self._jobs,
+                sparse={},
+                progress=self._progress,
+            )
+            self.fingerprints |= self._kept[path].fingerprints
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(path)
+        return self._kept[path]
+
+    def source(self, path: Path) -> dict[str, Vector]:
+        """A source's vectors: of a video, those of the frame of its main person that is nearest to the usual one."""
+        faces = self.faces(path)
+        rows = main_person(faces)
+        rows = rows[rows != NONE]
+        vectors = {m.name: faces.vectors[m.name][rows] for m in self._methods}
+        known = np.flatnonzero(np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in vectors.values()]))
+        if not len(known):
+            raise NoFaceError(f"no face that can be measured in {str(path)!r}")
+        first = vectors[self._methods[0].name][known].astype(np.float64)
+        typical = known[int(np.argmin(((first - np.median(first, axis=0)) ** 2).sum(axis=1)))]
+        return {name: v[typical] for name, v in vectors.items()}
+
+
+def _measure(
+    triplet: Triplet, reader: _Reader, methods: Sequence[Method], control: Method, raising: bool
+) -> Clip | ImageError:
+    role = "clip"
+    try:
+        if triplet.problem or triplet.target is None or triplet.source is None or triplet.swapped is None:
+            raise InputError(triplet.problem or "a video is missing")
+        role = "source"
+        source = reader.source(triplet.source)
+        role = "target"
+        target = reader.faces(triplet.target)
+        role = "swapped"
+        swapped = reader.faces(triplet.swapped)
+        s = reader._settings
+        clip = measure_clip(
+            target, swapped, source, methods, control if s.identity else None, required=s.quality, cutoff=s.cutoff
+        )
+        damaged = {name: f.problem for name, f in (("target", target), ("swapped", swapped)) if f.problem}
+        return replace(clip, scores=clip.scores | {"damaged": damaged}) if damaged else clip
+    except (ImageError, InputError) as error:
+        if raising:
+            raise _named(error, role) from error
+        return error if isinstance(error, ImageError) else _unreadable(error)
+
+
+def _named(error: ExprmetricError, role: str) -> ExprmetricError:
+    return type(error)(f"{role}: {error}")
+
+
+def _unreadable(error: ExprmetricError) -> ImageError:
+    from exprmetric.errors import UnreadableImageError
+
+    return UnreadableImageError(str(error))
+
+
+__all__ = ["DEFAULT_METHODS", "OK", "VideoSettings", "evaluate_video", "evaluate_videos"]

@@ -1,0 +1,156 @@
+"""Which face of the target's video is compared with which of the swapped one: one row for every frame of the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.faces.finder import iou
+from exprmetric.video import quality
+from exprmetric.video.faces import Ints, VideoFaces
+from exprmetric.video.follow import SAME_PERSON
+from exprmetric.video.temporal import pair_frames
+
+IDENTITY = "identity"
+OK, UNPAIRED, NO_FACE, LOW_QUALITY = "ok", "unpaired", "no_face", "low_quality"
+QUALITIES = ("any", "paper004")
+"""Which faces are measured: all that were found, or those fit by FaceQA."""
+_OVERLAP = 0.1
+"""Least overlap of the swapped face's place with the target's."""
+
+Rows = npt.NDArray[np.intp]
+Column = npt.NDArray[np.floating[Any]]
+NONE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The F frames of the target, and what stands against them.
+
+    Attributes:
+        frame, time: (F,) of the target's frames.
+        swapped_frame: (F,) index of the swapped frame, -1 where there is none.
+        target_row, swapped_row: (F,) rows of the two `VideoFaces`, -1 where there is none.
+        status: (F,) `ok`, `unpaired` (no swapped frame), `no_face`, `low_quality`.
+        reason: (F,) '' where ok.
+    """
+
+    frame: Ints
+    time: npt.NDArray[np.float64]
+    swapped_frame: Ints
+    target_row: Rows
+    swapped_row: Rows
+    status: list[str]
+    reason: list[str]
+
+    @property
+    def ok(self) -> npt.NDArray[np.bool_]:
+        """(F,) frames that are measured."""
+        return np.array([s == OK for s in self.status], bool)
+
+    def target(self, column: Column) -> npt.NDArray[np.float64]:
+        """A column of the target's faces along the timeline; NaN where a frame isn't measured."""
+        return along(column, np.where(self.ok, self.target_row, NONE))
+
+    def swapped(self, column: Column) -> npt.NDArray[np.float64]:
+        """Likewise of the swapped faces."""
+        return along(column, np.where(self.ok, self.swapped_row, NONE))
+
+
+def along(column: Column, rows: Rows) -> npt.NDArray[np.float64]:
+    """(F, …) the rows of a column; NaN for row -1."""
+    found = np.full((len(rows), *column.shape[1:]), np.nan)
+    found[rows != NONE] = column[rows[rows != NONE]]
+    return found
+
+
+def main_person(faces: VideoFaces) -> Rows:
+    """(F,) the row of the person that fills most of the video, in each frame; -1 where it isn't.
+
+    The track with the largest sum of box areas, and those whose mean identity vector is within the network's threshold
+    of its; a frame with several of them takes the one that comes first in this order.
+    """
+    found = np.full(faces.frames_total, NONE, np.intp)
+    if not len(faces):
+        return found
+    sides = np.maximum(faces.box[:, 2:] - faces.box[:, :2], 0).astype(np.float64)
+    area = {t: float(sides[faces.track == t].prod(1).sum()) for t in faces.tracks}
+    main = max(area, key=lambda t: area[t])
+    who = {t: _mean_identity(faces, t) for t in area}
+    near = {t: float(np.linalg.norm(who[t] - who[main])) if t != main else 0.0 for t in area}
+    position = {int(frame): i for i, frame in enumerate(faces.all_frames)}
+    for track in sorted((t for t in near if near[t] < SAME_PERSON), key=lambda t: (near[t], t)):
+        for row in np.flatnonzero(faces.track == track):
+            at = position[int(faces.frame[row])]
+            if found[at] == NONE:
+                found[at] = row
+    return found
+
+
+def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
+    vectors = faces.vectors.get(IDENTITY)
+    if vectors is None:
+        return np.full(1, np.nan)
+    vectors = vectors[faces.track == track]
+    known = vectors[np.isfinite(vectors).all(1)]
+    return known.mean(0, dtype=np.float64) if len(known) else np.full(vectors.shape[1], np.nan)
+
+
+def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> Timeline:
+    """Pair frames, then faces: the target's main person with the swapped face at the same place.
+
+    Args:
+        required: `any`, or `paper004`: faces that FaceQA finds unfit are `low_quality`.
+    """
+    paired, partner = pair_frames(target.all_times, swapped.all_times)
+    other = np.full(target.frames_total, NONE, np.intp)
+    other[paired] = partner
+    in_frame: dict[int, list[int]] = {}
+    for row, frame in enumerate(swapped.frame):
+        in_frame.setdefault(int(frame), []).append(row)
+    target_row = main_person(target)
+    swapped_row = np.full(len(target_row), NONE, np.intp)
+    status, reason = [], []
+    for at, row in enumerate(target_row):
+        state, why = OK, ""
+        if other[at] == NONE:
+            state, why = UNPAIRED, "no swapped frame has this time"
+        elif row == NONE:
+            state, why = NO_FACE, "target: no face of the main person"
+        else:
+            candidates = in_frame.get(int(swapped.all_frames[other[at]]), [])
+            swapped_row[at] = _at_place(_place(target, int(row)), swapped, candidates)
+            if swapped_row[at] == NONE:
+                where = " where the target's is" if candidates else ""
+                state, why = NO_FACE, f"swapped: no face{where}"
+            elif required == "paper004":
+                why = _unfit(target, int(row), swapped, int(swapped_row[at]))
+                state = LOW_QUALITY if why else OK
+        status.append(state)
+        reason.append(why)
+    swapped_frame = np.full(len(other), NONE, np.int64)
+    swapped_frame[paired] = swapped.all_frames[partner]
+    times = target.all_times.astype(np.float64)
+    return Timeline(target.all_frames, times, swapped_frame, target_row, swapped_row, status, reason)
+
+
+def _place(faces: VideoFaces, row: int) -> npt.NDArray[np.float64]:
+    size = np.array([faces.width, faces.height] * 2, np.float64)
+    return np.asarray(faces.box[row] / size)
+
+
+def _at_place(place: npt.NDArray[np.float64], faces: VideoFaces, rows: list[int]) -> int:
+    overlaps = {row: iou(place, _place(faces, row)) for row in rows}
+    best = max(overlaps, key=lambda row: overlaps[row], default=NONE)
+    return best if best != NONE and overlaps[best] >= _OVERLAP else NONE
+
+
+def _unfit(target: VideoFaces, row: int, swapped: VideoFaces, other: int) -> str:
+    found = {
+        "target": quality.reason(float(target.sharpness[row]), float(target.yaw[row])),
+        "swapped": quality.reason(float(swapped.sharpness[other]), float(swapped.yaw[other])),
+    }
+    return "; ".join(f"{role}: {why}" for role, why in found.items() if why)
