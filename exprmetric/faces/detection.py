@@ -107,17 +107,21 @@ class DlibDetector:
 
 
 class _FivePointDetector:
-    """Shared by the networks: look at the image inside a padded square canvas, then at other scales.
+    """Shared by the networks: look at the image inside a padded canvas, then at other scales.
 
     A face that fills its image is larger than what these networks saw in training; with a border around it and at half
     the size it is found.
     """
 
     aligned = False
+    looks = "padded-2"
+    """Names how images are put before the network; changes with whatever changes a box."""
     sides = (320, 640)
     """Canvas, px: the smaller one for images that fit into it."""
     fills = (0.75, 0.4, 1.0)
     """Share of the canvas that the image's longest side takes, one look after the other until a face is found."""
+    shapes = (0.6, 0.8, 1.0)
+    """The canvas's short side by its long one: few, because a network is prepared for each; a film needs no square."""
 
     def detect(self, image: Image) -> list[Detection]:
         import cv2
@@ -129,9 +133,9 @@ class _FivePointDetector:
             interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             size = [max(1, round(n * scale)) for n in (image.shape[1], image.shape[0])]
             small = cv2.resize(image, size, interpolation=interpolation)
-            canvas = np.zeros((side, side, 3), np.uint8)
-            top, left = (side - small.shape[0]) // 2, (side - small.shape[1]) // 2
-            canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+            canvas = self._canvas(small, side)
+            top, left = (canvas.shape[0] - small.shape[0]) // 2, (canvas.shape[1] - small.shape[1]) // 2
+            canvas[top : top + small.shape[0], left : left + small.shape[1]] = small[..., ::-1]
             factor = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
             found = []
             for box, points, score in self._look(canvas):
@@ -141,6 +145,13 @@ class _FivePointDetector:
             if found:
                 return found
         return []
+
+    def _canvas(self, small: Image, side: int) -> Image:
+        """Black, for BGR; across the image's longest side, the border is at least half as wide as along it."""
+        height, width = small.shape[:2]
+        needed = min(height, width) + (side - max(height, width)) / 2
+        short = next((round(s * side) for s in self.shapes if s * side >= needed), side)
+        return np.zeros((side, short, 3) if height > width else (short, side, 3), np.uint8)
 
     def _look(self, canvas: Image) -> Iterator[tuple[Floats, Floats, float]]:
         raise NotImplementedError
@@ -165,10 +176,11 @@ class ScrfdDetector(_FivePointDetector):
         check_provider(self._model.session, provider)
         self._model.prepare(-1, det_thresh=self.threshold)
         self.name = name
-        self.fingerprint = f"{entry}:{weights.entry(entry).sha256[:16]}"
+        self.fingerprint = f"{entry}:{weights.entry(entry).sha256[:16]}/{self.looks}"
 
     def _look(self, canvas: Image) -> Iterator[tuple[Floats, Floats, float]]:
-        boxes, points = self._model.detect(np.ascontiguousarray(canvas[..., ::-1]), input_size=canvas.shape[:2])
+        size = (canvas.shape[1], canvas.shape[0])
+        boxes, points = self._model.detect(canvas, input_size=size)
         for box, five in zip(boxes, points, strict=True):
             yield box[:4].astype(np.float64), five.astype(np.float64), float(box[4])
 
@@ -182,15 +194,15 @@ class YunetDetector(_FivePointDetector):
     def __init__(self) -> None:
         self._path = str(weights.find("yunet"))
         self._local = threading.local()  # one network a thread: it keeps its blobs
-        self.fingerprint = f"yunet:{weights.entry('yunet').sha256[:16]}"
+        self.fingerprint = f"yunet:{weights.entry('yunet').sha256[:16]}/{self.looks}"
 
     def _look(self, canvas: Image) -> Iterator[tuple[Floats, Floats, float]]:
         import cv2
 
         if not hasattr(self._local, "net"):
             self._local.net = cv2.FaceDetectorYN.create(self._path, "", (0, 0), self.threshold)
-        self._local.net.setInputSize(canvas.shape[:2])
-        _, rows = self._local.net.detect(np.ascontiguousarray(canvas[..., ::-1]))
+        self._local.net.setInputSize((canvas.shape[1], canvas.shape[0]))
+        _, rows = self._local.net.detect(canvas)
         for row in [] if rows is None else rows.astype(np.float64):
             yield np.concatenate([row[:2], row[:2] + row[2:4]]), row[4:14].reshape(5, 2), float(row[14])
 
