@@ -223,7 +223,7 @@ class TestFile:
         expected = encoder().network
         faces = torch.rand(2, 1, right.size, right.size)
         with torch.no_grad():
-            assert torch.equal(found(faces), expected(faces))
+            assert torch.allclose(found(faces), expected(faces), atol=1e-5)  # another memory format
         assert not any(p.requires_grad for p in found.parameters())
 
     def test_an_export_is_loaded_as_it_is(self, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ weights of (the architecture) stands in its metadata. Preprocessing comes from t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from exprmetric.errors import InputError, WeightsError, WeightsHashError
 from exprmetric.faces.alignment import CROP_SIZE
 from exprmetric.torch.frozen import Frozen
 from exprmetric.torch.functional import widened
-from exprmetric.torch.pixels import luma, resample, rounded, to_pixels
+from exprmetric.torch.pixels import luma, resample, rounded, to_bytes, to_pixels
 from exprmetric.training.export import METADATA
 from exprmetric.training.models import BACKBONES, Encoder
 from exprmetric.weights import Preprocessing, WeightsEntry
@@ -164,7 +165,7 @@ class ExpressionEncoder(Frozen):
         if path is not None and (found := weights.sha256_of(path)) != entry.sha256:
             raise WeightsHashError(f"{path} is not {entry.name}: expected SHA-256 {entry.sha256}, found {found}")
         network, self_described = load_encoder(path or weights.find(entry), architecture)
-        super().__init__(network)
+        super().__init__(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.architecture = self_described
         self.how = _fitting(entry, self_described.size)
         self.unit = entry.normalise
@@ -179,22 +180,29 @@ class ExpressionEncoder(Frozen):
 
     def forward(self, images: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
         """(B, 3, S, S) uint8, or floats in `value_range`: `eyes70` crops of any side S → (B, D)."""
-        return self.embed(to_pixels(images, value_range))
+        return self.represent(self.preprocess(images, value_range))
 
     def embed(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) RGB in 0..255 → (B, D)."""
-        return self.features(pixels, ())[EMBEDDING]
+        return self.forward(pixels, (0.0, 255.0))
 
-    def features(self, pixels: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def represent(self, faces: Tensor) -> Tensor:
+        """(B, 1, size, size), as `preprocess` makes them → (B, D)."""
+        vectors = widened(self._run(faces))
+        return F.normalize(vectors, dim=1, eps=1e-12) if self.unit else vectors
+
+    def features(
+        self, images: Tensor, layers: Iterable[str], value_range: tuple[float, float] = (0.0, 255.0)
+    ) -> dict[str, Tensor]:
         """Outputs of inner layers by name, and the embedding: of the face itself, also where the network mirrors it."""
         found: dict[str, Tensor] = {}
         handles = [self._watch(name, found) for name in layers if name != EMBEDDING]
         try:
-            vectors = widened(self._run(self.preprocess(pixels)))
+            vectors = self.forward(images, value_range)
         finally:
             for handle in handles:
                 handle.remove()
-        found[EMBEDDING] = F.normalize(vectors, dim=1, eps=1e-12) if self.unit else vectors
+        found[EMBEDDING] = vectors
         return found
 
     def _watch(self, name: str, found: dict[str, Tensor]) -> Any:
@@ -215,17 +223,22 @@ class ExpressionEncoder(Frozen):
         half = self.precision != torch.float32
         dtype = self.precision if half else torch.bfloat16  # a disabled autocast still checks its type
         with torch.autocast(faces.device.type, dtype=dtype, enabled=half):
-            out: Tensor = self.network(faces.to(next(self.network.parameters()).dtype))
+            faces = faces.to(next(self.network.parameters()).dtype, memory_format=torch.channels_last)
+            out: Tensor = self.network(faces)
         return out
 
-    def preprocess(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) RGB in 0..255 → (B, 1, size, size), what `exprmetric.methods.onnx.preprocess` makes of crops."""
-        if self.quantise:
-            pixels = rounded(pixels.clamp(0, 255))
-        side = pixels.shape[-1]
+    def preprocess(self, images: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
+        """(B, 3, S, S) uint8, or floats in `value_range` → (B, 1, size, size) faces, as ONNX Runtime is fed.
+
+        See `exprmetric.methods.onnx.preprocess`. Only the part of the crop that the network sees is worked on.
+        """
+        side = images.shape[-1]
         kept = side * (self.how.crop or CROP_SIZE) / CROP_SIZE
         low = (side - kept) / 2
-        grey = luma(pixels)
+        if images.shape[-2] == side:  # of others, resample tells
+            first, last = max(math.floor(low) - 1, 0), min(math.ceil(low + kept) + 1, side)  # 1 px: to interpolate
+            images, low = images[..., first:last, first:last], low - first
+        grey = luma(to_bytes(images, value_range) if self.quantise else to_pixels(images, value_range))
         if self.quantise:
             grey = rounded(grey)
         faces = resample(grey, (low, low + kept), self.how.size)

@@ -12,7 +12,7 @@ from exprmetric.errors import InputError
 from exprmetric.torch.alignment import aligned, check_alignment
 from exprmetric.torch.encoder import EMBEDDING, ExpressionEncoder
 from exprmetric.torch.functional import distance_function, widened
-from exprmetric.torch.pixels import to_pixels
+from exprmetric.torch.pixels import check_images, to_pixels
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -110,9 +110,12 @@ class ExpressionLoss(nn.Module):
         return loss.mean() if self.reduction == "mean" else loss.sum()
 
     def _describe(self, images: Tensor, landmarks: Tensor | None) -> dict[str, Tensor]:
-        points = None if landmarks is None else landmarks.detach()
-        pixels = aligned(to_pixels(images, self.value_range), self.align, points, fraction=self.crop_fraction)
-        return self.encoder.features(pixels, self.layers)
+        check_images(images)
+        points, value_range = None if landmarks is None else landmarks.detach(), self.value_range
+        if points is not None:  # a warp mixes pixels; a cut is cheaper before they are anything
+            images, value_range = to_pixels(images, value_range), (0.0, 255.0)
+        crops = aligned(images, self.align, points, fraction=self.crop_fraction)
+        return self.encoder.features(crops, self.layers, value_range)
 
     def _distances(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> Tensor:
         """(B,) weighted sum over the layers."""

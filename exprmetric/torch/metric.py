@@ -21,12 +21,14 @@ from exprmetric.torch.alignment import aligned, check_alignment
 from exprmetric.torch.encoder import ExpressionEncoder
 from exprmetric.torch.frozen import Frozen, only_device
 from exprmetric.torch.functional import SCORES, distance_function, l2, per_triplet, widened
-from exprmetric.torch.pixels import rounded, to_pixels
+from exprmetric.torch.pixels import check_images, to_bytes, to_pixels
 
 IDENTITY_SCORES = ("identity_nearer_to_source", "identity_mean_t2c", "identity_mean_s2c", "identity_mean_s2t")
 """The identity control's, where an identity encoder is given."""
 OUTSIDE = 0.1
 """An image whose values leave the range by more than this share of it was normalised otherwise than it was said."""
+LOOKED_AT = 8
+"""Every which row and column is looked at for that: a wrong normalisation is everywhere."""
 
 
 class ExpressionPreservation(Metric):
@@ -148,10 +150,12 @@ class ExpressionPreservation(Metric):
         ]
         if not len(target):
             return
-        t2c, s2c, s2t = self._distances(crops, self.encoder.embed, distance_function(self.encoder.distance_name))
+        self._look_at_range([target, source, swapped])
+        faces = [self.encoder.preprocess(images, value_range) for images, value_range in crops]
+        t2c, s2c, s2t = self._distances(faces, self.encoder.represent, distance_function(self.encoder.distance_name))
         columns = per_triplet(t2c, s2c, s2t)
         if self.identity is not None:
-            columns |= self._identity_columns(crops, self.identity)
+            columns |= self._identity_columns([self._pixels(*crop) for crop in crops], self.identity)
         # not in place: a state that was reset under inference mode couldn't be changed outside it
         self.sums = self.sums + torch.stack([columns[name] for name in self.names]).to(self.sums.dtype).sum(1)
         self.count = self.count + len(target)
@@ -161,16 +165,27 @@ class ExpressionPreservation(Metric):
             for name, values in (("t2c", t2c), ("s2c", s2c), ("s2t", s2t), ("groups", own)):
                 getattr(self, name).append(values.to(self.dtype))
 
-    def _crop(self, images: Tensor, landmarks: Tensor | None) -> Tensor:
-        """Aligned (B, 3, S, S) in 0..255, as an image file would hold it; counts images outside the range."""
-        pixels = to_pixels(images, self.value_range)
-        if images.is_floating_point() and len(images):
-            low, high = pixels.flatten(1).aminmax(dim=1)
-            self.outside = self.outside + ((low < -255 * OUTSIDE) | (high > 255 * (1 + OUTSIDE))).sum()
-        pixels = pixels.clamp(0, 255)
-        if self.encoder.quantise:
-            pixels = rounded(pixels)
-        return aligned(pixels, self.align, landmarks, fraction=self.crop_fraction)
+    def _crop(self, images: Tensor, landmarks: Tensor | None) -> tuple[Tensor, tuple[float, float]]:
+        """Aligned (B, 3, S, S) and the range of their values."""
+        value_range = self.value_range
+        check_images(images)
+        if self.align == "landmarks" or not self.encoder.quantise:  # a warp mixes pixels; a cut comes cheaper first
+            images, value_range = self._pixels(images, value_range), (0.0, 255.0)
+        return aligned(images, self.align, landmarks, fraction=self.crop_fraction), value_range
+
+    def _look_at_range(self, batches: list[Tensor]) -> None:
+        """Count images that leave the range."""
+        looked_at = [i[..., ::LOOKED_AT, ::LOOKED_AT].flatten(1) for i in batches if i.is_floating_point()]
+        ends = [widened(values).aminmax(dim=1) for values in looked_at]
+        if ends:
+            low, high = (torch.cat(end) for end in zip(*ends, strict=True))
+            margin = OUTSIDE * (self.value_range[1] - self.value_range[0])
+            outside = (low < self.value_range[0] - margin) | (high > self.value_range[1] + margin)
+            self.outside = self.outside + outside.sum()
+
+    def _pixels(self, images: Tensor, value_range: tuple[float, float]) -> Tensor:
+        """In 0..255, as an image file would hold them where the encoder rounds."""
+        return to_bytes(images, value_range) if self.encoder.quantise else to_pixels(images, value_range).clamp(0, 255)
 
     @staticmethod
     def _distances(

@@ -15,20 +15,45 @@ LUMA = (9798 / 32768, 19235 / 32768, 3735 / 32768)
 """OpenCV's RGB2GRAY: 0.299, 0.587, 0.114 in its 15-bit fixed point, exact in float32."""
 
 
+def check_images(images: Tensor) -> Tensor:
+    """The images themselves. Raises InputError unless they are (B, 3, H, W) uint8 or floating point."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"images must be (B, 3, H, W) RGB, got {tuple(images.shape)}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise InputError(f"images must be uint8 or floating point, got {images.dtype}")
+    return images
+
+
 def to_pixels(images: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     """(B, 3, H, W) uint8, or floats in `value_range` → the same in 0..255, at least float32. Nothing is clipped.
 
     Raises:
         InputError: another shape, or another integer type.
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(f"images must be (B, 3, H, W) RGB, got {tuple(images.shape)}")
-    if images.dtype == torch.uint8:
+    if check_images(images).dtype == torch.uint8:
         return images.float()
-    if not images.is_floating_point():
-        raise InputError(f"images must be uint8 or floating point, got {images.dtype}")
     low, high = value_range
+    if (low, high) == (0.0, 255.0):
+        return widened(images)
     return (widened(images) - low) * (255.0 / (high - low))
+
+
+def to_bytes(images: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """(B, 3, H, W) uint8, or floats in `value_range` → whole numbers 0..255 as floats, as an image file holds them.
+
+    Halves are rounded up; a gradient passes as if nothing had been rounded, and stops where a value was clipped.
+
+    Raises:
+        InputError: another shape, or another integer type.
+    """
+    if check_images(images).dtype == torch.uint8:
+        return images.float()
+    if images.requires_grad and torch.is_grad_enabled():
+        return rounded(to_pixels(images, value_range).clamp(0, 255))
+    low, high = value_range
+    scale = 255.0 / (high - low)
+    # one new tensor: on a CPU, fresh memory costs more than the arithmetic
+    return (widened(images) * scale).add_(0.5 - low * scale).clamp_(0, 255.5).floor_()
 
 
 def rounded(pixels: Tensor) -> Tensor:
@@ -40,7 +65,7 @@ def rounded(pixels: Tensor) -> Tensor:
 def luma(pixels: Tensor) -> Tensor:
     """(B, 3, H, W) RGB → (B, 1, H, W)."""
     red, green, blue = LUMA
-    return red * pixels[:, 0:1] + green * pixels[:, 1:2] + blue * pixels[:, 2:3]
+    return torch.add(red * pixels[:, 0:1], pixels[:, 1:2], alpha=green).add(pixels[:, 2:3], alpha=blue)
 
 
 def resample(images: Tensor, box: tuple[float, float], size: int) -> Tensor:
@@ -61,11 +86,13 @@ def resample(images: Tensor, box: tuple[float, float], size: int) -> Tensor:
     taps = _taps.__wrapped__ if torch.compiler.is_compiling() else _taps  # a compiled graph keeps them itself
     indices, shares = taps(low, high, size, side, images.device)
     shares = shares.to(images.dtype)
-    across = sum(images[..., index] * share for index, share in zip(indices, shares, strict=True))
-    assert isinstance(across, Tensor)
-    down = sum(across[..., index, :] * share[:, None] for index, share in zip(indices, shares, strict=True))
-    assert isinstance(down, Tensor)
-    return down
+    down = images.index_select(-2, indices[0]) * shares[0][:, None]  # rows first: they are whole in memory
+    for index, share in zip(indices[1:], shares[1:], strict=True):
+        down = torch.addcmul(down, images.index_select(-2, index), share[:, None])
+    across = down.index_select(-1, indices[0]) * shares[0]
+    for index, share in zip(indices[1:], shares[1:], strict=True):
+        across = torch.addcmul(across, down.index_select(-1, index), share)
+    return across
 
 
 @lru_cache(maxsize=64)
