@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import face_options, progress_bar
+from exprmetric_cli.options import face_options, layout_options, progress_bar
+
+if TYPE_CHECKING:
+    from exprmetric.triplets import Triplet
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -25,6 +30,7 @@ FORMATS = ("table", "json", "csv", "markdown")
     show_default=True,
     help="Repeat for several; NAME or NAME:DISTANCE, such as default:cosine.",
 )
+@layout_options
 @face_options
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.html, summary.json, triplets."
@@ -70,11 +76,14 @@ def evaluate(
     shard: str | None,
     engine: str,
     quiet: bool,
+    layout: str | None,
+    **names: Any,
 ) -> None:
     """Measure how well swapped faces keep the expression of their targets.
 
     INPUT is a folder with target/ source/ swapped/ (one triplet a file name), or a manifest .csv .jsonl .parquet with
-    the columns target source swapped. Or name one triplet with --target --source --swapped.
+    the columns target source swapped. With --pairs, INPUT is a folder of swapped images that are named after their
+    target and source; with --layout, a public data set. Or name one triplet with --target --source --swapped.
 
     With --out, rows are kept in OUT/partial as they come: the same command after a kill goes on from there.
 
@@ -93,7 +102,13 @@ def evaluate(
         raise click.UsageError("name an INPUT, or all of --target --source --swapped")
     if out is not None and source is not None and out.resolve() in (source.resolve(), source.resolve().parent):
         raise click.UsageError(f"--out {out} would mix the results with the input: name another folder")
-    triplets = read_triplets(source) if source is not None else single_triplet(*three)  # type: ignore[arg-type]
+    triplets: Sequence[Triplet]
+    if layout or any(value is not None for value in names.values()):
+        if source is None:
+            raise click.UsageError("--layout and --pairs read an INPUT")
+        triplets = _data_set(layout, source, names, out, quiet=quiet)
+    else:
+        triplets = read_triplets(source) if source is not None else single_triplet(*three)  # type: ignore[arg-type]
     kept = None if no_cache else cache or cache_folder()
     undrawn: list[ExprmetricError] = []
 
@@ -134,3 +149,18 @@ def evaluate(
     if not result.summary["coverage"]["ok"]:
         click.echo("Error: nothing could be measured; see the reasons above", err=True)
         sys.exit(1)
+
+
+def _data_set(
+    layout: str | None, source: Path, names: dict[str, Any], out: Path | None, *, quiet: bool
+) -> Sequence[Triplet]:
+    """Triplets of a data set whose names say what was swapped into what."""
+    from exprmetric.evaluation.cache import cache_folder
+    from exprmetric.layouts import read_layout
+
+    if not layout and not names["template"]:
+        raise click.UsageError(f"{', '.join(k for k, v in names.items() if v is not None)}: needs --layout or --pairs")
+    if layout and not names["workdir"]:
+        names["workdir"] = out / "frames" if out else cache_folder().with_name("frames")
+    with progress_bar("reading clips", quiet=quiet) as progress:
+        return read_layout(layout or "pairs", source, **names, progress=progress)

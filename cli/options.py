@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -31,6 +32,29 @@ def face_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="auto: the first of scrfd, yunet, dlib whose weights are here; none: images are aligned crops.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def layout_options(command: F) -> F:
+    """`--layout --pairs …`: data sets that say by names what was swapped into what."""
+    folder = click.Path(file_okay=False, path_type=Path)
+    for option in (
+        click.option("--workdir", type=folder, help="Where frames of videos are kept.  [default: OUT/frames]"),
+        click.option("--frames", type=click.IntRange(min=0), help="Of each swapped clip; 0: all.  [default: 10]"),
+        click.option("--compression", help="ffpp: raw, c23 or c40.  [default: the only one there is]"),
+        click.option("--pair-file", type=click.Path(path_type=Path), help="casia: 'source target' in each line."),
+        click.option("--source-dir", type=folder, help="--pairs, casia: folder of the sources."),
+        click.option("--target-dir", type=folder, help="--pairs, casia: folder of the targets."),
+        click.option(
+            "--pairs", "template", metavar="TEMPLATE", help="INPUT's images are named '{target}_{source}.png', or so."
+        ),
+        click.option(
+            "--layout",
+            type=click.Choice(["ffpp", "casia"]),
+            help="INPUT is a data set: FaceForensics++, or results on CASIA FaceSwapping.",
         ),
     ):
         command = option(command)

@@ -132,3 +132,14 @@ def test_markdown_tables_have_as_many_cells_as_headings(capsys: pytest.CaptureFi
     assert {line.count("|") for line in table_lines} == {6}
     assert "<b>" not in text and r"&lt;b&gt;\|x\|&lt;/b&gt;: 1 of 1" in text
     assert "Identity control" in text
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+def test_a_note_stands_beside_the_numbers_in_every_format(form: str, capsys: pytest.CaptureFixture[str]):
+    result = a_result([a_row(0, model="A"), a_row(1, model="B")])
+    for part in (result.summary["methods"], *(g["methods"] for g in result.summary["groups"].values())):
+        part["lm68"]["note"] = "not comparable with other modes"
+    text = printed(result, form, capsys)
+    assert "not comparable with other modes" in " ".join(text.split())
+    if form in ("table", "markdown"):
+        assert text.count("lm68 †") == 3 and text.count("† lm68: not comparable") == 1 and "default †" not in text

@@ -42,12 +42,14 @@ class Contestant:
         rows: records as `EvaluationResult.triplets` holds them.
         fingerprints: by method; of the identity control too.
         detector: fingerprint of what found the faces.
+        notes: by method, what must stand beside its numbers.
     """
 
     name: str
     rows: list[Record]
     fingerprints: dict[str, str]
     detector: str
+    notes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
         if identity := content.summary.get("identity"):
             fingerprints[IDENTITY] = identity["fingerprint"]
         detector = content.summary["detector"]["fingerprint"]
-        found += [(result, model, Contestant("", part, fingerprints, detector)) for model, part in rows.items()]
+        notes = {name: m["note"] for name, m in content.summary["methods"].items() if "note" in m}
+        found += [(result, model, Contestant("", part, fingerprints, detector, notes)) for model, part in rows.items()]
     count = Counter(model for _, model, _ in found)
     alone = Counter(result for result, _, _ in found)
     named = []
@@ -231,6 +234,7 @@ def _duel(first: Keyed, second: Keyed, *, match: str, seed: int) -> Duel:
             differences += _differences(method, columns_a, columns_b, groups, seed)
     repeated = sum(len(_measured(rows[p])) > 1 for rows in (rows_a, rows_b) for p in pairs)
     notes = [] if a.detector == b.detector else [f"faces were found differently: {a.detector} and {b.detector}"]
+    notes += [f"method {name}: {a.notes[name]}" for name in methods if name in a.notes]
     return Duel(a.name, b.name, len(pairs), len(set(groups)), repeated, unpaired, left_out, notes, differences)
 
 

@@ -26,7 +26,7 @@ class Job:
         session: the models, loaded in this process.
         pool: threads of this process.
         cache: folder of the vector cache; None: none.
-        jobs: how many threads, or workers, there may be.
+        jobs: how many workers there may be; None: as many as there are cores.
         block: new images that a table of rows rests on, at most; None: as many as pays.
     """
 
@@ -35,7 +35,7 @@ class Job:
     session: Session
     pool: Executor
     cache: Path | None
-    jobs: int
+    jobs: int | None
     block: int | None
 
 
@@ -52,7 +52,7 @@ def _ray(job: Job) -> Iterator[pa.Table]:
     """Workers of a Ray cluster."""
     from exprmetric.evaluation.ray_engine import measure
 
-    return measure(job)
+    yield from measure(job)
 
 
 ENGINES: dict[str, Engine] = {"local": _local, "ray": _ray}

@@ -18,7 +18,7 @@ from exprmetric.evaluation.profile import Profile, Progress, no_progress
 from exprmetric.evaluation.reading import Represented, Sighted
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
-from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
+from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.evaluation.shards import Shard, save_shard
 from exprmetric.evaluation.summary import ON_FAIL, check_models
 from exprmetric.triplets import ROLES, Triplet, read_triplets
@@ -100,7 +100,7 @@ def evaluate(
         with Journal(Path(out), run, names, len(triplets)) if out else Memory(names, len(triplets)) as journal:
             todo = journal.missing
             done = kept = len(triplets) - len(todo)
-            job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs or default_jobs(), block)
+            job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs, block)
             for rows in ENGINES[engine](job):
                 journal.add(rows)
                 done += rows.num_rows

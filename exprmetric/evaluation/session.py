@@ -99,7 +99,14 @@ class Session:
                 "ran": self.finder.detector.name,
                 "fingerprint": self.finder.fingerprint,
             },
-            "methods": {m.name: {"distance": m.distance_name, "fingerprint": m.fingerprint} for m in self.methods},
+            "methods": {
+                m.name: {
+                    "distance": m.distance_name,
+                    "fingerprint": m.fingerprint,
+                    **({"note": m.note} if m.note else {}),
+                }
+                for m in self.methods
+            },
         }
 
     @contextmanager

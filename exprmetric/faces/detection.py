@@ -132,7 +132,7 @@ class _FivePointDetector:
             scale = fill * side / longest
             interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             size = [max(1, round(n * scale)) for n in (image.shape[1], image.shape[0])]
-            small = cv2.resize(image, size, interpolation=interpolation)
+            small = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
             canvas = self._canvas(small, side)
             top, left = (canvas.shape[0] - small.shape[0]) // 2, (canvas.shape[1] - small.shape[1]) // 2
             canvas[top : top + small.shape[0], left : left + small.shape[1]] = small[..., ::-1]

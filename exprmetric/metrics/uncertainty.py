@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,11 @@ LEVEL = 0.95
 
 def group_codes(groups: Groups) -> npt.NDArray[np.intp]:
     """(N,) whole numbers 0..G-1 in the order in which the groups' names (or numbers) sort: row order can't show."""
-    numbered = isinstance(groups, np.ndarray) and groups.dtype.kind in "iu"
-    names = groups if numbered else np.asarray([str(g) for g in groups], dtype=object).astype(str)
+    names: npt.NDArray[Any]
+    if isinstance(groups, np.ndarray) and groups.dtype.kind in "iu":
+        names = groups
+    else:
+        names = np.asarray([str(g) for g in groups], dtype=object).astype(str)
     _, codes = np.unique(names, return_inverse=True)
     return np.asarray(codes, np.intp).ravel()
 

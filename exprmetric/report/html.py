@@ -34,6 +34,8 @@ from exprmetric.report.tables import (
     SPLITS,
     coverage_line,
     identity_line,
+    label,
+    note_lines,
     number,
     p_value,
     speed_line,
@@ -61,7 +63,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.globals |= {"number": number, "coverage_line": coverage_line, "p_value": p_value}
+    jinja.globals |= {"number": number, "coverage_line": coverage_line, "p_value": p_value, "label": label}
     jinja.globals |= {"HEADINGS": HEADINGS, "ANCHORS": ANCHORS, "SPLITS": SPLITS, "SCORES": SCORES, "LEVEL": LEVEL}
     return jinja
 
@@ -120,6 +122,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         summary=summary,
         identity=identity_line(summary["identity"]),
         speed=speed_line(summary["throughput"]),
+        notes=note_lines(summary["methods"]),
         same_faces=finder.fingerprint == summary["detector"]["fingerprint"],
         failures=failed,
         comparison=_between_models(result),

@@ -66,6 +66,16 @@ def speed_line(throughput: dict[str, Any]) -> str:
     return f"{throughput['triplets_per_second']:.1f} triplets/s, {throughput['seconds']:.1f} s in all ({parts})"
 
 
+def label(method: str, scores: dict[str, Any]) -> str:
+    """A method's name, marked where a note belongs to its numbers."""
+    return f"{method} †" if scores.get("note") else method
+
+
+def note_lines(methods: dict[str, Any]) -> list[str]:
+    """What the marks mean."""
+    return [f"† {method}: {scores['note']}" for method, scores in methods.items() if scores.get("note")]
+
+
 def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(name, coverage, methods) of the whole and of each split."""
     yield "all", summary["coverage"], summary["methods"]
@@ -83,7 +93,11 @@ def print_table(result: EvaluationResult) -> None:
     console.print(_whole_table(summary["methods"]))
     if summary["groups"]:
         console.print(_splits_table(summary["groups"]))
-    for line in (identity_line(summary["identity"]), speed_line(summary["throughput"])):
+    for line in (
+        *note_lines(summary["methods"]),
+        identity_line(summary["identity"]),
+        speed_line(summary["throughput"]),
+    ):
         if line:
             console.print(line, markup=False)
     failed = np.flatnonzero(~result.rows.ok).tolist()
@@ -111,10 +125,10 @@ def _whole_table(methods: dict[str, Any]) -> Table:
 
     table = _table("method", "n")
     for method, scores in methods.items():
-        table.add_row(Text(method, style="bold"), str(scores["n"]), *(cell(scores[s]) for s in SCORES))
-        for anchor, label in ANCHORS.items():
+        table.add_row(Text(label(method, scores), style="bold"), str(scores["n"]), *(cell(scores[s]) for s in SCORES))
+        for anchor, name in ANCHORS.items():
             values = (number(scores["anchors"][anchor][s]) for s in SCORES)
-            table.add_row(Text(f"  {label}"), "", *values, style="dim")
+            table.add_row(Text(f"  {name}"), "", *values, style="dim")
     return table
 
 
@@ -130,7 +144,7 @@ def _splits_table(groups: dict[str, Any]) -> Table:
             str(failed),
         ]
         for method, scores in group["methods"].items():
-            table.add_row(*head, Text(method), *(cell(scores[s]) for s in SCORES))
+            table.add_row(*head, Text(label(method, scores)), *(cell(scores[s]) for s in SCORES))
             head = [Text(""), "", ""]
         table.add_section()
     return table
@@ -149,12 +163,16 @@ def markdown(result: EvaluationResult) -> str:
         lines += ["", f"**{title}**", "", "| method | n | " + " | ".join(HEADINGS.values()) + " |"]
         lines.append("| --- | ---: | ---: | ---: | ---: |")
         for method, scores in methods.items():
-            lines.append(f"| {method} | {scores['n']} | " + " | ".join(cell(scores[s]) for s in SCORES) + " |")
+            lines.append(
+                f"| {label(method, scores)} | {scores['n']} | " + " | ".join(cell(scores[s]) for s in SCORES) + " |"
+            )
             if name == "all":
-                for anchor, label in ANCHORS.items():
+                for anchor, words in ANCHORS.items():
                     values = " | ".join(number(scores["anchors"][anchor][s]) for s in SCORES)
-                    lines.append(f"| *{label}* | | {values} |")
+                    lines.append(f"| *{words}* | | {values} |")
     control = identity_line(result.summary["identity"])
+    for note in note_lines(result.summary["methods"]):
+        lines += ["", note + "."]
     return "\n".join([*lines, *(["", control[0].upper() + control[1:] + "."] if control else [])])
 
 
@@ -169,15 +187,15 @@ def _escape(text: str) -> str:
 def print_csv(result: EvaluationResult) -> None:
     """One line a split and method: scores, interval ends, coverage."""
     columns = ["split", "method", "n", "triplets"]
-    columns += [f"{s}{end}" for s in SCORES for end in ("", ".low", ".high")]
+    columns += [f"{s}{end}" for s in SCORES for end in ("", ".low", ".high")] + ["note"]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for name, coverage, methods in _sections(result.summary):
         for method, scores in methods.items():
             values = [v for s in SCORES for v in (scores[s]["value"], *scores[s]["ci95"])]
-            writer.writerow(
-                [name, method, scores["n"], coverage["triplets"], *("" if v is None else v for v in values)]
-            )
+            numbers = ["" if v is None else v for v in values]
+            note = scores.get("note", "")
+            writer.writerow([name, method, scores["n"], coverage["triplets"], *numbers, note])
 
 
 FORMATS: dict[str, Callable[[EvaluationResult], None]] = {

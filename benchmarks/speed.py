@@ -1,0 +1,202 @@
+"""How fast `exprmetric evaluate` is, measured beside what it is compared with.
+
+    python benchmarks/speed.py                # (a) against a plain loop, (b) against the bare kernels; some minutes
+    python benchmarks/speed.py --growth       # (c) 1,000, 10,000 and 100,000 triplets; half an hour
+
+Prints a Markdown table. SCRFD's weights must be there (`exprmetric weights pull scrfd-500m`). Leave the machine alone
+while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import material
+import numpy as np
+
+HERE = Path(__file__).parent
+COMMAND = [sys.executable, "-c", "from exprmetric_cli.main import main; main(prog_name='exprmetric')", "evaluate"]
+LIKE_THE_LOOP = ["--detector", "scrfd", "--no-identity", "--no-cache", "--quiet", "--format", "csv"]
+
+
+def machine() -> str:
+    """Processor, cores that may be used, Python and ONNX Runtime."""
+    import onnxruntime
+
+    names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    cores = len(os.sched_getaffinity(0))
+    name = names[0] if names else platform.processor()
+    return f"{name}, {cores} cores; Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}"
+
+
+def seconds(command: Sequence[str]) -> tuple[float, float]:
+    """Wall-clock seconds of a program from its start to its end, and its peak memory in MB."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    spent = time.perf_counter() - begun
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {status}")
+    return spent, usage.ru_maxrss / 1024
+
+
+def against_the_loop(manifest: Path, triplets: int, rounds: int) -> tuple[float, float]:
+    """Triplets a second of the plain loop and of exprmetric, start-up included; medians of rounds side by side."""
+    loop, ours = [], []
+    for _ in range(rounds):
+        loop.append(seconds([sys.executable, str(HERE / "plain_loop.py"), str(manifest)])[0])
+        ours.append(seconds([*COMMAND, str(manifest), *LIKE_THE_LOOP])[0])
+    return triplets / statistics.median(loop), triplets / statistics.median(ours)
+
+
+def kernels(paths: Sequence[Path], cores: int) -> dict[str, float]:
+    """Milliseconds an image of each bare kernel on one core, and of all of them on all cores under `limit`."""
+    import cv2
+    import dlib
+    import onnxruntime
+
+    from exprmetric import weights
+    from exprmetric.faces import load_detector
+    from exprmetric.faces.alignment import warp
+    from exprmetric.faces.face import Face
+    from exprmetric.images import read_image
+    from exprmetric.methods import load_method
+    from exprmetric.methods.onnx import OnnxEncoder, preprocess
+
+    cv2.setNumThreads(1)
+    detector = load_detector("scrfd")
+    predictor = dlib.shape_predictor(str(weights.find("dlib-68")))
+    encoder = load_method("default")
+    assert isinstance(encoder, OnnxEncoder)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(weights.find("default")), options, providers=["CPUExecutionProvider"])
+    found: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[Any], Any], over: Sequence[Any], each: int = 1) -> list[Any]:
+        work(over[0])
+        begun = time.perf_counter()
+        results = [work(x) for x in over]
+        found[name] = (time.perf_counter() - begun) / len(over) / each * 1e3
+        return results
+
+    images = timed("decode", read_image, paths)
+    boxes = [found_[0] for found_ in timed("detect", detector.detect, images)]
+    pairs = [
+        (i, dlib.rectangle(*(round(float(v)) for v in b.landmark_box))) for i, b in zip(images, boxes, strict=True)
+    ]
+    shapes = timed("landmarks", lambda p: predictor(*p), pairs)
+    points = [np.array([(p.x, p.y) for p in s.parts()], np.float64) for s in shapes]
+    faces = [Face(i, b.box, b.score, p) for i, b, p in zip(images, boxes, points, strict=True)]
+    crops = timed("warp", lambda x: warp(x[0], x[1]), [(f.image, f.matrix("eyes70")) for f in faces])
+    pixels = np.stack([preprocess(c, encoder.how) for c in crops])
+    best = min(_encoder(session, pixels[:size]) / size for size in (1, 2, 4, 8, 16, 32, 64) if size <= len(pixels))
+    found["encoder, best batch"] = best * 1e3
+    found["limit"] = sum(found.values()) / cores
+    return found
+
+
+def _encoder(session: Any, batch: Any) -> float:
+    name = session.get_inputs()[0].name
+    session.run(None, {name: batch})
+    spent = []
+    for _ in range(max(3, 64 // len(batch))):
+        begun = time.perf_counter()
+        session.run(None, {name: batch})
+        spent.append(time.perf_counter() - begun)
+    return statistics.median(spent)
+
+
+def pipeline(manifest: Path, images: int) -> float:
+    """Milliseconds an image of a whole evaluation in this process, without loading the models."""
+    from exprmetric import evaluate
+
+    throughput = evaluate(manifest, detector="scrfd", identity=False).summary["throughput"]
+    return (throughput["seconds"] - throughput["thread_seconds_by_stage"]["load models"]) / images * 1e3
+
+
+def speed(rounds: int, targets: int, sources: int, swaps_each: int, folder: Path) -> None:
+    """Tables (a) and (b)."""
+    triplets = targets * swaps_each
+    images = targets + sources + triplets
+    print(f"{machine()}. {sources} sources into {targets} targets, {triplets} triplets, {images} distinct images.\n")
+    print("| images | plain loop, triplets/s | exprmetric, triplets/s | ratio | ms an image | kernels' limit | share |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    details = []
+    for kind in material.KINDS:
+        manifest = material.swaps(
+            folder / kind.split()[0], kind, targets=targets, sources=sources, swaps_each=swaps_each
+        )
+        loop, ours = against_the_loop(manifest, triplets, rounds)
+        some = sorted((manifest.parent / "target").iterdir())[:100]
+        limits, spent = [], []
+        for _ in range(rounds):
+            limits.append(kernels(some, len(os.sched_getaffinity(0))))
+            spent.append(pipeline(manifest, images))
+        limit, own = statistics.median(x["limit"] for x in limits), statistics.median(spent)
+        print(f"| {kind} | {loop:.1f} | {ours:.1f} | {ours / loop:.1f} | {own:.2f} | {limit:.2f} | {limit / own:.0%} |")
+        names = [n for n in limits[0] if n != "limit"]
+        parts = ", ".join(f"{n} {statistics.median(x[n] for x in limits):.2f}" for n in names)
+        details.append(f"{kind}: ms an image on one core: {parts}")
+    print("\n" + "\n".join(details))
+
+
+def growth(counts: Sequence[int], folder: Path) -> None:
+    """Table (c): every triplet needs one look that no other needs, however many there are."""
+    import csv
+
+    files, some = 1000, 50
+    pool = folder / "growth"
+    generator = np.random.default_rng(0)
+    people = material.faces()
+    for role, number in (("target", files), ("source", some), ("swapped", files)):
+        (pool / role).mkdir(parents=True, exist_ok=True)
+        for i in range(number):
+            face = material.moved(people[i % len(people)], generator, 160)
+            material.Image.fromarray(face).save(pool / role / f"{i}.jpg", quality=92)
+    print(f"{machine()}.\n\n| triplets | seconds | ms a triplet | peak memory, MB |\n| --- | --- | --- | --- |")
+    for count in counts:
+        manifest = folder / f"{count}.csv"
+        targets = max(1, count // 100)
+        with manifest.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "target", "source", "swapped"])
+            for i in range(count):
+                t = i % targets
+                writer.writerow(
+                    [i, pool / f"target/{t}.jpg", pool / f"source/{i % some}.jpg", pool / f"swapped/{i // targets}.jpg"]
+                )
+        out = folder / f"out-{count}"
+        spent, memory = seconds([*COMMAND, str(manifest), *LIKE_THE_LOOP, "--out", str(out)])
+        print(f"| {count:,} | {spent:.0f} | {spent / count * 1e3:.2f} | {memory:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", type=int, default=500)
+    parser.add_argument("--sources", type=int, default=200)
+    parser.add_argument("--swaps-each", type=int, default=4, help="sources that each target is swapped with")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.growth:
+            growth(given.counts, Path(folder))
+        else:
+            speed(given.rounds, given.targets, given.sources, given.swaps_each, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The plan on a Ray cluster: pieces of rows go to actors that hold the models, and come back as Arrow tables.
+
+Ray restarts an actor that dies and gives it its piece again; a driver that dies goes on from the journal. Without a
+cluster (RAY_ADDRESS) one is started on this machine. All machines have to see the images under the same paths.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exprmetric.errors import MissingPackageError
+from exprmetric.evaluation.plan import Plan
+from exprmetric.evaluation.rows import schema
+from exprmetric.evaluation.session import Session, Settings, open_pool
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from exprmetric.evaluation.engines import Job
+
+PIECES = 50
+"""Pieces of the input, at least, where it has so many rows: a dead worker loses one."""
+MOST_ROWS = 512
+"""Rows of a piece: few beside what a worker's start costs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a worker has to know.
+
+    Attributes:
+        about: what the driver's session says of its models; a worker whose own says otherwise must not measure.
+    """
+
+    settings: Settings
+    plan: Plan
+    cache: Path | None
+    about: dict[str, Any]
+
+
+class Worker:
+    """Holds the models; one thread, because Ray gives a worker one core."""
+
+    def __init__(self, work: Any) -> None:
+        import ray
+
+        self._work: Work = ray.get(work)
+        self._session = Session(self._work.settings)
+        own = self._session.description()
+        if own != self._work.about:
+            raise RuntimeError(
+                f"a worker would measure with {own}, the driver with {self._work.about}: give all machines the same "
+                "weights and versions"
+            )
+
+    def __call__(self, piece: dict[str, Any]) -> pa.Table:
+        """Rows of the triplets whose places are in the column `data`."""
+        import pyarrow as pa
+
+        rows = np.asarray(piece["data"], np.int64)
+        with open_pool(1) as pool, self._session.open_cache(self._work.cache) as cache:
+            tables = list(self._session.measure(self._work.plan, rows, pool, cache))
+        return _plain(pa.concat_tables(tables))
+
+
+def measure(job: Job) -> Iterator[pa.Table]:
+    """Rows of a job in the order in which workers are done with them.
+
+    Raises:
+        MissingPackageError: Ray is not installed.
+    """
+    if not len(job.rows):
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # measuring faces is nobody else's business
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingPackageError("the engine 'ray' needs the package ray: pip install 'exprmetric[ray]'") from error
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    workers = job.jobs or max(1, _cores(ray))
+    pieces = max(1, min(len(job.rows), PIECES), len(job.rows) // MOST_ROWS)
+    work = ray.put(Work(job.session.settings, job.plan, job.cache, job.session.description()))
+    names = job.session.settings.names()
+    found = ray.data.from_numpy(np.array_split(job.rows, pieces)).map_batches(
+        Worker, batch_size=None, fn_constructor_args=(work,), concurrency=min(workers, pieces), num_cpus=1
+    )
+    for rows in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield _encoded(rows, schema(names))
+
+
+def _cores(ray: Any) -> int:
+    """Of the whole cluster."""
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """Text columns as text: Ray joins tables, and each has a dictionary of its own."""
+    import pyarrow as pa
+
+    return rows.cast(
+        pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in rows.schema])
+    )
+
+
+def _encoded(rows: pa.Table, columns: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    encoded = {f.name: rows[f.name].dictionary_encode() for f in columns if pa.types.is_dictionary(f.type)}
+    return pa.table({f.name: encoded.get(f.name, rows[f.name]) for f in columns}).cast(columns)
