@@ -56,6 +56,18 @@ def test_a_frame_has_one_partner_at_most(x: list[float], y: list[float]) -> None
     assert (np.diff(a) > 0).all() and (np.diff(b) > 0).all()
 
 
+def test_a_grid_has_the_step_of_the_frames_that_are_there() -> None:
+    there = np.zeros(50, bool)
+    there[0:20:2] = there[30:50:2] = True  # every second frame, and a stretch without
+    even = temporal.grid(np.arange(50) / 25, there)
+    assert even.rate == pytest.approx(12.5) and even.times == pytest.approx(np.arange(25) / 12.5)
+    spread = even.spread(np.arange(50.0))
+    assert np.array_equal(spread, [*range(0, 20, 2), *[np.nan] * 5, *range(30, 50, 2)], equal_nan=True)
+    uneven = temporal.grid([0.0, 0.03, 0.08, 0.12, 0.37], [True] * 5)
+    assert uneven.places.tolist() == [0, 1, 2, 3, 9]
+    assert len(temporal.grid([], []).times) == 0 and math.isnan(temporal.grid([3.0], [True]).rate)
+
+
 # correlation and lag
 
 

@@ -30,7 +30,8 @@ TEMPORAL_SCORES = (
 )
 """The scores over time of a method, in the order of tables; see `method_course`."""
 OFFSET_GAIN = 0.1
-"""An offset is called one where shifting by it raises the correlation by this much."""
+"""An offset is called a shift where it raises the correlation by this much, at least to `OFFSET_CORRELATION`."""
+OFFSET_CORRELATION = 0.5
 LEAST_EVENT = {"blink": 0.1, "smile": 0.05, "jaw_open": 0.05, "brows_up": 0.1}
 """Least prominence of an event, in the unit of its signal."""
 _COMPONENTS = 64
@@ -83,18 +84,22 @@ def measure_clip(
     for method in [*methods, *([control] if control else [])]:
         a, b = line.target(target.vectors[method.name]), line.swapped(swapped.vectors[method.name])
         distances[method.name] = _distances(method, a, b, source[method.name])
-    rate = 1 / target.step if target.step > 0 else float("nan")
+    even = temporal.grid(line.time, line.paired)
     pairs = {m.name: (line.target(target.vectors[m.name]), line.swapped(swapped.vectors[m.name])) for m in methods}
+    pairs = {name: (even.spread(a), even.spread(b)) for name, (a, b) in pairs.items()}
     signals = _signals(line, target, swapped)
     sides = (("target", target, line.target_row), ("swapped", swapped, line.swapped_row))
     scores = {
         "coverage": {"frames": len(ok), "ok": int(ok.sum()), "failed": _counts(line.status)},
-        "offset": _offset(next(iter(pairs.values())), rate),
+        "offset": _offset(next(iter(pairs.values())), even.rate),
         "methods": {
-            name: _means(distances[name][ok]) | {"temporal": method_course(*pair, line.time, rate, cutoff=cutoff)}
+            name: _means(distances[name][ok]) | {"temporal": method_course(*pair, even.times, even.rate, cutoff=cutoff)}
             for name, pair in pairs.items()
         },
-        "events": {name: _events(*pair, line.time, LEAST_EVENT[name]) for name, pair in signals.items()},
+        "events": {
+            name: _events(even.spread(a), even.spread(b), even.times, LEAST_EVENT[name])
+            for name, (a, b) in signals.items()
+        },
         "worst": {name: worst_seconds(line.time, d[:, 0]) for name, d in distances.items() if name in pairs},
     }
     return Clip(
@@ -183,7 +188,7 @@ def _offset(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
     if lag is None:
         return None
     gain = lag["correlation"] - (lag["at_zero"] if lag["at_zero"] is not None else -1.0)
-    return lag | {"shifted": lag["frames"] != 0 and gain >= OFFSET_GAIN}
+    return lag | {"shifted": gain >= OFFSET_GAIN and lag["correlation"] >= OFFSET_CORRELATION}
 
 
 def _signals(line: Timeline, target: VideoFaces, swapped: VideoFaces) -> dict[str, tuple[Floats, Floats]]:
@@ -228,7 +233,9 @@ def worst_seconds(
     ends = np.searchsorted(times, times + length - 1e-9)
     starts = np.arange(len(times))
     n = counts[ends] - counts[starts]
-    full = n >= max(1, n.max() // 2)  # a single known frame is no second
+    step = float(np.median(np.diff(times))) if len(times) > 1 else length
+    whole = (times + length <= times[-1] + step + 1e-6) | (starts == 0)
+    full = whole & (n >= max(1, n.max() // 2))  # a single known frame is no second
     mean = np.where(full, (sums[ends] - sums[starts]) / np.maximum(n, 1), -np.inf)
     found: list[dict[str, Any]] = []
     for at in np.argsort(-mean, kind="stable"):

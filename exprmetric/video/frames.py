@@ -34,7 +34,7 @@ FOLDER_RATE = 25.0
 # Demuxers that may run: containers of one video. Playlists and concatenations could name other files.
 _CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"
 _GIF_DURATION = 0.1  # seconds; what browsers show where a file states 0
-_LATE = 0.5  # seconds that a video may end before its stated duration
+_LATE = 0.25  # seconds that a video may end before its stated duration
 
 Image = npt.NDArray[np.uint8]
 
@@ -266,6 +266,7 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
     av = _pyav()
     step = 1 / rate if rate > 0 else 0.04
     good, damaged, bad, reason = 0, 0, 0, ""
+    end = 0.0
     start: float | None = None
     time = -step
     with container:
@@ -288,6 +289,7 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
                     stated = float(frame.pts * stream.time_base)
                     start = stated if start is None else start
                     time = stated - start
+                end = time + (float(frame.duration * stream.time_base) if frame.duration else step)
                 if frame.is_corrupt:
                     damaged += 1
                     continue
@@ -299,8 +301,8 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
         raise _damaged(path, good, f"{bad + damaged} of its parts can't be decoded ({reason or 'damaged frames'})")
     if not good:
         raise VideoError(f"{str(path)!r}: there is no frame in it")
-    if duration is not None and time + step < duration - _LATE:
-        raise _damaged(path, good, f"it ends after {time + step:.2f} of {duration:.2f} stated seconds: it is cut short")
+    if duration is not None and end < duration - _LATE:
+        raise _damaged(path, good, f"it ends after {end:.2f} of {duration:.2f} stated seconds: it is cut short")
 
 
 def _picture(frame: Any, aspect: Fraction | None) -> Image:

@@ -51,6 +51,11 @@ class Timeline:
         """(F,) frames that are measured."""
         return np.array([s == OK for s in self.status], bool)
 
+    @property
+    def paired(self) -> npt.NDArray[np.bool_]:
+        """(F,) frames that a swapped frame stands against."""
+        return np.asarray(self.swapped_frame != NONE)
+
     def target(self, column: Column) -> npt.NDArray[np.float64]:
         """A column of the target's faces along the timeline; NaN where a frame isn't measured."""
         return along(column, np.where(self.ok, self.target_row, NONE))

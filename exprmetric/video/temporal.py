@@ -11,6 +11,7 @@ not, correlations are 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,51 @@ def _nearest(times: Floats, among: Floats) -> Ints:
     left = right - 1
     right = np.minimum(right, len(among) - 1)
     return np.where(np.abs(among[left] - times) <= np.abs(among[right] - times), left, right)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Frames at even steps of time, some of which are missing.
+
+    Attributes:
+        rows: (P,) the frames that are there.
+        places: (P,) where they stand, 0 … E - 1.
+        times: (E,) s.
+    """
+
+    rows: Ints
+    places: Ints
+    times: Floats
+
+    @property
+    def rate(self) -> float:
+        """Steps a second; NaN of a single frame."""
+        return (len(self.times) - 1) / float(self.times[-1] - self.times[0]) if len(self.times) > 1 else float("nan")
+
+    def spread(self, values: npt.NDArray[np.floating[Any]]) -> Floats:
+        """(E, …) the values of all frames (F, …) at the places of those that are there, NaN between them."""
+        found = np.full((len(self.times), *values.shape[1:]), np.nan)
+        found[self.places] = values[self.rows]
+        return found
+
+
+def grid(times: npt.ArrayLike, there: npt.ArrayLike) -> Grid:
+    """Put the frames that are there on a grid whose step is the median of theirs.
+
+    So a swap with half the frames of its target is compared at half the rate, and one that lacks a stretch has a gap.
+
+    Args:
+        times: (F,) s, increasing.
+        there: (F,) bool.
+    """
+    rows = np.flatnonzero(np.asarray(there, bool))
+    when = np.asarray(times, np.float64)[rows]
+    steps = np.diff(when)
+    if not len(steps):
+        return Grid(rows, np.arange(len(rows)), when)
+    ahead = np.maximum(np.rint(steps / np.median(steps)), 1).astype(np.intp)
+    places = np.concatenate([[0], np.cumsum(ahead)])
+    return Grid(rows, places, np.interp(np.arange(places[-1] + 1), places, when))
 
 
 def _both(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:

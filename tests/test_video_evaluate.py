@@ -1,0 +1,294 @@
+"""Swapped videos from end to end, on clips whose answer is known: the target itself, late, frozen, silent, blurred."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import Actor, write
+
+from exprmetric.errors import InputError, NoFaceError, VideoError
+from exprmetric.triplets import Triplet
+from exprmetric.video.clip import worst_seconds
+from exprmetric.video.evaluate import VideoSettings, evaluate_video, evaluate_videos
+from exprmetric.video.faces import ROWS, VideoFaces
+from exprmetric.video.pairing import NONE, align, main_person
+from exprmetric.video.result import VideoResult
+from exprmetric.video.triplets import read_video_triplets
+
+METHODS = ("default", "lm51")
+FAST = VideoSettings(detector="dlib", detect_every=8, identity=False)
+COUNT = 48
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXPRMETRIC_WEIGHTS", raising=False)
+
+
+@pytest.fixture(scope="module")
+def stage(portrait_photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of one head: `target` grins three times; `late` does 6 frames later, `still` doesn't, `frozen` stands."""
+    import cv2
+
+    folder, actor = tmp_path_factory.mktemp("stage"), Actor(portrait_photo)
+    t = np.arange(-10, COUNT + 10)
+    grin = sum(np.exp(-(((t - at) / 2.5) ** 2)) for at in (8, 21, 38))
+    shown = actor.play(np.minimum(grin, 1).tolist())
+    target = shown[10 : 10 + COUNT]
+    write(folder / "target.mp4", target)
+    write(folder / "late.mp4", shown[4 : 4 + COUNT])
+    write(folder / "still.mp4", actor.play([0.0] * len(t))[10 : 10 + COUNT])
+    write(folder / "frozen.mp4", [target[4]] * COUNT)
+    write(folder / "blurred.mp4", [cv2.GaussianBlur(i, (0, 0), 2.5) for i in target])
+    write(folder / "slow.mp4", target[::2], rate=Fraction(25, 2))
+    gone = [np.full_like(i, 90) if 20 <= n < 30 else i for n, i in enumerate(target)]
+    write(folder / "gone.mp4", gone)
+    write(folder / "empty.mp4", [np.full_like(target[0], 90)] * 4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(stage: Path, portrait_photo: Path) -> Callable[[str], dict[str, Any]]:
+    """The record of a clip against `target`, measured once."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def measure(name: str) -> dict[str, Any]:
+        if name not in found:
+            result = evaluate_video(stage / "target.mp4", portrait_photo, stage / f"{name}.mp4", METHODS, FAST, jobs=2)
+            found[name] = result.summary["clips"][0]
+        return found[name]
+
+    return measure
+
+
+def test_a_clip_against_itself_is_perfect(measured: Callable[[str], dict[str, Any]]) -> None:
+    clip = measured("target")
+    assert clip["coverage"] == {"frames": COUNT, "ok": COUNT, "failed": {}}
+    assert clip["offset"]["frames"] == 0 and not clip["offset"]["shifted"]
+    for method in METHODS:
+        scores, course = clip["methods"][method], clip["methods"][method]["temporal"]
+        assert scores["mean_t2c"] == 0 and scores["ratio"] == 1 and scores["l2_error"] == 0
+        assert course["correlation"] == pytest.approx(1) and course["amplitude"] == pytest.approx(1)
+        assert course["dtw"] == 0 and course["flicker_db"] == 0 and course["event_recall"] == 1
+    assert clip["events"]["jaw_open"]["target"] == 3 and clip["events"]["jaw_open"]["recall"] == 1
+
+
+def test_a_late_clip_is_reported_and_not_shifted(measured: Callable[[str], dict[str, Any]]) -> None:
+    clip = measured("late")
+    assert clip["offset"]["frames"] == 6 and clip["offset"]["shifted"]
+    assert clip["offset"]["seconds"] == pytest.approx(0.24)
+    course = clip["methods"]["default"]["temporal"]
+    assert course["lag"]["correlation"] > 0.9 and course["correlation"] < 0.7
+    assert clip["methods"]["default"]["mean_t2c"] > 0.05
+
+
+@pytest.mark.parametrize("name", ["frozen", "still"])
+def test_without_dynamics_a_clip_loses_them(measured: Callable[[str], dict[str, Any]], name: str) -> None:
+    late, clip = measured("late"), measured(name)
+    course = clip["methods"]["default"]["temporal"]
+    assert course["correlation"] < 0.4 and course["amplitude"] < 0.5 and course["event_recall"] < 0.5
+    grins = clip["events"]["jaw_open"]
+    assert grins["target"] == 3 and len(grins["missed"]) >= 2 and grins["recall"] < 0.5
+    assert not clip["offset"] or not clip["offset"]["shifted"]
+    # the distance alone would not tell it from a swap that merely comes late
+    assert clip["methods"]["default"]["mean_t2c"] < 2 * late["methods"]["default"]["mean_t2c"]
+
+
+def test_frames_without_a_face_are_rows_with_a_reason(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:
+    result = evaluate_video(stage / "target.mp4", portrait_photo, stage / "gone.mp4", METHODS, FAST)
+    frames = result.frames.to_pylist()
+    assert [f["frame"] for f in frames] == list(range(COUNT))
+    for i, frame in enumerate(frames):
+        assert frame["status"] == ("no_face" if 20 <= i < 30 else "ok")
+        assert ("swapped" in frame["reason"]) == (20 <= i < 30) == (frame["default.t2c"] is None)
+    assert result.summary["coverage"]["frames"] == {"total": COUNT, "ok": 38, "failed": {"no_face": 10}}
+    # and the other way round
+    back = evaluate_video(stage / "gone.mp4", portrait_photo, stage / "target.mp4", METHODS, FAST).frames.to_pylist()
+    assert all("target" in f["reason"] for f in back[20:30]) and [f["status"] for f in back].count("ok") == 38
+
+    out = result.save(tmp_path / "new" / "out")
+    assert json.loads((out / "video.json").read_text())["clips"][0]["coverage"]["ok"] == 38
+    rows = list(csv.DictReader((out / "frames.csv").open()))
+    assert len(rows) == COUNT and rows[25]["default.t2c"] == "" and float(rows[3]["default.t2c"]) < 0.05
+    (clip,) = csv.DictReader((out / "clips.csv").open())
+    assert clip["frames_ok"] == "38" and float(clip["default.mean_t2c"]) < 0.05
+    loaded = VideoResult.load(out)
+    assert loaded.frames.equals(result.frames) and loaded.summary == json.loads(result.to_json())
+    (out / "frames.parquet").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="out"):
+        VideoResult.load(out)
+
+
+def test_a_blurred_swap_fails_faceqa(stage: Path, portrait_photo: Path) -> None:
+    settings = VideoSettings(detector="dlib", detect_every=8, identity=False, quality="paper004")
+    result = evaluate_video(stage / "target.mp4", portrait_photo, stage / "blurred.mp4", ["lm51"], settings)
+    status = result.frames.column("status").to_pylist()
+    assert set(status) == {"low_quality"} and "swapped: blurred" in result.frames.column("reason")[0].as_py()
+    assert result.summary["coverage"]["ok"] == 0 and result.summary["clips"][0]["status"] == "low_quality"
+    sharp = np.array(result.frames.column("target.sharpness").to_pylist())
+    assert (sharp > 3).all() and (np.array(result.frames.column("swapped.sharpness").to_pylist()) < 3).all()
+    assert result.summary["methods"]["lm51"]["mean_t2c"]["value"] is None
+    json.loads(result.to_json())
+
+
+def test_a_swap_at_half_the_rate_is_compared_at_half_the_rate(measured: Callable[[str], dict[str, Any]]) -> None:
+    clip = measured("slow")
+    assert clip["coverage"] == {"frames": COUNT, "ok": COUNT // 2, "failed": {"unpaired": COUNT // 2}}
+    course = clip["methods"]["default"]["temporal"]
+    assert course["correlation"] > 0.9 and course["lag"]["frames"] == 0 and course["velocity_correlation"] > 0.8
+
+
+def test_many_clips_are_counted_one_by_one(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:
+    target = stage / "target.mp4"
+    triplets = [
+        Triplet("same", target, portrait_photo, target, model="copy"),
+        Triplet("late", target, portrait_photo, stage / "late.mp4", model="slow"),
+        Triplet("none", target, portrait_photo, stage / "empty.mp4", model="slow"),
+        Triplet("lost", target, portrait_photo, tmp_path / "missing.mp4", model="slow"),
+        Triplet("blank", target, stage / "empty.mp4", stage / "late.mp4", model="slow"),
+    ]
+    told: list[tuple[str, int, int]] = []
+    result = evaluate_videos(triplets, ["lm51"], FAST, progress=lambda *step: told.append(step))
+    status = dict(zip(result.clips.column("id").to_pylist(), result.clips.column("status").to_pylist(), strict=True))
+    assert status == {"same": "ok", "late": "ok", "none": "unpaired", "lost": "unreadable", "blank": "no_face"}
+    assert "missing.mp4" in result.summary["clips"][3]["reason"]
+    coverage = result.summary["coverage"]
+    assert (coverage["clips"], coverage["ok"]) == (5, 2)
+    assert coverage["failed"] == {"no_face": 1, "no_frame": 1, "unreadable": 1}
+    assert result.summary["models"]["copy"]["methods"]["lm51"]["mean_t2c"]["value"] == 0
+    score = result.summary["methods"]["lm51"]["mean_t2c"]
+    frames = [v for v in result.frames.column("lm51.t2c").to_pylist() if v is not None]
+    assert score["value"] == pytest.approx(np.mean(frames)) and score["ci95"][0] <= score["value"] <= score["ci95"][1]
+    assert [s for s in told if s[0] == "clips"] == [("clips", i, 5) for i in range(1, 6)]
+    # the target's faces were looked for once
+    assert sum(s == ("frames", 1, COUNT) for s in told) == 2
+
+
+def test_wrong_calls_are_refused(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:
+    target = stage / "target.mp4"
+    with pytest.raises(InputError, match="quality"):
+        evaluate_videos([], ["lm51"], VideoSettings(quality="best"))
+    with pytest.raises(InputError, match="no method"):
+        evaluate_videos([], [])
+    with pytest.raises(VideoError, match=r"swapped: .*missing"):
+        evaluate_video(target, portrait_photo, tmp_path / "missing.mp4", ["lm51"], FAST)
+    with pytest.raises(NoFaceError, match="source"):
+        evaluate_video(target, stage / "empty.mp4", target, ["lm51"], FAST)
+
+
+def test_folders_and_manifests_of_videos(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:
+    for role in ("target", "source", "swapped"):
+        (tmp_path / role).mkdir()
+    for name in ("target/a.mp4", "source/a.jpg", "swapped/a.mkv", "target/b.mp4", "source/b.png", "source/.x.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "swapped" / "b").mkdir()  # a folder of images is a video
+    (tmp_path / "target" / "c.mp4").write_bytes(b"")
+    a, b, c = read_video_triplets(tmp_path)
+    assert (a.id, a.problem, b.problem) == ("a", "", "") and b.swapped == tmp_path / "swapped" / "b"
+    assert "no source" in c.problem and "no swapped" in c.problem
+    (tmp_path / "target" / "a.mov").write_bytes(b"")
+    with pytest.raises(InputError, match="one name"):
+        read_video_triplets(tmp_path)
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text(
+        "target,source,swapped,model\ntarget/a.mp4,source/a.jpg,swapped/b,m\ntarget/x.mp4,source/a.jpg,,m\n"
+    )
+    first, second = read_video_triplets(manifest)
+    assert first.problem == "" and first.model == "m"
+    assert "x.mp4" in second.problem and "no swapped" in second.problem
+    with pytest.raises(InputError, match="nothing"):
+        read_video_triplets(tmp_path / "nothing")
+
+
+# pairing of faces
+
+
+def faces(boxes: dict[tuple[int, int], tuple[float, float]], identity: dict[int, float], total: int) -> VideoFaces:
+    """Faces by (frame, track): left edge and side of a square box in an image of 100 x 100 px."""
+    keys = sorted(boxes)
+    n = len(keys)
+    rows = {k: np.full((n, *shape), 9).astype(kind) for k, (kind, shape) in ROWS.items()}
+    edge = np.array([boxes[k] for k in keys], np.float32).reshape(-1, 2)
+    rows["box"] = np.column_stack([edge[:, 0], np.zeros(n), edge.sum(1), edge[:, 1]]).astype(np.float32)
+    rows["frame"] = np.array([k[0] for k in keys], np.int64)
+    rows["track"] = np.array([k[1] for k in keys], np.int64)
+    who = np.array([[identity[k[1]], 0] for k in keys], np.float32).reshape(-1, 2)
+    times = np.arange(total) / 25
+    return VideoFaces("x", 25.0, 100, 100, np.arange(total), times, **rows, vectors={"identity": who})
+
+
+def test_the_main_person_is_the_one_that_fills_most_of_the_video() -> None:
+    found = faces(
+        {
+            (0, 0): (0, 20),
+            (1, 0): (0, 20),
+            (2, 0): (0, 20),
+            (0, 1): (50, 40),
+            (1, 1): (50, 40),
+            (3, 2): (50, 30),
+            (4, 3): (0, 30),
+        },
+        {0: 5.0, 1: 1.0, 2: 1.2, 3: 9.0},
+        6,
+    )
+    # track 1, and track 2, which is the same person after a cut; nobody else
+    assert [int(found.track[r]) if r != NONE else None for r in main_person(found)] == [1, 1, None, 2, None, None]
+
+
+def test_the_swapped_face_is_the_one_at_the_targets_place() -> None:
+    target = faces({(i, 0): (50, 40) for i in range(3)}, {0: 0.0}, 3)
+    swapped = faces({(0, 0): (0, 45), (0, 1): (52, 38), (1, 0): (0, 45), (2, 1): (48, 40)}, {0: 0.0, 1: 1.0}, 3)
+    line = align(target, swapped)
+    assert line.status == ["ok", "no_face", "ok"] and "where the target's is" in line.reason[1]
+    assert swapped.track[line.swapped_row[[0, 2]]].tolist() == [1, 1]
+
+
+def test_worst_seconds_do_not_overlap_and_skip_what_is_not_known() -> None:
+    times = np.arange(100) / 25
+    values = np.full(100, 0.1)
+    values[30:55], values[80:90], values[5:20] = 0.9, 0.5, np.nan
+    worst = worst_seconds(times, values, most=2)
+    assert (worst[0]["start"], worst[0]["mean"], worst[0]["frames"]) == (pytest.approx(30 / 25), pytest.approx(0.9), 25)
+    assert worst[1]["start"] > worst[0]["end"] and worst[1]["mean"] == pytest.approx((10 * 0.5 + 15 * 0.1) / 25)
+    assert worst_seconds(times, np.full(100, math.nan)) == []
+
+
+# the shared clips
+
+
+@pytest.mark.shared
+def test_the_published_swap_has_a_timeline(
+    shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(shared / "weights"))
+    folder = next(shared_data("videos").rglob("ghost_target.webp")).parent
+    paths = (folder / f"ghost_{name}" for name in ("target.webp", "source.jpg", "swapped.webp"))
+    result = evaluate_video(*paths, METHODS)
+    (clip,) = result.summary["clips"]
+    assert clip["coverage"] == {"frames": 66, "ok": 66, "failed": {}}
+    assert clip["methods"]["default"]["ratio"] == 1 and not clip["offset"]["shifted"]
+    assert result.summary["identity"]["nearer_to_source"]["value"] > 0.9
+    assert result.frames.num_rows == 66
+
+
+@pytest.mark.shared
+def test_clips_with_and_without_faces_have_honest_coverage(
+    shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exprmetric.video.tracks import track_faces
+
+    monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(shared / "weights"))
+    folder = next(shared_data("hard_inputs").rglob("no_face.mp4")).parent
+    names = ("no_face.mp4", "noface_face.mov", "single_face.mp4")
+    none, some, all_ = (track_faces(folder / name, ["lm51"], every=2) for name in names)
+    assert len(none) == 0 and none.frames_without_face == none.frames_total == 48
+    assert 0.3 < some.frames_without_face / some.frames_total < 0.8 and some.tracks == [0]
+    assert all_.frames_without_face == 0 and len(all_) == all_.frames_total == 36
