@@ -153,6 +153,34 @@ def test_what_is_whole_is_read_and_what_is_no_image_is_not(decoded: Decoded):
 
 
 @pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"\0\0\0\x20ftypisom", "a video"),
+        (b"\0\0\0\x14ftypqt  ", "a video"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", "a video"),
+        (b"\x1aE\xdf\xa3", "a video"),
+        (b"RIFF\0\0\0\0AVI LIST", "a video"),
+        (b"\0\0\x01\xba", "a video"),
+        (b"G" + bytes(187) + b"G", "a video"),
+        (b"\0\0\0\x18ftypheic", "a HEIF picture"),
+        (b"\0\0\0\x18ftypavif", "an AVIF picture that is damaged"),
+        (b"The free world", "not an image in a format"),
+        (b"RIFF\0\0\0\0WAVE", "not an image in a format"),
+    ],
+)
+@pytest.mark.parametrize("size", [300, 1 << 40])
+def test_what_people_take_for_images_is_named(head: bytes, what: str, size: int, tmp_path: Path):
+    """At once, however large it is: a run must not read a film to its end to find out that it is none."""
+    with (tmp_path / "x.png").open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+    with pytest.raises(UnreadableImageError, match=r"has 1,099,511,627,776 bytes" if size > 300 else what) as caught:
+        read_image(tmp_path / "x.png")
+    assert what in str(caught.value) or "more than any image" in str(caught.value)
+    assert ("video" in str(caught.value)) == ("video" in what)
+
+
+@pytest.mark.parametrize(
     "array",
     [
         np.full((8, 8, 3), np.nan),
