@@ -220,8 +220,12 @@ def test_a_frozen_swap_has_no_events_and_a_faint_one_too_few() -> None:
 
 def test_noise_of_a_face_at_rest_is_no_event() -> None:
     noise = np.random.default_rng(0).normal(0, 0.01, len(TIMES))
-    rest = events.compare(noise, noise, TIMES, least=0.1)
-    assert len(rest.target) == 0 and math.isnan(rest.recall)
+    assert events.noise(noise) == pytest.approx(0.01, rel=0.2)
+    assert events.noise(bumps([1, 4])) < 1e-3 and events.noise([1.0, 2.0]) == 0
+    for least in (0.0, 0.1):
+        rest = events.compare(noise, noise, TIMES, least=least)
+        assert len(rest.target) <= (least == 0) and (len(rest.target) > 0 or math.isnan(rest.recall))
+    assert events.compare(bumps([1, 4]) + noise, bumps([1, 4]), TIMES).recall == 1
 
 
 def test_events_match_one_to_one() -> None:

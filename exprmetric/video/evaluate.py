@@ -147,13 +147,13 @@ class _Reader:
     def __init__(
         self, methods: Sequence[Method], settings: VideoSettings, jobs: int | None, progress: Progress
     ) -> None:
-        self._methods, self._settings, self._jobs, self._progress = methods, settings, jobs, progress
+        self._methods, self.settings, self._jobs, self._progress = methods, settings, jobs, progress
         self._kept: OrderedDict[Path, VideoFaces] = OrderedDict()
         self.fingerprints: dict[str, str] = {}
 
     def faces(self, path: Path) -> VideoFaces:
         if path not in self._kept:
-            s = self._settings
+            s = self.settings
             self._kept[path] = track_faces(
                 path,
                 self._methods,
@@ -199,7 +199,7 @@ def _measure(
         target = reader.faces(triplet.target)
         role = "swapped"
         swapped = reader.faces(triplet.swapped)
-        s = reader._settings
+        s = reader.settings
         clip = measure_clip(
             target, swapped, source, methods, control if s.identity else None, required=s.quality, cutoff=s.cutoff
         )

@@ -21,6 +21,10 @@ BLENDSHAPE_SIGNALS = {
 """Events by the blendshapes whose mean is their signal."""
 
 
+NOISE = 5.0
+"""Least prominence of an event, in standard deviations of the noise from frame to frame."""
+
+
 @dataclass(frozen=True, eq=False)
 class Events:
     """Which events of the target the swap has.
@@ -88,9 +92,12 @@ def compare(
 ) -> Events:
     """Events of two (N,) signals over the frames known of both.
 
+    An event stands out by `prominence`, by `least` and from the noise of the target's signal, whichever asks for most;
+    the same height counts for the swap.
+
     Args:
-        prominence: in ranges (5th to 95th percentile) of the target's signal; the same height counts for the swap.
-        least: the least prominence, in units of the signal: of a face at rest, noise is no event.
+        prominence: in ranges (5th to 95th percentile) of the target's signal.
+        least: in units of the signal.
         tolerance: s.
     """
     a, b, when = (np.asarray(v, np.float64) for v in (target, swapped, times))
@@ -98,9 +105,18 @@ def compare(
     if not rows.any():
         return match([], [], tolerance)
     low, high = np.percentile(a[rows], [5, 95])
-    height = max(prominence * float(high - low), least, 1e-12)
+    height = max(prominence * float(high - low), least, NOISE * noise(a), 1e-12)
     x, y = (np.where(rows, v, np.nan) for v in (a, b))
     return match(when[peaks(x, height)], when[peaks(y, height)], tolerance)
+
+
+def noise(signal: npt.ArrayLike) -> float:
+    """Standard deviation of what changes from frame to frame, robustly: of the second differences of a (N,) signal,
+    their median size, in the unit in which it is the deviation for white noise. 0 for fewer than three frames.
+    """
+    bends = np.diff(np.asarray(signal, np.float64), 2)
+    bends = np.abs(bends[np.isfinite(bends)])
+    return float(1.4826 * np.median(bends) / np.sqrt(6)) if len(bends) else 0.0
 
 
 def intensity(trajectory: npt.ArrayLike) -> Floats:

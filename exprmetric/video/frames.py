@@ -288,7 +288,7 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
                 else:
                     stated = float(frame.pts * stream.time_base)
                     start = stated if start is None else start
-                    time = stated - start
+                    time = max(stated - start, time + 1e-6)  # time goes on, whatever a broken file states
                 end = time + (float(frame.duration * stream.time_base) if frame.duration else step)
                 if frame.is_corrupt:
                     damaged += 1
