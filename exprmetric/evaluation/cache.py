@@ -29,7 +29,20 @@ from exprmetric.methods.base import Method
 
 FILE = "vectors.sqlite3"
 MOST_BYTES = 2_000_000_000
-PACKAGES = ("numpy", "pillow", "opencv-python", "onnxruntime", "onnxruntime-gpu", "dlib-bin", "dlib", "insightface")
+PACKAGES = (
+    "exprmetric",
+    "numpy",
+    "pillow",
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "ai-edge-litert",
+    "dlib-bin",
+    "dlib",
+    "insightface",
+)
 """Whatever decodes, warps or computes: another version may give another last digit."""
 FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError)}
 """Failures that the same pixels give again; a file that can't be read may be readable tomorrow."""
@@ -91,6 +104,7 @@ class VectorCache:
         self._most_bytes = most_bytes
         self._today = int(time.time()) // _DAY
         self._used: list[bytes] = []
+        self._waiting: list[tuple[bytes, bytes, int]] = []
         self._added = 0
         self._file = folder / FILE
         self._connection: sqlite3.Connection | None = None
@@ -134,7 +148,10 @@ class VectorCache:
         rows: dict[bytes, bytes] = {}
         with self._forgiving():
             query = f"SELECT name, value, used FROM kept WHERE name IN ({','.join('?' * len(wanted))})"
-            for name, value, used in self._connection.execute(query, wanted):
+            for name, sealed, used in self._connection.execute(query, wanted):
+                value = _unsealed(name, sealed)
+                if value is None:
+                    continue
                 rows[name] = value
                 if used != self._today:
                     self._used.append(name)
@@ -159,46 +176,43 @@ class VectorCache:
             values = {self._name(content, near): _encode_face(outcome.face)}
             for method, vector in outcome.vectors.items():
                 values[self._name(content, near, self._methods[method][0])] = vector.astype(np.float32).tobytes()
-        with self._forgiving():
-            rows = [(name, value, self._today) for name, value in values.items()]
-            self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
-        self._added += len(values)
+        # written by `commit`: who writes shuts the others out, and between two images lie seconds
+        self._waiting += [(name, _sealed(name, value), self._today) for name, value in values.items()]
 
     def commit(self) -> None:
         """Make what was added survive a kill."""
         if self._connection is None:
             return
         with self._forgiving():
-            if self._used:
-                rows = [(self._today, name) for name in self._used]
-                self._connection.executemany("UPDATE kept SET used = ? WHERE name = ?", rows)
+            if self._waiting or self._used:
+                with self._connection:
+                    self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", self._waiting)
+                    used = [(self._today, name) for name in self._used]
+                    self._connection.executemany("UPDATE kept SET used = ? WHERE name = ?", used)
+                self._added += len(self._waiting)
+                self._waiting.clear()
                 self._used.clear()
-            self._connection.commit()
             if self._added >= _CHECK_EVERY:
                 self._added = 0
-                self._shrink()
+                self._shrink(self._connection)
 
-    def _shrink(self) -> None:
-        assert self._connection is not None
-        (page,), (pages,) = (self._connection.execute(f"PRAGMA {p}").fetchone() for p in ("page_size", "page_count"))
-        size = page * pages
-        if size <= self._most_bytes:
-            return
-        (count,) = self._connection.execute("SELECT count(*) FROM kept").fetchone()
-        too_many = int(count * (1 - 0.8 * self._most_bytes / size))
-        self._connection.execute(
-            "DELETE FROM kept WHERE name IN (SELECT name FROM kept ORDER BY used, rowid LIMIT ?)", (too_many,)
-        )
-        self._connection.commit()
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        while (size := _size(connection)) > self._most_bytes:
+            (count,) = connection.execute("SELECT count(*) FROM kept").fetchone()
+            if not count:
+                break
+            with connection:
+                connection.execute(
+                    "DELETE FROM kept WHERE name IN (SELECT name FROM kept ORDER BY used, rowid LIMIT ?)",
+                    (max(1, int(count * (1 - 0.8 * self._most_bytes / size))),),
+                )
+            connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page and stop
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """Commit and let go of the file."""
+        """Let go of the file; what was not committed is lost."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.commit()
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
@@ -206,16 +220,34 @@ class VectorCache:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.commit()
         if self._connection is not None:
-            self.commit()
             with self._forgiving():
-                self._shrink()
+                self._shrink(self._connection)
         self.close()
 
 
 def cache_folder() -> Path:
     """Where vectors are kept unless a run says otherwise: beside the pulled weights. May not exist."""
     return weights.cache_dir().with_name("vectors")
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    (page,), (pages,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
+    return int(page) * int(pages)
+
+
+def _sealed(name: bytes, value: bytes) -> bytes:
+    """With a check sum: SQLite has none, and a flipped bit in a vector would be a wrong number in silence."""
+    return value + hashlib.sha256(name + value).digest()[:8]
+
+
+def _unsealed(name: bytes, sealed: object) -> bytes | None:
+    """What was sealed under this name; None where it is not as it was."""
+    if not isinstance(sealed, bytes):
+        return None
+    value = sealed[:-8]
+    return value if _sealed(name, value) == sealed else None
 
 
 def _encode_failure(error: ImageError) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import ImageError
+from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralFacesError
 from exprmetric.evaluation.profile import Profile
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
@@ -85,7 +85,7 @@ class FaceReader:
                 face.prepare(dict.fromkeys(m.template for m in missing if m.pixels), keep_image=True)
             for method in missing:
                 with self.profile.stage(f"method {method.name}"):
-                    method.prepare(face)
+                    self._prepare(method, face)
             return Sighted(face.prepare([]), known.vectors if known else {})
         except ImageError as error:
             return error
@@ -95,6 +95,13 @@ class FaceReader:
             chosen = self.finder.choose(self.finder.detect(image), image, near=near)
         with self.profile.stage("landmarks"):
             return self.finder.face(image, chosen)
+
+    @staticmethod
+    def _prepare(method: Method, face: Face) -> None:
+        try:
+            method.prepare(face)
+        except (NoFaceError, SeveralFacesError) as error:  # the finder has found one: other methods may read it
+            raise LowQualityError(str(error)) from error
 
     def missing(self, known: Known | None) -> list[Method]:
         """Methods that have no vector of an image yet."""
