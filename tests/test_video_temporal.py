@@ -285,3 +285,16 @@ def test_smoothing_does_not_reach_over_gaps() -> None:
     points = {i: np.array([[float(i), 1000.0 * (i > 10)]]) for i in range(20) if i != 10}
     found = [smoothing.smoothed(points, i)[0, 1] for i in (7, 8, 9, 11, 12, 13)]
     assert found == pytest.approx([0, 0, 0, 1000, 1000, 1000])
+
+
+def test_a_jump_ends_a_path() -> None:
+    path, found = smoothing.Path(), []
+    eyes = np.array([[0.0, 0.0], [40.0, 0.0]])
+    paths = []
+    for i in range(20):
+        path = path.extended(i, eyes + (i % 2) + (500.0 * (i >= 10), 0))
+        paths.append(path)
+        if i >= smoothing.HALF:
+            found.append(paths[i - smoothing.HALF].smoothed(i - smoothing.HALF)[0, 0])
+    assert max(found[:10]) <= 1.2 and min(found[10:]) >= 499.8
+    assert path.extended(25, eyes) is not path  # frames without the face end it as well

@@ -104,6 +104,13 @@ def test_a_head_that_jumps_keeps_its_track() -> None:
     assert tracks(stage.follow(every=2)) == [[0, 1]] * 12
 
 
+def test_nothing_lies_between_two_shots() -> None:
+    stage = Stage([{"a": (100 if i < 6 else 300, 100)} for i in range(12)])
+    found = stage.follow(every=4)
+    assert [seen[0].detection.box[0] for _, seen in found] == [80] * 6 + [280] * 6
+    assert tracks(found) == [[0]] * 12
+
+
 def test_two_who_change_places_between_shots_are_told_apart() -> None:
     stage = Stage(
         [{"a": (100, 100), "b": (300, 100)} if i < 6 else {"b": (100, 100), "a": (300, 100)} for i in range(12)]

@@ -73,9 +73,9 @@ class Linker:
         self._count = 0
 
     def expected(self, frame: Frame, detections: Sequence[Detection]) -> list[Seen] | None:
-        """Link, if just the faces of the last look are found again; else None, and nothing is remembered."""
+        """Link, if just the faces of the last look are surely found again; else None, and nothing is remembered."""
         faces = [_Look(frame, d) for d in detections]
-        matches = self._match(faces)
+        matches = self._sure(faces)
         if len(matches) != len(faces) or set(matches.values()) != self._visible:
             return None
         return self._remember(faces, matches)
@@ -96,38 +96,38 @@ class Linker:
         self._visible = set(matches.values())
         return sorted(seen, key=lambda s: s.track)
 
-    def _match(self, faces: Sequence[_Look]) -> dict[int, int]:
-        """Track by face: the best overlaps of pictures that are alike first, then the nearest identities."""
+    def _sure(self, faces: Sequence[_Look]) -> dict[int, int]:
+        """Track by face: of pictures that are alike, the best overlaps."""
         if faces:
             now = faces[0].frame.time
             self._tracks = {n: t for n, t in self._tracks.items() if now - t.frame.time <= PATIENCE}
-        sure = [
+        pairs = [
             (-overlap, i, n)
             for n, track in self._tracks.items()
             for i, face in enumerate(faces)
             if (overlap := iou(track.detection.box, face.detection.box)) >= OVERLAP
             and _correlation(track.thumbnail, face.thumbnail) >= ALIKE
         ]
-        matches: dict[int, int] = {}
-        _take(sure, matches)
-        left = [n for n in self._tracks if n not in matches.values()]
-        doubtful = [
-            (apart, i, n)
-            for n in left
-            for i, face in enumerate(faces)
-            if i not in matches and (apart := self._apart(self._tracks[n], face)) < SAME_PERSON
+        return _take(pairs, {})
+
+    def _match(self, faces: Sequence[_Look]) -> dict[int, int]:
+        """Those that are sure, and of the others the nearest identities."""
+        matches = self._sure(faces)
+        left = [
+            (i, n) for n in self._tracks if n not in matches.values() for i in range(len(faces)) if i not in matches
         ]
-        _take(doubtful, matches)
-        return matches
+        pairs = [(self._apart(self._tracks[n], faces[i]), i, n) for i, n in left]
+        return _take([p for p in pairs if p[0] < SAME_PERSON], matches)
 
     def _apart(self, track: _Look, face: _Look) -> float:
         return float(np.linalg.norm(track.who(self._identify) - face.who(self._identify)))
 
 
-def _take(pairs: list[tuple[float, int, int]], matches: dict[int, int]) -> None:
+def _take(pairs: list[tuple[float, int, int]], matches: dict[int, int]) -> dict[int, int]:
     for _, i, n in sorted(pairs):
         if i not in matches and n not in matches.values():
             matches[i] = n
+    return matches
 
 
 def _thumbnail(image: npt.NDArray[np.uint8], box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

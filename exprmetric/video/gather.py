@@ -80,8 +80,6 @@ class Gatherer:
             self._next_batch(pool)
 
     def _prepare(self, index: int, time: float, seen: Seen, face: TrackedFace, wanted: list[bool]) -> _Prepared:
-        assert face.image is not None
-        height, width = face.image.shape[:2]
         eyes = alignment.transform(face.matrix("eyes70"), alignment.eye_centres(face.landmarks))
         row = {
             "frame": index,
@@ -92,7 +90,7 @@ class Gatherer:
             "detected": seen.detected,
             "landmarks": face.landmarks,
             "sharpness": quality.sharpness(face.crop("eyes70"), eyes),
-            "yaw": quality.yaw(face.landmarks, (width, height)),
+            "yaw": quality.yaw(face.landmarks),
         }
         readable = []
         for method, asked in zip(self._methods, wanted, strict=True):

@@ -47,7 +47,7 @@ _HEAD = np.array(
     ]
 )
 _FAR = 10.0
-"""Least distance of the camera, in distances between the eyes: of a tight crop, its width says nothing."""
+"""Distance of the camera, in distances between the eyes: about that of a webcam."""
 
 
 def patch_sharpness(patch: npt.ArrayLike, sigma: float = SIGMA) -> float:
@@ -87,12 +87,14 @@ def sharpness(crop: Image, eyes: npt.ArrayLike, *, size: int = PATCH, sigma: flo
     return float(np.mean(found))
 
 
-def yaw(landmarks: npt.ArrayLike, size: tuple[int, int]) -> float:
+def yaw(landmarks: npt.ArrayLike) -> float:
     """How far the head is turned about its vertical axis, by perspective-n-point on 13 points of nose, eyes and mouth.
+
+    The camera stands ten eye distances before the face and looks at it: what counts is how the face is seen, which does
+    not depend on where in the picture it is, or how the picture was cut.
 
     Args:
         landmarks: (68, 2) dlib points, px.
-        size: width and height of the image they are in; its longer side stands for the focal length.
 
     Returns:
         Degrees, 0 for a face that looks at the camera, positive when its nose points to the image's right; NaN when
@@ -105,10 +107,10 @@ def yaw(landmarks: npt.ArrayLike, size: tuple[int, int]) -> float:
     extent = (np.linalg.norm(eyes[1] - eyes[0]) + np.linalg.norm(points[[48, 54]].mean(0) - eyes.mean(0))) / 2
     if not np.isfinite(extent) or extent < 1e-6:
         return float("nan")
-    focal = max(float(max(size)), _FAR * float(extent))
-    camera = np.array([[focal, 0, (size[0] - 1) / 2], [0, focal, (size[1] - 1) / 2], [0, 0, 1]])
+    seen = points[list(_RIGID)]
+    seen = (seen - seen.mean(0)) / extent
     try:
-        found, turn, _ = cv2.solvePnP(_HEAD, points[list(_RIGID)], camera, None, flags=cv2.SOLVEPNP_SQPNP)
+        found, turn, _ = cv2.solvePnP(_HEAD, seen, np.diag([_FAR, _FAR, 1.0]), None, flags=cv2.SOLVEPNP_SQPNP)
     except cv2.error:
         return float("nan")
     nose = -cv2.Rodrigues(turn)[0][:, 2]

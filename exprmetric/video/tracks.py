@@ -153,22 +153,20 @@ def _identify(finder: FaceFinder) -> Callable[[npt.NDArray[np.uint8], Detection]
 
 def _placed(followed: Iterable[tuple[Frame, list[Seen]]], finder: FaceFinder) -> Iterator[tuple[Frame, list[Found]]]:
     """Each frame's faces with landmarks and smoothed alignment, `smoothing.HALF` frames after they were seen."""
-    history: dict[int, dict[int, Points]] = {}
-    window: deque[tuple[int, Frame, list[tuple[Seen, Face]]]] = deque()
+    paths: dict[int, smoothing.Path] = {}
+    window: deque[tuple[int, Frame, list[tuple[Seen, Face, smoothing.Path]]]] = deque()
 
     def place() -> tuple[Frame, list[Found]]:
         at, frame, faces = window.popleft()
-        found = [(seen, _smoothed(face, smoothing.smoothed(history[seen.track], at))) for seen, face in faces]
-        for track, points in list(history.items()):
-            points.pop(at - smoothing.HALF, None)
-            if not points:
-                del history[track]
-        return frame, found
+        return frame, [(seen, _smoothed(face, path.smoothed(at))) for seen, face, path in faces]
 
     for at, (frame, seen) in enumerate(followed):
-        faces = [(s, finder.face(frame.image, s.detection)) for s in seen]
-        for s, face in faces:
-            history.setdefault(s.track, {})[at] = _placing_points(face)
+        faces = []
+        for s in seen:
+            face = finder.face(frame.image, s.detection)
+            path = paths[s.track] = paths.get(s.track, smoothing.Path()).extended(at, _placing_points(face))
+            faces.append((s, face, path))
+        paths = {track: path for track, path in paths.items() if path.last == at}
         window.append((at, frame, faces))
         if len(window) > smoothing.HALF:
             yield place()
