@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,14 @@ def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers who were killed have left beside the files of a folder. Nobody may be writing into it."""
+    for path in folder.glob(".*"):
+        whole = re.fullmatch(r"\.(.+)-[a-z0-9_]{8}", path.name)
+        if whole and (folder / whole[1]).is_file() and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def path_text(path: Path | str | None) -> str:

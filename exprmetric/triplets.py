@@ -7,13 +7,15 @@ measured stays in the list with its `problem`; only an input that is wrong as a 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
+from typing import overload
 
 from .errors import InputError
 from .files import path_text
@@ -22,6 +24,7 @@ from .tables import READERS, Table, brief, listed, read_table, show
 
 ROLES = ("target", "source", "swapped")
 _OPTIONAL = ("id", "model", "group", "target_label", "source_label")
+_ROW = re.compile(r"row (\d{4,})")  # what a row without a name is called
 _NAMED = 8  # rows that a message names
 _MANIFEST_NAMES = tuple(f"triplets{suffix}" for suffix in READERS)
 
@@ -53,7 +56,7 @@ class Triplet:
         return self.target_label == self.source_label
 
 
-def read_triplets(source: str | os.PathLike[str]) -> list[Triplet]:
+def read_triplets(source: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Read a folder (see `triplets_from_folder`) or a manifest file (see `triplets_from_manifest`).
 
     Raises InputError if there is nothing of that name, or it is wrong as a whole.
@@ -66,7 +69,7 @@ def read_triplets(source: str | os.PathLike[str]) -> list[Triplet]:
     raise InputError(f"no such folder or manifest: {str(path)!r}")
 
 
-def triplets_from_folder(folder: str | os.PathLike[str]) -> list[Triplet]:
+def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Triplets of a folder that holds `target/`, `source/` and `swapped/`, sorted by id.
 
     Images with the same path below their role folder, less the suffix, are one triplet and that path is its
@@ -98,7 +101,7 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> list[Triplet]:
     return [_folder_triplet(root, stem, {role: images[role].get(stem) for role in ROLES}) for stem in stems]
 
 
-def triplets_from_manifest(path: str | os.PathLike[str]) -> list[Triplet]:
+def triplets_from_manifest(path: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Triplets of a `.csv`, `.jsonl` or `.parquet` file, in its order.
 
     Columns `target source swapped` are required, `id model group target_label source_label` optional, others
@@ -111,33 +114,121 @@ def triplets_from_manifest(path: str | os.PathLike[str]) -> list[Triplet]:
     manifest = Path(os.fsdecode(path))
     table = read_table(manifest, ROLES + _OPTIONAL)
     table.require(*ROLES)
-    if not table.rows:
+    if not len(table):
         raise InputError(f"{show(manifest)} has no rows")
-    ids = _ids(table)
-    return [_manifest_triplet(manifest.parent, row, id_) for row, id_ in zip(table.rows, ids, strict=True)]
+    return ManifestTriplets(table)
 
 
 def single_triplet(
     target: str | os.PathLike[str], source: str | os.PathLike[str], swapped: str | os.PathLike[str]
 ) -> list[Triplet]:
     """The one triplet of three image files; its id is the stem of the swapped image."""
-    row = dict(zip(ROLES, map(os.fsdecode, (target, source, swapped)), strict=True))
-    return [_manifest_triplet(Path(), row, PurePath(row["swapped"]).stem)]
+    named = {r: os.fsdecode(path) for r, path in zip(ROLES, (target, source, swapped), strict=True)}
+    paths = {role: Path(text) if text.strip() else None for role, text in named.items()}
+    problem = "; ".join(filter(None, (_problem_of(role, path) for role, path in paths.items())))
+    id_ = PurePath(named["swapped"]).stem
+    return [Triplet(id_, paths["target"], paths["source"], paths["swapped"], problem=problem)]
 
 
-def _manifest_triplet(base: Path, row: dict[str, str], id_: str) -> Triplet:
-    paths = {role: base / row[role] if _given(row, role) else None for role in ROLES}
-    return Triplet(
-        id_,
-        paths["target"],
-        paths["source"],
-        paths["swapped"],
-        model=row.get("model", ""),
-        group=row.get("group", ""),
-        target_label=row.get("target_label", ""),
-        source_label=row.get("source_label", ""),
-        problem=_problem(paths, lambda role: f"no {role} image is given"),
-    )
+class ManifestTriplets(Sequence[Triplet]):
+    """The triplets of a manifest; some tens of bytes a row, each distinct path and text kept once.
+
+    Raises InputError for an id used twice.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._numbered = _Names(table)
+        base = table.path.parent
+        self._paths: dict[str, list[Path | None]] = {
+            role: [base / text if text.strip() else None for text in table.cells[role].texts] for role in ROLES
+        }
+        self._problems = {role: [_problem_of(role, path) for path in paths] for role, paths in self._paths.items()}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, row: int) -> Triplet: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Triplet]: ...
+
+    def __getitem__(self, row: int | slice) -> Triplet | list[Triplet]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        row %= len(self)
+        cells = self._table.cells
+        codes = {role: cells[role].codes[row] for role in ROLES}
+        target, source, swapped = (self._paths[role][code] for role, code in codes.items())
+        return Triplet(
+            self._numbered.id(row),
+            target,
+            source,
+            swapped,
+            model=cells["model"][row],
+            group=cells["group"][row],
+            target_label=cells["target_label"][row],
+            source_label=cells["source_label"][row],
+            problem="; ".join(filter(None, (self._problems[role][code] for role, code in codes.items()))),
+        )
+
+
+class _Names:
+    """Ids of a manifest's rows: the given one, else the stem of the swapped image where no other row has that name,
+    else the row's number."""
+
+    def __init__(self, table: Table) -> None:
+        self._ids, self._swapped = table.cells["id"], table.cells["swapped"]
+        self._given = [bool(text.strip()) for text in self._ids.texts]
+        self._stems = [PurePath(text).stem.strip() for text in self._swapped.texts]
+        uses: Counter[str] = Counter()
+        given: Counter[str] = Counter()
+        for code, count in Counter(self._ids.codes).items():
+            if self._given[code]:
+                given[self._ids.texts[code]] += count
+        for code, count in Counter(
+            swapped for id_, swapped in zip(self._ids.codes, self._swapped.codes, strict=True) if not self._given[id_]
+        ).items():
+            uses[self._stems[code]] += count
+        self._alone = [bool(stem) and uses[stem] == 1 and stem not in given for stem in self._stems]
+        for id_, count in given.items():
+            others = [int(found[1])] if (found := _ROW.fullmatch(id_)) and self._is_numbered(int(found[1])) else []
+            if count > 1 or others:
+                self._refuse(table, id_, count + len(others))
+
+    def _is_numbered(self, number: int) -> bool:
+        row = number - 1
+        return 0 <= row < len(self._ids.codes) and self.id(row) == f"row {number:04d}" and not self._has_id(row)
+
+    def _has_id(self, row: int) -> bool:
+        return self._given[self._ids.codes[row]]
+
+    def id(self, row: int) -> str:
+        if self._has_id(row):
+            return self._ids[row]
+        swapped = self._swapped.codes[row]
+        return self._stems[swapped] if self._alone[swapped] else f"row {row + 1:04d}"
+
+    def _refuse(self, table: Table, id_: str, count: int) -> None:
+        rows = (str(row + 1) for row in range(len(table)) if self.id(row) == id_)
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        raise InputError(
+            f"{show(table.path)}: rows {', '.join(islice(rows, _NAMED))}{more} have the same id {brief(repr(id_))}"
+        )
+
+
+def _problem_of(role: str, path: Path | None) -> str:
+    return f"no {role} image is given" if path is None else _file_problem(role, path)
 
 
 def _folder_triplet(root: Path, stem: str, paths: dict[str, Path | None]) -> Triplet:
@@ -176,7 +267,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     """Images below a role folder by their relative path without suffix."""
     images: dict[str, Path] = {}
     others: list[Path] = []
-    for path in sorted(_files(folder)):
+    for path in sorted(walk_files(folder)):
         stem = path_text(path.relative_to(folder).with_suffix("").as_posix())
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             others.append(path)
@@ -191,7 +282,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     return images
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """All files below a folder that are not hidden. Links are followed, except those that lead in circles."""
 
     def refuse(error: OSError) -> None:
@@ -206,24 +297,3 @@ def _files(folder: Path) -> Iterator[Path]:
             if any(passed.resolve().is_relative_to(target) for passed in way):
                 raise InputError(f"{show(link)} links to a folder that holds it; remove the link")
         yield from (here / name for name in names if not name.startswith("."))
-
-
-def _ids(table: Table) -> list[str]:
-    names = [row["id"] if _given(row, "id") else PurePath(row["swapped"]).stem.strip() for row in table.rows]
-    uses = Counter(names)
-    ids = [
-        name if _given(row, "id") or (name and uses[name] == 1) else f"row {number:04d}"
-        for number, (row, name) in enumerate(zip(table.rows, names, strict=True), start=1)
-    ]
-    for id_, count in Counter(ids).items():
-        if count > 1:
-            rows = (str(number) for number, other in enumerate(ids, start=1) if other == id_)
-            more = f" and {count - _NAMED} more" if count > _NAMED else ""
-            raise InputError(
-                f"{show(table.path)}: rows {', '.join(islice(rows, _NAMED))}{more} have the same id {brief(repr(id_))}"
-            )
-    return ids
-
-
-def _given(row: dict[str, str], column: str) -> bool:
-    return bool(row.get(column, "").strip())

@@ -82,7 +82,7 @@ def evaluate(
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
-    piece = Shard.parse(shard) if shard else None
+    piece = None if shard is None else Shard.parse(shard)
     if piece and not out:
         raise InputError("a shard is measured to be merged: name a folder for it (out)")
     whole = read_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
@@ -91,29 +91,30 @@ def evaluate(
     profile = Profile()
     settings = Settings(tuple(methods), detector, face, provider, identity)
     session = Session(settings, profile)
-    with open_pool(jobs) as pool:
+    names = settings.names()
+    journaled = Journal(Path(out), names, len(triplets)) if out else Memory(names, len(triplets))
+    with open_pool(jobs) as pool, journaled as journal:
         with profile.stage("hash files"):
             plan = make_plan(triplets, pool)
         about = session.description() | {"settings": settings.as_dict()}
-        run = about | {"input": plan.digest() if out else "", "environment": environment()}
-        names = settings.names()
-        with Journal(Path(out), run, names, len(triplets)) if out else Memory(names, len(triplets)) as journal:
-            todo = journal.missing
-            done = kept = len(triplets) - len(todo)
-            job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs, block)
-            for rows in ENGINES[engine](job):
-                journal.add(rows)
-                done += rows.num_rows
-                progress("triplets", done, len(triplets))
-            throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
-            measured = journal.rows()
-            result = conclude(measured, about, settings, throughput, on_fail=on_fail, seed=seed)
-            if out:
-                result.save(out)
+        journal.begin(about | {"input": plan.digest() if out else "", "environment": environment()})
+        todo = journal.missing
+        done = kept = len(triplets) - len(todo)
+        job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs, block)
+        for rows in ENGINES[engine](job):
+            journal.add(rows)
+            done += rows.num_rows
+            progress("triplets", done, len(triplets))
+        throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
+        measured = journal.rows()
+        result = conclude(measured, about, settings, throughput, on_fail=on_fail, seed=seed)
+        if out:
+            with journal.writing():
+                result.write(Path(out))
                 if piece:
                     save_shard(Path(out), piece, whole, measured, about, throughput)
                 saved(result, Path(out))
-                journal.finish()
+            journal.finish()
     return result
 
 

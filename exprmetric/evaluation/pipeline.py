@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.cache import Cache
-from exprmetric.evaluation.plan import NONE, Plan
+from exprmetric.evaluation.cache import FAILURES, Cache
+from exprmetric.evaluation.plan import NONE, Look, Plan
 from exprmetric.evaluation.reading import FaceReader, Known, Outcome, Place, Represented, Sighted
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
 from exprmetric.methods.base import Method
+from exprmetric.tables import show
 from exprmetric.triplets import ROLES
 
 if TYPE_CHECKING:
@@ -103,29 +104,37 @@ def represent_all(
 
 
 class _Looks:
-    """The looks that some rows need, numbered in the order in which they are needed."""
+    """The looks that some rows need, numbered in the order in which they are needed.
+
+    Attributes:
+        order: number in the plan of each look.
+        of_row: (M, 3) the looks of each row; NONE where an image is missing.
+        needed: (M,) how many looks have to be done for all rows up to each.
+        leaving: looks in the order in which they are not needed any more; last: the last row of each of them.
+    """
 
     def __init__(self, plan: Plan, rows: Integers) -> None:
-        looks = plan.looks(rows)
-        whole = looks[:, 0] != NONE
-        self.numbers, first, inverse = np.unique(looks[whole], return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        self.order = self.numbers[order]
-        self.of_row = np.full(looks.shape, NONE, np.int64)
-        self.of_row[whole] = rank[inverse.ravel()].reshape(-1, len(ROLES))
+        self._rank: dict[int, int] = {}
+        self.of_row = np.full((len(rows), len(ROLES)), NONE, np.int32)
+        last = np.empty(0, np.int64)
+        for start in range(0, len(rows), MOST_ROWS):
+            looks = plan.looks(rows[start : start + MOST_ROWS])
+            whole = np.flatnonzero(looks[:, 0] != NONE)
+            numbers, first, inverse = np.unique(looks[whole], return_index=True, return_inverse=True)
+            for number in numbers[np.argsort(first)].tolist():
+                self._rank.setdefault(number, len(self._rank))
+            ranks = np.array([self._rank[number] for number in numbers.tolist()], np.int32)
+            self.of_row[start + whole] = ranks[inverse.ravel()].reshape(-1, len(ROLES))
+            last = np.concatenate([last, np.zeros(len(self._rank) - len(last), np.int64)])
+            np.maximum.at(last, self.of_row[start + whole], (start + whole)[:, None])
+        self.order = list(self._rank)
         self.needed = np.maximum.accumulate(self.of_row.max(1, initial=NONE) + 1)
-        """(M,) looks that have to be done for all rows up to each."""
-        last = np.zeros(len(order), np.int64)
-        last[self.of_row[whole].ravel()] = np.repeat(np.flatnonzero(whole), len(ROLES))
         self.leaving = np.argsort(last, kind="stable")
         self.last = last[self.leaving]
-        self._rank = rank
 
     def rank(self, number: int) -> int:
         """The place of a look in the order."""
-        return int(self._rank[np.searchsorted(self.numbers, number)])
+        return self._rank[number]
 
     def blocks(self, block: int) -> Iterator[slice]:
         """Rows that need at most `block` new looks together (a row that needs more is alone), in their order."""
@@ -168,8 +177,13 @@ def measure(
         found = task.sighted.result() if task else kept[target]
         return None if isinstance(found, ImageError) else found.face.place
 
+    def lasting(look: Look) -> bool:
+        """Whether another run sees the same: the place of a target that couldn't be read now may be known then."""
+        target = None if look.near == NONE else kept[looks.rank(plan.number(look.near))]
+        return not isinstance(target, ImageError) or type(target) in FAILURES.values()
+
     def line() -> Iterator[Task]:
-        for rank, number in enumerate(looks.order.tolist()):
+        for rank, number in enumerate(looks.order):
             look = plan.look(number)
             known = cache.find(*plan.hashes_of(look))
             tasks[rank] = Task(plan.paths[look.content], lambda: None, known)
@@ -185,8 +199,9 @@ def measure(
             rank, outcome = next(outcomes)
             kept[rank] = outcome  # before the task is let go of: a reader may ask for the place
             task = tasks.pop(rank)
-            if task.known is None or not reader.nothing_missing(task.known):
-                cache.add(*plan.hashes_of(plan.look(int(looks.order[rank]))), outcome)
+            look = plan.look(looks.order[rank])
+            if (task.known is None or not reader.nothing_missing(task.known)) and lasting(look):
+                cache.add(*plan.hashes_of(look), outcome)
         cache.commit()
         yield _block(plan, rows[part], looks.of_row[part], kept, methods)
         while left < len(looks.last) and looks.last[left] < part.stop:
@@ -194,7 +209,9 @@ def measure(
             left += 1
 
 
-def _block(plan: Plan, rows: Integers, looks: Integers, kept: dict[int, Outcome], methods: Sequence[Method]) -> Block:
+def _block(
+    plan: Plan, rows: Integers, looks: npt.NDArray[np.int32], kept: dict[int, Outcome], methods: Sequence[Method]
+) -> Block:
     """Statuses and distances; those of rows with the same images are computed once."""
     distinct, inverse = np.unique(looks, axis=0, return_inverse=True)
     inverse = inverse.ravel()
@@ -222,7 +239,12 @@ def _failure(plan: Plan, row: int, outcomes: Sequence[Outcome]) -> tuple[str, st
     if not outcomes:
         return "unreadable", plan.problem(triplet)
     failed = [(r, e) for r, e in zip(ROLES, outcomes, strict=True) if isinstance(e, ImageError)]
-    return failed[0][1].status, "; ".join(f"{role} {getattr(triplet, role)}: {error}" for role, error in failed)
+    return failed[0][1].status, "; ".join(_named(role, show(getattr(triplet, role)), str(e)) for role, e in failed)
+
+
+def _named(role: str, path: str, error: str) -> str:
+    """The error with its image; that of a file that can't be read has it already."""
+    return f"{role} {error}" if error.startswith(path) else f"{role} {path}: {error}"
 
 
 def triplet_distances(method: Method, faces: Sequence[Sequence[Represented]]) -> list[npt.NDArray[np.float64]]:

@@ -96,8 +96,9 @@ class Plan:
         found = hashlib.sha256("\n".join(self.hashes).encode())
         found.update(np.ascontiguousarray(self.contents).tobytes())
         for t in self.triplets:
-            row = (t.id, t.target, t.source, t.swapped, t.model, t.group, t.target_label, t.source_label, t.problem)
-            found.update(repr(row).encode("utf-8", "surrogatepass"))
+            paths = (str(t.target), str(t.source), str(t.swapped))
+            row = (t.id, *paths, t.model, t.group, t.target_label, t.source_label, t.problem)
+            found.update("\0".join(row).encode("utf-8", "surrogatepass") + b"\n")
         return found.hexdigest()
 
 

@@ -48,12 +48,16 @@ class EvaluationResult:
         out = Path(folder)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(out / "summary.json", lambda f: f.write(self.to_json().encode() + b"\n"))
-            write_whole(out / "triplets.csv", self._save_csv)
-            write_whole(out / "triplets.parquet", self._save_parquet)
+            self.write(out)
         except OSError as error:
             raise InputError(f"can't write the result into {out}: {error}") from error
         return out
+
+    def write(self, out: Path) -> None:
+        """`save` into a folder that exists, with OSErrors as they come."""
+        write_whole(out / "summary.json", lambda f: f.write(self.to_json().encode() + b"\n"))
+        write_whole(out / "triplets.csv", self._save_csv)
+        write_whole(out / "triplets.parquet", self._save_parquet)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> EvaluationResult:
@@ -101,10 +105,11 @@ class EvaluationResult:
 
     def _write_csv(self, text: IO[str]) -> None:
         # the default end of line, \r\n, is also what makes the writer quote a lone \r in a name
-        writer = csv.DictWriter(text, columns_of(self.rows.methods))
-        writer.writeheader()
+        columns = columns_of(self.rows.methods)
+        writer = csv.writer(text)
+        writer.writerow(columns)
         for part in self._parts():
-            writer.writerows(part.records())
+            writer.writerows(zip(*(part.table[c].to_pylist() for c in columns), strict=True))
 
     def _save_csv(self, file: IO[bytes]) -> None:
         import io

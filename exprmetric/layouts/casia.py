@@ -20,7 +20,7 @@ from exprmetric.layouts.clips import clip_suffixes, is_frame
 from exprmetric.layouts.folder import Names, files_below, names, not_utf8, partners, require_unique, unmatched
 from exprmetric.layouts.pairing import FRAMES, ClipSwap, Progress, no_progress, pair_frames
 from exprmetric.layouts.template import Template, first_splits, parse_template, without_suffix
-from exprmetric.tables import _read_utf8, show
+from exprmetric.tables import open_text, show
 from exprmetric.triplets import Triplet
 
 RESULT = "{source}-{target}"
@@ -46,7 +46,8 @@ def read_pair_lines(path: Path) -> list[PairLine]:
         InputError: it can't be read, is not UTF-8 (a byte order mark is allowed), or names no pair.
     """
     try:
-        text = _read_utf8(path)
+        with open_text(path) as file:
+            text = file.read()
     except OSError as error:
         raise InputError(f"{show(path)} can't be read: {error.strerror or error}") from error
     lines: list[PairLine] = []

@@ -10,7 +10,7 @@ from exprmetric.errors import InputError
 from exprmetric.files import path_text
 from exprmetric.layouts.template import without_suffix
 from exprmetric.tables import listed, show
-from exprmetric.triplets import Triplet, _files
+from exprmetric.triplets import Triplet, walk_files
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def files_below(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {show(folder)}")
-    return sorted(_files(folder))
+    return sorted(walk_files(folder))
 
 
 def partners(folder: Path, suffixes: frozenset[str], *, folders: bool = False) -> Names:

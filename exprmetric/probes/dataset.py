@@ -209,12 +209,13 @@ def _rated_table(path: Path, split: str) -> Faces:
     scales = tuple(c for c in table.columns if c not in PLAIN_COLUMNS)
     if not scales:
         raise InputError(f"{show(path)} has no rating columns beside {listed(table.columns)}")
-    _, cells = READERS[path.suffix.lower()](path, scales)
+    cells = READERS[path.suffix.lower()](path, scales, [])
     images: list[str] = []
     persons: list[str] = []
     ratings: list[list[float]] = []
     seen: dict[str, str] = {}
-    for plain, (where, row) in zip(table.rows, cells, strict=True):
+    for plain, (number, row) in zip(table.rows, cells, strict=True):
+        where = f"row {number}" if path.suffix.lower() == ".parquet" else f"line {number}"
         if not plain["image"]:
             raise InputError(f"{show(path)}, {where}: no image is named")
         image = str(path.parent / plain["image"])
