@@ -251,11 +251,17 @@ class TestFsgan:
         a, b = method.represent([a_face(p, 100, 100) for p in points])
         assert method.distance(a[None], b[None])[0] == pytest.approx(np.mean((points[0] - points[1]) ** 2), rel=1e-4)
 
-    def test_without_pixels_there_is_no_picture(self) -> None:
-        face = a_face(np.ones((68, 2)), 10, 10)
+    def test_a_face_that_let_go_of_its_pixels_keeps_the_size(self) -> None:
+        points = np.random.default_rng(0).uniform(20, 80, (68, 2))
+        method, face = load_method("fsgan-landmarks"), a_face(points, 100, 120)
+        before = method.represent([face])
         face.image = None
-        with pytest.raises(ValueError, match="let go of its image"):
-            load_method("fsgan-landmarks").represent([face])
+        np.testing.assert_array_equal(method.represent([face]), before)
+        assert before[0, -2:].tolist() == [100, 120] and not method.pixels
+
+    def test_without_a_size_there_is_no_picture(self) -> None:
+        with pytest.raises(ValueError, match="size of the picture"):
+            load_method("fsgan-landmarks").represent([Face(None, np.zeros(4), 1.0, np.ones((68, 2)))])
 
 
 @pytest.mark.shared

@@ -216,25 +216,19 @@ class FsganLandmarks(Method):
     name = "fsgan-landmarks"
     template = "eyes70"  # of which nothing is used
     dimension = 2 * 68 + 2
+    pixels = False
     note = NOT_COMPARABLE
-    _frame = "frame"
 
     @property
     def fingerprint(self) -> str:
         return f"{landmarks_fingerprint()}/px-of-the-picture/136+2"
 
-    def prepare(self, face: Face) -> None:
-        if face.image is None:
-            raise ValueError(f"the face let go of its image before {self.name!r} read its size")
-        height, width = face.image.shape[:2]
-        face.readings[self._frame] = (width, height)
-
     def represent(self, faces: Sequence[Face]) -> Vectors:
         vectors = np.empty((len(faces), self.dimension), np.float32)
         for i, face in enumerate(faces):
-            if self._frame not in face.readings:
-                self.prepare(face)
-            vectors[i] = [*face.landmarks.ravel(), *face.readings[self._frame]]
+            if 0 in face.size:
+                raise ValueError(f"{self.name!r} needs the size of the picture that the face is in")
+            vectors[i] = [*face.landmarks.ravel(), *face.size[::-1]]
         return vectors
 
     def distance(self, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
