@@ -292,3 +292,19 @@ def test_clips_with_and_without_faces_have_honest_coverage(
     assert len(none) == 0 and none.frames_without_face == none.frames_total == 48
     assert 0.3 < some.frames_without_face / some.frames_total < 0.8 and some.tracks == [0]
     assert all_.frames_without_face == 0 and len(all_) == all_.frames_total == 36
+
+
+@pytest.mark.shared
+def test_a_clip_seven_frames_late_is_found_seven_frames_late(
+    shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from exprmetric.video.frames import frames
+
+    monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(shared / "weights"))
+    folder = next(shared_data("videos").rglob("d10.mp4")).parent
+    images = [f.image for f in frames(folder / "d10.mp4") if f.index < 107]
+    target, late = write(tmp_path / "target.mp4", images[7:]), write(tmp_path / "late.mp4", images[:100])
+    settings = VideoSettings(identity=False)
+    (clip,) = evaluate_video(target, folder / "ghost_source.jpg", late, METHODS, settings).summary["clips"]
+    assert clip["offset"]["frames"] == 7 and clip["offset"]["shifted"] and clip["offset"]["correlation"] > 0.95
+    assert [clip["methods"][m]["temporal"]["lag"]["frames"] for m in METHODS] == [7, 7]

@@ -229,6 +229,20 @@ def test_videos_without_faces_give_no_rows(tmp_path: Path) -> None:
     assert found.vectors["default"].shape[1] > 0 and VideoFaces.load(found.save(tmp_path / "f.npz")).frames_total == 5
 
 
+def test_batches_are_joined_in_order(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exprmetric.video import gather
+
+    found = track_faces(clip, ["lm51"], detector="dlib", every=2)
+    monkeypatch.setattr(gather, "BATCH", 3)
+    monkeypatch.setattr(gather, "_MERGED", 2)
+    again = track_faces(clip, ["lm51"], detector="dlib", every=2)
+    assert np.array_equal(again.frame, found.frame) and np.array_equal(again.landmarks, found.landmarks)
+    assert np.array_equal(again.vectors["lm51"], found.vectors["lm51"])
+    unread, read = np.full((2, 0), np.nan, np.float32), np.ones((1, 3), np.float32)
+    joined = gather._stack([unread, read])
+    assert joined.shape == (3, 3) and np.isnan(joined[:2]).all() and (joined[2] == 1).all()
+
+
 def test_wrong_calls_are_refused(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="detect_every"):
         track_faces(clip, detect_every=0)

@@ -50,8 +50,11 @@ class _Prepared:
     readable: list[bool]
 
 
-_Batch = tuple[dict[str, npt.NDArray[Any]], list[npt.NDArray[np.float32]]]
-"""Arrays with one row a face, and the vectors of each method."""
+_MERGED = 64
+"""Batches that become one: many small arrays between large ones that come and go would leave holes in memory."""
+_Batch = dict[str, npt.NDArray[Any]]
+"""Arrays with one row a face, by column, or by method with `_VECTORS` before its name."""
+_VECTORS = "vectors."
 
 
 class Gatherer:
@@ -64,8 +67,8 @@ class Gatherer:
         self._steps = [sparse.get(m.name, 1) for m in methods]
         self._seen: dict[int, int] = {}
         self._waiting: list[Future[_Prepared]] = []
-        self._rows: list[dict[str, npt.NDArray[Any]]] = []
-        self._vectors: list[list[npt.NDArray[np.float32]]] = []
+        self._batches: list[_Batch] = []
+        self._merged: list[_Batch] = []
         self._reading: Future[_Batch] | None = None
 
     def add(self, frame: Frame, found: Sequence[Found], pool: Executor) -> None:
@@ -107,30 +110,40 @@ class Gatherer:
         prepared = [f.result() for f in self._waiting]
         self._waiting = []
         if self._reading is not None:
-            rows, vectors = self._reading.result()
-            self._rows.append(rows)
-            self._vectors.append(vectors)
+            self._batches.append(self._reading.result())
+            if len(self._batches) == _MERGED:
+                self._merged.append(_join(self._batches))
+                self._batches = []
         self._reading = pool.submit(self._read, prepared) if prepared else None
 
     def _read(self, prepared: Sequence[_Prepared]) -> _Batch:
-        rows = {k: np.array([p.row[k] for p in prepared], kind) for k, (kind, _) in ROWS.items()}
-        columns = []
+        batch: _Batch = {k: np.array([p.row[k] for p in prepared], kind) for k, (kind, _) in ROWS.items()}
         for i, method in enumerate(self._methods):
             readable = np.array([p.readable[i] for p in prepared])
             read = method.represent([p.face for p in prepared if p.readable[i]])
             vectors = np.full((len(prepared), read.shape[1] if len(read) else method.dimension), np.nan, np.float32)
             vectors[readable] = read
-            columns.append(vectors)
-        return rows, columns
+            batch[_VECTORS + method.name] = vectors
+        return batch
 
-    def rows(self) -> dict[str, npt.NDArray[Any]]:
-        none = {k: np.empty((0, *shape), kind) for k, (kind, shape) in ROWS.items()}
-        return {k: np.concatenate([none[k], *(r[k] for r in self._rows)]) for k in ROWS}
+    def columns(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]:
+        """The arrays of `ROWS`, and the vectors by method."""
+        none: _Batch = {k: np.empty((0, *shape), kind) for k, (kind, shape) in ROWS.items()}
+        none |= {_VECTORS + m.name: np.empty((0, m.dimension), np.float32) for m in self._methods}
+        whole = _join([none, *self._merged, *self._batches])
+        return {k: whole[k] for k in ROWS}, {m.name: whole[_VECTORS + m.name] for m in self._methods}
 
-    def vectors(self) -> dict[str, npt.NDArray[np.float32]]:
-        none = [[np.empty((0, m.dimension), np.float32) for m in self._methods]] if not self._vectors else []
-        columns = zip(*self._vectors, *none, strict=True)
-        return {m.name: np.concatenate(column) for m, column in zip(self._methods, columns, strict=False)}
+
+def _join(batches: Sequence[_Batch]) -> _Batch:
+    return {k: _stack([b[k] for b in batches]) for k in batches[0]}
+
+
+def _stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """One array below the other; where a method has not said its dimension, a batch it can't read has no columns."""
+    if arrays[0].ndim == 2 and len(widths := {a.shape[1] for a in arrays}) > 1:
+        wide = max(widths)
+        arrays = [a if a.shape[1] == wide else np.full((len(a), wide), np.nan, a.dtype) for a in arrays]
+    return np.concatenate(arrays)
 
 
 def _can_read(method: Method, face: Face) -> bool:

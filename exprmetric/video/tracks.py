@@ -89,6 +89,7 @@ def track_faces(
             if progress:
                 progress("frames", len(table.frames), total)
         table.finish(pool)
+    rows, vectors = table.columns()
     fingerprint = f"{finder.fingerprint}/{smoothing.NAME}/every-{every}-{detect_every}"
     return VideoFaces(
         path=path_text(os.fsdecode(path)),
@@ -97,8 +98,8 @@ def track_faces(
         height=said.height,
         all_frames=np.array(table.frames, np.int64),
         all_times=np.array(table.times, np.float64),
-        **table.rows(),
-        vectors=table.vectors(),
+        **rows,
+        vectors=vectors,
         fingerprints={**{m.name: m.fingerprint for m in loaded}, "faces": fingerprint},
         problem=stream.problem,
     )
