@@ -411,6 +411,24 @@ def test_a_triplet_made_without_an_image_says_so(folder: Path) -> None:
     assert "target" in found.triplets[1]["reason"] and "gone.png" in found.triplets[1]["reason"]
 
 
+def test_an_image_that_changes_while_it_is_measured_is_not_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its vectors would stand under the hash of what it was."""
+    shutil.copytree(folder, tmp_path / "in")
+    find = FaceFinder.face
+    other = tmp_path / "in" / "swapped" / "f.png"
+
+    def overwriting(*args: Any) -> Face:
+        shutil.copy(tmp_path / "in" / "swapped" / "a.png", other)
+        return find(*args)
+
+    monkeypatch.setattr(FaceFinder, "face", overwriting)
+    records = by_id(quick(tmp_path / "in"))
+    assert records["f"]["status"] == "unreadable" and "changed while it was measured" in records["f"]["reason"]
+    assert all(r["status"] == "ok" for name, r in records.items() if name != "f")
+
+
 def test_a_programming_error_is_not_taken_for_a_bad_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaceFinder, "face", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -128,6 +128,12 @@ def test_velocity_is_change_a_second() -> None:
     assert found[0, 0] == 2 and np.isnan(found[1:]).all()
 
 
+def test_movement_is_the_distance_from_the_mean() -> None:
+    square = np.tile([[0.0, 0.0], [6.0, 8.0]], (10, 1))
+    assert temporal.movement(square) == pytest.approx(5) and temporal.movement(square + 7) == pytest.approx(5)
+    assert math.isnan(temporal.movement(square[:5])) and temporal.movement(np.ones(9)) == 0
+
+
 def test_amplitude_is_the_ratio_of_movements() -> None:
     assert temporal.amplitude(course(), 0.25 * course() + 3) == pytest.approx(0.25)
 

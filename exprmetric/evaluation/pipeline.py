@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import ImageError
+from exprmetric.errors import ImageError, UnreadableImageError
 from exprmetric.evaluation.cache import FAILURES, Cache
 from exprmetric.evaluation.plan import NONE, Look, Plan
 from exprmetric.evaluation.reading import FaceReader, Known, Outcome, Place, Represented, Sighted
@@ -197,6 +197,9 @@ def measure(
     for part in looks.blocks(block):
         while len(kept) + left < looks.needed[part.stop - 1]:
             rank, outcome = next(outcomes)
+            content = plan.look(looks.order[rank]).content
+            if not isinstance(outcome, ImageError) and plan.changed(content):
+                outcome = UnreadableImageError(f"{show(plan.paths[content])}: it was changed while it was measured")
             kept[rank] = outcome  # before the task is let go of: a reader may ask for the place
             task = tasks.pop(rank)
             look = plan.look(looks.order[rank])

@@ -21,6 +21,7 @@ from exprmetric.triplets import ROLES, Triplet
 
 AHEAD = 4096
 """Files that wait to be hashed at a time."""
+Stamp = tuple[int, int]
 NONE = -1
 """Stands for an image that is missing or unreadable."""
 
@@ -47,6 +48,7 @@ class Plan:
         triplets: in input order.
         hashes: content hash by number.
         paths: one path for each content, by number.
+        stamps: size and time of change of those paths, as they were hashed.
         contents: (N, 3) numbers of the contents of target, source, swapped; NONE where there is none.
         unreadable: reason by path, for the files that can't be read.
     """
@@ -54,6 +56,7 @@ class Plan:
     triplets: Sequence[Triplet]
     hashes: list[str]
     paths: list[Path]
+    stamps: list[Stamp]
     contents: npt.NDArray[np.int64]
     unreadable: dict[Path, str]
 
@@ -91,6 +94,10 @@ class Plan:
         bad = {r: "no image is given" if p is None else self.unreadable.get(p) for r, p in paths.items()}
         return "; ".join(f"{role}: {reason}" for role, reason in bad.items() if reason)
 
+    def changed(self, content: int) -> bool:
+        """Whether a file is no more what was hashed: somebody writes into it while it is measured."""
+        return _stamp(self.paths[content]) != self.stamps[content]
+
     def digest(self) -> str:
         """SHA-256 of all that decides the rows, but for the methods: names, labels and contents in their order."""
         found = hashlib.sha256("\n".join(self.hashes).encode())
@@ -113,27 +120,39 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
                 wanted[row, column] = files.setdefault(path, len(files))
     numbers: dict[str, int] = {}
     paths: list[Path] = []
+    stamps: list[Stamp] = []
     unreadable: dict[Path, str] = {}
     content_of = np.full(len(files) + 1, NONE, np.int64)  # the last one stands for no file
-    for (path, file), digest in zip(files.items(), _in_order(pool, files), strict=True):
-        if isinstance(digest, UnreadableImageError):
-            unreadable[path] = str(digest)
+    for (path, file), found in zip(files.items(), _in_order(pool, files), strict=True):
+        if isinstance(found, UnreadableImageError):
+            unreadable[path] = str(found)
             continue
+        digest, stamp = found
         if digest not in numbers:
             numbers[digest] = len(paths)
             paths.append(path)
+            stamps.append(stamp)
         content_of[file] = numbers[digest]
-    return Plan(triplets, list(numbers), paths, content_of[wanted], unreadable)
+    return Plan(triplets, list(numbers), paths, stamps, content_of[wanted], unreadable)
 
 
-def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[str | UnreadableImageError]:
+def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[tuple[str, Stamp] | UnreadableImageError]:
     waiting = iter(files)
     while some := list(islice(waiting, AHEAD)):
         yield from pool.map(_hash, some)
 
 
-def _hash(path: Path) -> str | UnreadableImageError:
+def _hash(path: Path) -> tuple[str, Stamp] | UnreadableImageError:
     try:
-        return content_hash(path)
+        stamp = _stamp(path)
+        return content_hash(path), stamp
     except UnreadableImageError as error:
         return error
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # `content_hash` says what is wrong with it
+        return (0, 0)
+    return found.st_size, found.st_mtime_ns

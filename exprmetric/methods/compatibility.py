@@ -5,7 +5,7 @@ alone. What each one does differently, and what is not known of it, stands in do
 
 * `facedancer-mse`: mean of squared differences of ExpressionEmbedder's vectors (FaceDancer, Rosberg et al. 2023).
 * `reface-deep3d`: L2 of Deep3DFaceRecon's 64 expression coefficients of the whole image (REFace, Baliah et al. 2025).
-* `casia-3ddfa`: L2 of 3DDFA_V2's 10 expression coefficients of a whole aligned crop.
+* `casia-3ddfa`: L2 of 3DDFA's 10 standardised expression coefficients of the whole image (CASIA, Li et al. 2026).
 * `fsgan-landmarks`: Euclidean distance of 2D landmarks in px of the picture (FSGAN, Nirkin et al. 2019).
 
 The networks of the first two can't be had as ONNX: they are converted by whoever has their files, and `stamp` writes
@@ -14,6 +14,7 @@ into the conversion what it was made of. Without that, they are refused.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from exprmetric.faces.face import Face, Image
 from exprmetric.faces.landmarks import fingerprint as landmarks_fingerprint
 from exprmetric.methods.base import NOT_COMPARABLE, Method, Vectors, register_method
 from exprmetric.methods.onnx import OnnxEncoder
-from exprmetric.methods.threedmm import MorphableMethod
+from exprmetric.methods.threedmm import OUTPUT, SIZE, STATS, WEIGHTS, find_converted
 from exprmetric.metrics.distances import distance_function
 from exprmetric.runtime import open_session
 
@@ -143,17 +144,36 @@ class FaceDancerMse(OnnxEncoder):
         super().__init__(replace(weights.entry(EMBEDDER), output=outputs[0]), provider=provider, path=path)
 
 
-class ReFaceDeep3D(Method):
-    """Deep3DFaceRecon's ResNet-50 on the whole image at 512 px; of its 257 numbers, the 64 of expression.
+class WholePicture(Method):
+    """A network that sees the whole picture, neither aligned nor cut, when a face is read: no large one has to be kept.
 
-    The image is not aligned and not cut: REFace measures pictures that were aligned before the swap. The network runs
-    when a face is read, so that no large picture has to be kept.
+    These protocols measure pictures that were cut around a face before the swap, all in the same way.
     """
 
-    name = "reface-deep3d"
     template = "eyes70"  # of which nothing is used
-    dimension = 64
     note = NOT_COMPARABLE
+
+    @abstractmethod
+    def read(self, image: Image) -> npt.NDArray[np.float32]:
+        """(D,) numbers of an RGB uint8 (H, W, 3) picture."""
+
+    def prepare(self, face: Face) -> None:
+        if face.image is None:
+            raise ValueError(f"the face let go of its image before {self.name!r} read it")
+        face.readings[self.name] = self.read(face.image)
+
+    def represent(self, faces: Sequence[Face]) -> Vectors:
+        for face in faces:
+            if self.name not in face.readings:
+                self.prepare(face)
+        return np.array([f.readings[self.name] for f in faces], np.float32).reshape(len(faces), self.dimension)
+
+
+class ReFaceDeep3D(WholePicture):
+    """Deep3DFaceRecon's ResNet-50 at 512 px; of its 257 numbers, the 64 of expression."""
+
+    name = "reface-deep3d"
+    dimension = 64
     size = 512
     """Side that REFace resizes to, px; the network was made for 224 px crops and takes any size."""
     coefficients = 257
@@ -169,13 +189,8 @@ class ReFaceDeep3D(Method):
     def fingerprint(self) -> str:
         return f"deep3dfacerecon:{self._source[:16]}/whole-{self.size}/{self.expression.start}-{self.expression.stop}"
 
-    def prepare(self, face: Face) -> None:
-        if face.image is None:
-            raise ValueError(f"the face let go of its image before {self.name!r} read it")
-        face.readings[self.name] = self.read(face.image)
-
     def read(self, image: Image) -> npt.NDArray[np.float32]:
-        """(64,) coefficients of an RGB uint8 image. Raises WeightsError when the network gives other than 257."""
+        """(64,) coefficients. Raises WeightsError when the network gives other than 257 numbers."""
         from PIL import Image as Pictures
 
         resized = Pictures.fromarray(image).resize((self.size, self.size), Pictures.Resampling.BICUBIC)
@@ -185,25 +200,40 @@ class ReFaceDeep3D(Method):
             raise WeightsError(f"{self.name}: the network gives {found.shape[1]} numbers, not {self.coefficients}")
         return found[0, self.expression]
 
-    def represent(self, faces: Sequence[Face]) -> Vectors:
-        for face in faces:
-            if self.name not in face.readings:
-                self.prepare(face)
-        return np.array([f.readings[self.name] for f in faces], np.float32).reshape(len(faces), self.dimension)
 
+class Casia3ddfa(WholePicture):
+    """3DDFA_V2's expression coefficients of the picture at 120 px, as the network gives them: standardised.
 
-class Casia3ddfa(MorphableMethod):
-    """3DDFA_V2's expression coefficients of the whole `arcface` crop, resized to the network's 120 px.
-
-    The network was trained on a region around the landmarks, which `3ddfa` cuts; here a face fills less of its input.
+    The protocol's own network is the first 3DDFA (`phase1_wpdc_vdc`), of the same inputs and outputs.
     """
 
-    note = NOT_COMPARABLE
+    name = "casia-3ddfa"
+    dimension = 10
 
     def __init__(self, provider: str = "cpu") -> None:
-        super().__init__(provider)
-        self.how = replace(self.how, template="arcface")
-        self.template = self.how.template
+        from onnx import numpy_helper
+
+        path = find_converted()
+        constants = {i.name: i for i in _read(path).graph.initializer if i.name in ("mean", "std")}
+        if len(constants) != 2:
+            raise WeightsError(f"{path} doesn't hold the mean and std of its coefficients; convert it again")
+        self._mean, self._std = (numpy_helper.to_array(constants[name]) for name in ("mean", "std"))
+        self._session = open_session(str(path), provider)
+        self._input = self._session.get_inputs()[0].name
+
+    @property
+    def fingerprint(self) -> str:
+        made_of = "/".join(f"{name}:{weights.entry(name).sha256[:16]}" for name in (WEIGHTS, STATS))
+        return f"{made_of}/whole-{SIZE}/standardised"
+
+    def read(self, image: Image) -> npt.NDArray[np.float32]:
+        """(10,) standardised coefficients."""
+        import cv2
+
+        small = np.asarray(cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR), np.float32)[..., ::-1]
+        batch = ((small - 127.5) / 128).transpose(2, 0, 1)[None]
+        (found,) = self._session.run([OUTPUT], {self._input: np.ascontiguousarray(batch, np.float32)})
+        return np.asarray((np.asarray(found)[0] - self._mean) / self._std, np.float32)
 
 
 class FsganLandmarks(Method):

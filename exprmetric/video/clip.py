@@ -147,7 +147,8 @@ def method_course(
         rate: frames a second.
 
     Returns:
-        `correlation`, `velocity_correlation`: see `temporal.correlation`; `amplitude`; `lag` {frames, seconds,
+        `correlation`, `velocity_correlation`: see `temporal.correlation`; `amplitude`; `target_movement`, near the method's
+        noise for a face at rest, of which no score over time says much; `lag` {frames, seconds,
         correlation, at_zero}; `dtw`, in the method's distances; `flicker_db`; `event_recall`, `event_precision` and
         `events` of the distance from the usual expression; `component_correlation`, its median over the components, and
         `components`, each, where they are few.
@@ -162,6 +163,7 @@ def method_course(
         "component_correlation": number(np.nanmedian(each)) if np.isfinite(each).any() else None,
         "components": [number(v) for v in each] if len(each) <= _COMPONENTS else None,
         "amplitude": number(temporal.amplitude(target, swapped)),
+        "target_movement": number(temporal.movement(target)),
         "lag": _lag((target, swapped), rate),
         "dtw": number(temporal.dtw(target, swapped, round(temporal.BAND * step))),
         "flicker_db": number(temporal.flicker(target, swapped, rate, cutoff)),

@@ -161,6 +161,15 @@ def velocity(trajectory: npt.ArrayLike, times: npt.ArrayLike) -> Floats:
     return np.asarray(np.diff(x, axis=0) / steps.reshape(-1, *[1] * (x.ndim - 1)))
 
 
+def movement(trajectory: npt.ArrayLike) -> float:
+    """How much there is to follow: root mean square distance from the mean, in the unit of the method's distances; NaN
+    when fewer than 8 frames are known.
+    """
+    x = np.asarray(trajectory, np.float64)
+    x = (x[:, None] if x.ndim == 1 else x)[known(x)]
+    return float(np.sqrt((_centred(x) ** 2).sum(1).mean())) if len(x) >= _LEAST else float("nan")
+
+
 def amplitude(target: npt.ArrayLike, swapped: npt.ArrayLike) -> float:
     """How much the swap moves, over how much the target does: the ratio of the trajectories' standard deviations.
 
