@@ -147,11 +147,11 @@ def method_course(
         rate: frames a second.
 
     Returns:
-        `correlation`, `velocity_correlation`: see `temporal.correlation`; `amplitude`; `target_movement`, near the method's
-        noise for a face at rest, of which no score over time says much; `lag` {frames, seconds,
-        correlation, at_zero}; `dtw`, in the method's distances; `flicker_db`; `event_recall`, `event_precision` and
-        `events` of the distance from the usual expression; `component_correlation`, its median over the components, and
-        `components`, each, where they are few.
+        `correlation`, `velocity_correlation`: see `temporal.correlation`; `amplitude`; `target_movement`, near the
+        method's noise for a face at rest, of which no score over time says much; `lag` {frames, seconds, correlation,
+        at_zero}; `dtw`, in the method's distances; `flicker_db`; `event_recall`, `event_precision` and `events` of the
+        distance from the usual expression; `component_correlation`, its median over the components, and `components`,
+        each, where they are few.
     """
     speed = (temporal.velocity(target, times), temporal.velocity(swapped, times))
     each = temporal.component_correlations(target, swapped)
