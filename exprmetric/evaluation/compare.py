@@ -17,7 +17,7 @@ import numpy as np
 
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Record
+from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
 from exprmetric.images import content_hash
 from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
@@ -39,14 +39,14 @@ class Contestant:
 
     Attributes:
         name: unique among those compared.
-        rows: records as `EvaluationResult.triplets` holds them.
+        rows: its own.
         fingerprints: by method; of the identity control too.
         detector: fingerprint of what found the faces.
         notes: by method, what must stand beside its numbers.
     """
 
     name: str
-    rows: list[Record]
+    rows: Rows
     fingerprints: dict[str, str]
     detector: str
     notes: dict[str, str]
@@ -122,9 +122,9 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
     """
     found: list[tuple[str, str, Contestant]] = []
     for result, content in results.items():
-        rows: dict[str, list[Record]] = {}
-        for row in content.triplets:
-            rows.setdefault(row["model"] or "", []).append(row)
+        codes, names = content.rows.codes("model")
+        order = codes[np.sort(np.unique(codes, return_index=True)[1])].tolist()  # as they come
+        rows = {names[i]: content.rows.where(codes == i) for i in order}
         fingerprints = {name: m["fingerprint"] for name, m in content.summary["methods"].items()}
         if identity := content.summary.get("identity"):
             fingerprints[IDENTITY] = identity["fingerprint"]
@@ -181,11 +181,8 @@ def compare(models: Sequence[Contestant], *, match: str = "content", seed: int =
     if match not in MATCHES:
         raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
     key = _Keys(match)
-    keyed = [[(key(row), row) for row in model.rows] for model in models]
-    duels = [
-        _duel((models[i], keyed[i]), (models[j], keyed[j]), match=match, seed=seed)
-        for i, j in combinations(range(len(models)), 2)
-    ]
+    keyed = [(model, key.pairs(model.rows)) for model in models]
+    duels = [_duel(keyed[i], keyed[j], match=match, seed=seed) for i, j in combinations(range(len(models)), 2)]
     p_values = [d.p for duel in duels for d in duel.differences]
     corrected = iter(holm(p_values).tolist())
     duels = [
@@ -201,9 +198,12 @@ class _Keys:
         self._name: Callable[[str], str | None] = self._hash if match == "content" else lambda path: path or None
         self._known: dict[str, str | None] = {}
 
-    def __call__(self, row: Record) -> Pair | None:
-        target, source = self._name(row["target"]), self._name(row["source"])
-        return (target, source) if target and source else None
+    def pairs(self, rows: Rows) -> list[Pair | None]:
+        """Of each row."""
+        (targets, target_paths), (sources, source_paths) = rows.codes("target"), rows.codes("source")
+        target_names, source_names = ([self._name(path) for path in paths] for paths in (target_paths, source_paths))
+        named = ((target_names[t], source_names[s]) for t, s in zip(targets.tolist(), sources.tolist(), strict=True))
+        return [(target, source) if target and source else None for target, source in named]
 
     def _hash(self, path: str) -> str | None:
         if path not in self._known:
@@ -214,64 +214,76 @@ class _Keys:
         return self._known[path]
 
 
-Keyed = tuple[Contestant, list[tuple[Pair | None, Record]]]
+Keyed = tuple[Contestant, list["Pair | None"]]
+Found = dict[Pair, list[int]]
+"""Places of the rows of each pair."""
 
 
 def _duel(first: Keyed, second: Keyed, *, match: str, seed: int) -> Duel:
     a, b = first[0], second[0]
-    rows_a, rows_b = (_by_pair(keyed) for _, keyed in (first, second))
-    pairs = sorted(p for p in rows_a.keys() & rows_b.keys() if _measured(rows_a[p]) and _measured(rows_b[p]))
+    found_a, found_b = (_by_pair(keyed) for keyed in (first, second))
+    ok_a, ok_b = (_measured(keyed[0].rows, found) for keyed, found in ((first, found_a), (second, found_b)))
+    pairs = sorted(ok_a.keys() & ok_b.keys())
     unpaired = {
-        **dict(_unpaired(a.name, first[1], b.name, rows_b, match)),
-        **dict(_unpaired(b.name, second[1], a.name, rows_a, match)),
+        **dict(_unpaired(first, b.name, found_b, ok_b, match)),
+        **dict(_unpaired(second, a.name, found_a, ok_a, match)),
     }
-    groups = merged_groups([rows_a[p][0]["group"] for p in pairs], [rows_b[p][0]["group"] for p in pairs])
+    groups = merged_groups(
+        _groups(a.rows, [found_a[p][0] for p in pairs]), _groups(b.rows, [found_b[p][0] for p in pairs])
+    )
     methods, left_out = _methods(a, b)
     differences: list[Difference] = []
     if pairs:
         for method in methods:
-            columns_a, columns_b = (_means(method, [_measured(r[p]) for p in pairs]) for r in (rows_a, rows_b))
+            columns_a = _means(method, a.rows, [ok_a[p] for p in pairs])
+            columns_b = _means(method, b.rows, [ok_b[p] for p in pairs])
             differences += _differences(method, columns_a, columns_b, groups, seed)
-    repeated = sum(len(_measured(rows[p])) > 1 for rows in (rows_a, rows_b) for p in pairs)
+    repeated = sum(len(ok[p]) > 1 for ok in (ok_a, ok_b) for p in pairs)
     notes = [] if a.detector == b.detector else [f"faces were found differently: {a.detector} and {b.detector}"]
     notes += [f"method {name}: {a.notes[name]}" for name in methods if name in a.notes]
     return Duel(a.name, b.name, len(pairs), len(set(groups)), repeated, unpaired, left_out, notes, differences)
 
 
-def _by_pair(keyed: Sequence[tuple[Pair | None, Record]]) -> dict[Pair, list[Record]]:
-    found: dict[Pair, list[Record]] = {}
-    for pair, row in keyed:
+def _by_pair(keyed: Keyed) -> Found:
+    found: Found = {}
+    for row, pair in enumerate(keyed[1]):
         if pair is not None:
             found.setdefault(pair, []).append(row)
     return found
 
 
-def _measured(rows: Sequence[Record]) -> list[Record]:
-    return [row for row in rows if row["status"] == OK]
+def _measured(rows: Rows, found: Found) -> Found:
+    """The pairs that have measured rows, with those."""
+    ok = rows.ok.tolist()
+    kept = {pair: [i for i in places if ok[i]] for pair, places in found.items()}
+    return {pair: places for pair, places in kept.items() if places}
+
+
+def _groups(rows: Rows, places: Sequence[int]) -> list[str]:
+    codes, names = rows.codes("group")
+    return [names[codes[i]] for i in places]
 
 
 def _unpaired(
-    name: str,
-    keyed: Sequence[tuple[Pair | None, Record]],
-    other: str,
-    rows_other: Mapping[Pair, Sequence[Record]],
-    match: str,
+    keyed: Keyed, other: str, found_other: Found, ok_other: Found, match: str
 ) -> Iterator[tuple[str, list[str]]]:
     """Reasons why rows of one model count for nothing, with the rows' ids; every such row has one reason."""
+    model, pairs = keyed
     reasons: dict[str, list[str]] = {}
-    for pair, row in keyed:
-        if row["status"] != OK:
-            reason = f"failed in {name}"
+    ids = model.rows.table["id"]
+    for row, (pair, ok) in enumerate(zip(pairs, model.rows.ok.tolist(), strict=True)):
+        if not ok:
+            reason = f"failed in {model.name}"
         elif pair is None:
             why = "can't be read any more: match by path" if match == "content" else "is not named"
-            reason = f"target or source of {name} {why}"
-        elif pair not in rows_other:
-            reason = f"only in {name}"
-        elif not _measured(rows_other[pair]):
-            reason = f"measured in {name}, failed in {other}"
+            reason = f"target or source of {model.name} {why}"
+        elif pair not in found_other:
+            reason = f"only in {model.name}"
+        elif pair not in ok_other:
+            reason = f"measured in {model.name}, failed in {other}"
         else:
             continue
-        reasons.setdefault(reason, []).append(row["id"])
+        reasons.setdefault(reason, []).append(ids[row].as_py())
     yield from sorted(reasons.items())
 
 
@@ -286,16 +298,16 @@ def _methods(a: Contestant, b: Contestant) -> tuple[list[str], dict[str, str]]:
     return [name for name in a.fingerprints if name not in left_out], left_out
 
 
-def _means(method: str, rows: Sequence[Sequence[Record]]) -> dict[str, Floats]:
+def _means(method: str, rows: Rows, places: Sequence[Sequence[int]]) -> dict[str, Floats]:
     """(N,) columns by score: what each pair adds to it, the mean over the rows of a pair."""
-    flat = [row for part in rows for row in part]
-    columns = per_triplet(*([row[f"{method}.{d}"] for row in flat] for d in DISTANCE_COLUMNS))
+    flat = np.array([i for part in places for i in part], np.int64)
+    columns = per_triplet(*(rows.distance(method, d)[flat] for d in DISTANCE_COLUMNS))
     if method == IDENTITY:
         s2c, t2c = columns["mean_s2c"], columns["mean_t2c"]
         columns = {NEARER: (s2c < t2c).astype(np.float64)}
     else:
         columns = {score: columns[score] for score in SCORES}
-    sizes = np.array([len(part) for part in rows])
+    sizes = np.array([len(part) for part in places])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     return {score: np.add.reduceat(values, starts) / sizes for score, values in columns.items()}
 
