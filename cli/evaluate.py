@@ -102,13 +102,9 @@ def evaluate(
         raise click.UsageError("name an INPUT, or all of --target --source --swapped")
     if out is not None and source is not None and out.resolve() in (source.resolve(), source.resolve().parent):
         raise click.UsageError(f"--out {out} would mix the results with the input: name another folder")
-    triplets: Sequence[Triplet]
-    if layout or any(value is not None for value in names.values()):
-        if source is None:
-            raise click.UsageError("--layout and --pairs read an INPUT")
-        triplets = _data_set(layout, source, names, out, quiet=quiet)
-    else:
-        triplets = read_triplets(source) if source is not None else single_triplet(*three)  # type: ignore[arg-type]
+    named = layout or any(value is not None for value in names.values())
+    if named and source is None:
+        raise click.UsageError("--layout and --pairs read an INPUT")
     kept = None if no_cache else cache or cache_folder()
     undrawn: list[ExprmetricError] = []
 
@@ -119,6 +115,11 @@ def evaluate(
             undrawn.append(error)
 
     try:
+        triplets: Sequence[Triplet]
+        if source is None:
+            triplets = single_triplet(*three)  # type: ignore[arg-type]
+        else:
+            triplets = _data_set(layout, source, names, out, quiet=quiet) if named else read_triplets(source)
         with progress_bar("measuring", quiet=quiet) as progress:
             result = run(
                 triplets,
