@@ -1,11 +1,11 @@
-"""`exprmetric weights`: list, pull, verify and convert the pinned weight files."""
+"""`exprmetric weights`: list, pull, verify, convert and add pinned weight files."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -79,6 +79,31 @@ def verify(names: tuple[str, ...]) -> None:
 def path(name: str) -> None:
     """Print the path of one verified weight file, and nothing else."""
     click.echo(store.find(name))
+
+
+@weights.command()
+@click.argument("entry", metavar="ENTRY.json", type=click.File("rb"))
+@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def add(entry: IO[bytes], file: Path) -> None:
+    """Make an encoder of your own a method, without code: pin FILE under the entry in ENTRY.json.
+
+    `exprmetric export … --entry > ENTRY.json` writes the entry of an encoder trained here; of any other, write one as
+    weights_manifest.json has them. FILE is copied beside the pulled weights.
+    """
+    try:
+        document = json.load(entry)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{entry.name} is no JSON: {error}") from error
+    item = store.add(document, file)
+    click.echo(f"{item.name}: exprmetric evaluate … -m {item.name}", err=True)
+    click.echo(store.find(item.name))
+
+
+@weights.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget an entry that `weights add` has made, and its copy of the file."""
+    store.remove(name)
 
 
 @weights.command()

@@ -89,18 +89,23 @@ def manifest_path() -> Path:
     return installed if installed.is_file() else here.parent / MANIFEST
 
 
-def load(path: Path) -> dict[str, WeightsEntry]:
-    """Read and check a manifest file. Raises WeightsError that names the entry and the field at fault."""
+def load(path: Path, *, own: bool = False) -> dict[str, WeightsEntry]:
+    """Read and check a manifest file; `own` as in `parse`. Raises WeightsError that names the entry and the field at fault."""
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"the weights manifest {path} can't be read: {error}") from error
-    return parse(document)
+    return parse(document, own=own)
 
 
-def parse(document: object) -> dict[str, WeightsEntry]:
-    """Check a decoded manifest and return its entries by name. Raises WeightsError as `load` does."""
+def parse(document: object, *, own: bool = False) -> dict[str, WeightsEntry]:
+    """Check a decoded manifest and return its entries by name. Raises WeightsError as `load` does.
+
+    Args:
+        own: of files that stand on this machine alone: no address is needed, and licence, training data and citation
+            may be empty.
+    """
     top = Fields(document, "weights manifest")
     version = top.take("schema_version", check.integer)
     if version != SCHEMA_VERSION:
@@ -110,7 +115,7 @@ def parse(document: object) -> dict[str, WeightsEntry]:
     found: dict[str, WeightsEntry] = {}
     files: dict[str, str] = {}
     for position, value in enumerate(listed):
-        item = _entry(value, position)
+        item = _entry(value, position, own)
         if item.name in found:
             raise WeightsError(f"weights entry {item.name!r} stands twice in the manifest")
         # case-insensitive file systems would let one overwrite the other
@@ -121,7 +126,7 @@ def parse(document: object) -> dict[str, WeightsEntry]:
     return found
 
 
-def _entry(value: object, position: int) -> WeightsEntry:
+def _entry(value: object, position: int, own: bool) -> WeightsEntry:
     name = value.get("name") if isinstance(value, dict) else None
     fields = Fields(value, f"weights entry {name if name is not None else f'number {position}'!r}")
     item = WeightsEntry(
@@ -137,10 +142,10 @@ def _entry(value: object, position: int) -> WeightsEntry:
         package=fields.take("package", check.optional(_package), None),
         bundled=fields.take("bundled", check.optional(check.safe_path), None),
         format=fields.take("format", check.one_of(FORMATS)),
-        licence=fields.take("licence", check.text),
+        licence=fields.take("licence", check.any_text if own else check.text),
         commercial_use=fields.take("commercial_use", check.flag),
-        training_data=fields.take("training_data", check.text),
-        citation=fields.take("citation", check.text),
+        training_data=fields.take("training_data", check.any_text if own else check.text),
+        citation=fields.take("citation", check.any_text if own else check.text),
         preprocessing=fields.take("preprocessing", check.optional(_preprocessing), None),
         output=fields.take("output", check.optional(check.text), None),
         dimension=fields.take("dimension", check.optional(check.positive), None),
@@ -149,7 +154,7 @@ def _entry(value: object, position: int) -> WeightsEntry:
         notes=fields.take("notes", check.any_text, ""),
     )
     fields.done()
-    if not (item.urls or item.archive or item.package or item.bundled):
+    if not own and not (item.urls or item.archive or item.package or item.bundled):
         fields.refuse("urls", "needs one of urls, archive, package, bundled: the file could never be found")
     if item.output is not None and item.format != "onnx":
         fields.refuse("output", f"is for ONNX files, and the format is {item.format!r}")

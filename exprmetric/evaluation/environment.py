@@ -16,6 +16,7 @@ PACKAGES = (
     "insightface",
     "dlib-bin",
     "dlib",
+    "av",
 )
 
 
