@@ -147,7 +147,8 @@ def evaluate(
         raise undrawn[0]
     if out is not None:
         click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
-    if not result.summary["coverage"]["ok"]:
+    coverage = result.summary["coverage"]
+    if coverage["triplets"] and not coverage["ok"]:  # of a few triplets, some shards get none
         click.echo("Error: nothing could be measured; see the reasons above", err=True)
         sys.exit(1)
 

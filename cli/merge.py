@@ -34,6 +34,8 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     from exprmetric.report.html import write_report
     from exprmetric.report.tables import FORMATS as writers
 
+    if out.resolve() in [shard.resolve() for shard in shards]:
+        raise click.UsageError(f"--out {out} is one of the shards: name another folder")
     result = run(shards, on_fail=on_fail, seed=seed)
     write_report(result, result.save(out))
     writers[form](result)

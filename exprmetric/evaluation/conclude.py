@@ -24,6 +24,7 @@ def conclude(
     *,
     on_fail: str = "exclude",
     seed: int = 0,
+    made_with: dict[str, str] | None = None,
 ) -> EvaluationResult:
     """The result of all rows.
 
@@ -31,6 +32,7 @@ def conclude(
         table: rows as `exprmetric.evaluation.rows.table` makes them, in input order.
         description: of the session that measured them.
         throughput: what it took; the only part of the summary, with `created`, that two runs don't share.
+        made_with: versions of what measured the rows; None: those that are here.
     """
     rows = Rows(table).grouped()
     names = settings.names()
@@ -44,7 +46,7 @@ def conclude(
         "detector": description["detector"],
         "settings": {"face": settings.face, "provider": settings.provider, "on_fail": on_fail, "seed": seed},
         "throughput": throughput,
-        "environment": environment(),
+        "environment": made_with or environment(),
     }
     for name, about in description["methods"].items():
         for part in (summary["methods"], *(g["methods"] for g in summary["groups"].values())):

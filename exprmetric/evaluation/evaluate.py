@@ -19,7 +19,7 @@ from exprmetric.evaluation.reading import Represented, Sighted
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
 from exprmetric.evaluation.session import Session, Settings, open_pool
-from exprmetric.evaluation.shards import Shard, save_shard
+from exprmetric.evaluation.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.summary import ON_FAIL, check_models
 from exprmetric.triplets import ROLES, Triplet, read_triplets
 
@@ -113,6 +113,8 @@ def evaluate(
                 result.write(Path(out))
                 if piece:
                     save_shard(Path(out), piece, whole, measured, about, throughput)
+                else:
+                    drop_shard(Path(out))
                 saved(result, Path(out))
             journal.finish()
     return result

@@ -1,12 +1,14 @@
 """Shards: one input measured in pieces, by jobs that know nothing of each other, and the pieces joined again.
 
 A shard's folder is a result of its own rows, and holds beside it what joining needs: `rows.parquet` (the rows with the
-contents of their targets, so that groups can be told apart across shards) and `shard.json`.
+contents of their targets, so that groups can be told apart across shards) and `shard.json`, which has the hashes of
+both.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.conclude import conclude
-from exprmetric.evaluation.journal import joined
+from exprmetric.evaluation.environment import environment
+from exprmetric.evaluation.journal import FOLDER, joined
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import schema
 from exprmetric.evaluation.session import Settings
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 FILE, ROWS = "shard.json", "rows.parquet"
+SEAL = "sha256"
+"""Key of the hash of all the rest of `shard.json`."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,30 @@ def save_shard(
     """
     import pyarrow.parquet as pq
 
-    names = hashlib.sha256("\0".join(t.id for t in triplets).encode("utf-8", "surrogatepass")).hexdigest()
+    content = io.BytesIO()
+    pq.write_table(rows, content)
     document = {
         "schema_version": SCHEMA_VERSION,
         "shard": shard.number,
         "of": shard.of,
         "total": len(triplets),
-        "ids": names,
+        "input": _digest_of(triplets),
         "run": run,
+        "environment": environment(),
         "throughput": throughput,
+        "rows": _digest(content.getvalue()),
     }
-    write_whole(out / ROWS, lambda file: pq.write_table(rows, file))
-    write_whole(out / FILE, lambda file: file.write(json.dumps(document, indent=1).encode()))
+    drop_shard(out)  # no kill may leave a shard.json beside the rows of another run
+    write_whole(out / ROWS, lambda file: file.write(content.getvalue()))
+    text = json.dumps({**document, SEAL: _digest(_canonical(document))}, indent=1).encode()
+    write_whole(out / FILE, lambda file: file.write(text))
+
+
+def drop_shard(out: Path) -> None:
+    """What is in this folder is no shard any more."""
+    if (out / FILE).is_file():
+        (out / FILE).unlink()
+        (out / ROWS).unlink(missing_ok=True)
 
 
 def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -> EvaluationResult:
@@ -88,18 +105,18 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
         InputError: a shard is missing, there twice, damaged, or of another input or of other settings.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    documents = {folder: _read(folder) for folder in folders}
+    documents = [_read(folder) for folder in folders]
     if not documents:
         raise InputError("no folder of a shard was named")
-    first, model = next(iter(documents.items()))
+    first, model = folders[0], documents[0]
     found: dict[int, Path] = {}
-    for folder, document in documents.items():
-        for key in ("of", "total", "ids", "run"):
+    for folder, document in zip(folders, documents, strict=True):
+        for key, what in (("of", "number of shards"), ("total", "input"), ("input", "input"), ("run", "settings")):
             if document[key] != model[key]:
-                what = {"of": "number of shards", "total": "input", "ids": "input", "run": "settings or weights"}[key]
                 raise InputError(f"{folder} and {first} can't be merged: they are not of the same {what}")
+        if other := _other_versions(document, model):
+            raise InputError(f"{folder} and {first} can't be merged: they were measured with different {other}")
         number = document["shard"]
         if number in found:
             raise InputError(f"{found[number]} and {folder} are both shard {number} of {document['of']}")
@@ -110,35 +127,71 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
     columns = schema(settings.names())
     names = [f.name for f in columns if pa.types.is_dictionary(f.type)]
     tables = [columns.empty_table()]
-    for number, folder in sorted(found.items()):
-        own = Shard(number, model["of"]).rows(model["total"])
-        try:
-            with (folder / ROWS).open("rb") as file:
-                rows = pq.ParquetFile(file, read_dictionary=names).read()
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise InputError(f"{folder / ROWS} can't be read: {error}") from error
-        if rows.num_rows != len(own) or rows.schema.names != columns.names:
-            raise InputError(f"{folder / ROWS} is not what {folder / FILE} says")
+    for folder, document in sorted(zip(folders, documents, strict=True), key=lambda pair: int(pair[1]["shard"])):
+        own = Shard(document["shard"], document["of"]).rows(document["total"])
+        rows = _read_rows(folder, document["rows"], names)
         place = columns.names.index("index")
         tables.append(rows.set_column(place, columns.field(place), pa.array(range(own.start, own.stop), pa.int64())))
-    throughput = _together([d["throughput"] for d in documents.values()], model["total"])
-    return conclude(joined(tables), model["run"], settings, throughput, on_fail=on_fail, seed=seed)
+    throughput = _together([d["throughput"] for d in documents], model["total"])
+    about, made_with = model["run"], model["environment"]
+    return conclude(joined(tables), about, settings, throughput, on_fail=on_fail, seed=seed, made_with=made_with)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(triplets: Sequence[Triplet]) -> str:
+    """Of all that the rows say of the input: two models have swapped into files of the same names."""
+    found = hashlib.sha256()
+    for t in triplets:
+        paths = (str(t.target), str(t.source), str(t.swapped))
+        row = (t.id, *paths, t.model, t.group, t.target_label, t.source_label)
+        found.update(json.dumps(row).encode() + b"\n")
+    return found.hexdigest()
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _other_versions(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """The packages of which two shards had different versions; the machine may differ."""
+    of_a, of_b = a["environment"], b["environment"]
+    names = sorted({*of_a, *of_b} - {"platform", "python"})
+    return ", ".join(f"{n} ({of_a.get(n)}, {of_b.get(n)})" for n in names if of_a.get(n) != of_b.get(n))
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    if (folder / FOLDER).exists():
+        raise InputError(f"{folder} holds a run that is not finished: the same command goes on with it")
     try:
-        document = json.loads((folder / FILE).read_bytes())
-        if document["schema_version"] != SCHEMA_VERSION:
-            raise InputError(f"{folder / FILE} is of another version of exprmetric")
-        document["shard"], document["of"], document["run"]["settings"]["methods"]
+        document: dict[str, Any] = json.loads((folder / FILE).read_bytes())
+        version, seal = document["schema_version"], document.pop(SEAL)
+        whole = seal == _digest(_canonical(document))
     except FileNotFoundError:
         raise InputError(
             f"{str(folder)!r} is no finished shard: it has no {FILE}. `exprmetric evaluate --shard I/N --out` makes one"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{folder / FILE} can't be read: {error}") from error
-    found: dict[str, Any] = document
-    return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{folder / FILE} can't be read: {error!r}") from error
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{folder / FILE} is of another version of exprmetric")
+    if not whole:
+        raise InputError(f"{folder / FILE} is damaged: measure the shard again")
+    return document
+
+
+def _read_rows(folder: Path, digest: str, names: Sequence[str]) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    try:
+        content = (folder / ROWS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder / ROWS} can't be read: {error}") from error
+    if _digest(content) != digest:
+        raise InputError(f"{folder / ROWS} is damaged, or not of {folder / FILE}: measure the shard again")
+    return pq.ParquetFile(io.BytesIO(content), read_dictionary=list(names)).read()
 
 
 def _together(parts: Sequence[dict[str, Any]], triplets: int) -> dict[str, Any]:
