@@ -1,0 +1,140 @@
+"""Several videos read for their people and expressions: which, by what settings, and which of them could not be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exprmetric.errors import ImageError, InputError
+from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.images import IMAGE_SUFFIXES
+from exprmetric.methods import Method, load_method
+from exprmetric.runtime import session_threads
+from exprmetric.tables import show
+from exprmetric.video.courses import Course, Left, courses
+from exprmetric.video.faces import VideoFaces
+from exprmetric.video.frames import FOLDER_RATE, find_videos
+from exprmetric.video.people import IDENTITY, People, find_people, read_named_faces
+from exprmetric.video.sheet import Image, face_pictures
+from exprmetric.video.tracks import DETECT_EVERY, SPARSE, track_faces
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How videos are read: see `track_faces`, `courses` and `find_people`.
+
+    Attributes:
+        method: the expressions' space.
+        identity: the method that tells people apart.
+        quality: `paper004` or `any`.
+        names: a folder of photographs that name people, or None.
+        least: faces that a person has at least.
+    """
+
+    method: str = "default"
+    identity: str = IDENTITY
+    quality: str = "paper004"
+    names: Path | None = None
+    detector: str = "auto"
+    detect_every: int = DETECT_EVERY
+    every: int = 1
+    rate: float = FOLDER_RATE
+    provider: str = "cpu"
+    least: int = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """Videos that were read.
+
+    Attributes:
+        videos, paths: those that could be.
+        failed: path and reason of those that could not.
+        people, courses, left: who is in them; see `courses`.
+        method: loaded.
+    """
+
+    reading: Reading
+    method: Method
+    videos: tuple[VideoFaces, ...]
+    paths: tuple[Path, ...]
+    people: People
+    courses: tuple[Course, ...]
+    left: tuple[Left, ...]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def pictures(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Image]:
+        """Crops of faces by video and row; see `face_pictures`."""
+        return face_pictures(self.videos, self.paths, wanted, rate=self.reading.rate)
+
+
+def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Videos as they are named, and those in folders; a folder of images is one video.
+
+    Raises:
+        InputError: a path doesn't exist, a folder has neither, or there is none.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"no such file or folder: {show(path)}")
+        inside = find_videos(path) if path.is_dir() else []
+        if path.is_dir() and not inside and not any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()):
+            raise InputError(f"{show(path)} holds neither videos nor images")
+        found += inside or [path]
+    if not found:
+        raise InputError("no video was named")
+    return list(dict.fromkeys(found))
+
+
+def read_library(
+    paths: Sequence[Path], reading: Reading = Reading(), *, jobs: int | None = None, progress: Progress = no_progress
+) -> Library:
+    """Read videos, find their people, and put each one's expressions in order.
+
+    Args:
+        paths: as of `find_inputs`. A video that can't be read is named in `failed`, and the others are read.
+        jobs: threads.
+        progress: told ("frames", done, total) of each video.
+
+    Raises:
+        InputError, UnknownMethodError, WeightsError, ProviderError: a setting is wrong.
+    """
+    with session_threads(1):
+        method = load_method(reading.method, provider=reading.provider)
+        identity = load_method(reading.identity, provider=reading.provider)
+    # before the videos, which take long
+    named = read_named_faces(reading.names, **_how(reading)) if reading.names is not None else []
+    methods = list({m.name: m for m in (method, identity)}.values())
+    sparse = {} if method.name == identity.name else {identity.name: SPARSE[IDENTITY]}
+    videos: list[VideoFaces] = []
+    good: list[Path] = []
+    failed: dict[str, str] = {}
+    for path in paths:
+        try:
+            faces = track_faces(
+                path,
+                methods,
+                detector=reading.detector,
+                detect_every=reading.detect_every,
+                every=reading.every,
+                rate=reading.rate,
+                provider=reading.provider,
+                jobs=jobs,
+                sparse=sparse,
+                progress=progress,
+            )
+        except ImageError as error:
+            failed[str(path)] = str(error)
+        else:
+            videos.append(faces)
+            good.append(path)
+    people = find_people(videos, named, method=identity.name, least=reading.least)
+    found, left = courses(videos, people, method.name, required=reading.quality)
+    return Library(reading, method, tuple(videos), tuple(good), people, tuple(found), tuple(left), failed)
+
+
+def _how(reading: Reading) -> dict[str, str]:
+    return {"method": reading.identity, "detector": reading.detector, "provider": reading.provider}

@@ -1,0 +1,112 @@
+"""How near is the same expression? Distances below which a face gets a reference's tag, and how they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import InputError
+from exprmetric.methods import Method
+from exprmetric.video.courses import Course
+
+SAME_SHARE = 0.75
+"""This share of the pairs with the same expression lies within a calibrated threshold …"""
+OTHER_SHARE = 0.05
+"""… unless more than this share of the pairs with different expressions would, too: then the threshold is where it is
+this share."""
+STEP_SHARE = 0.99
+"""Without such pairs: within it lies this share of the steps from a frame to the next, over which an expression hardly
+changes."""
+LEAST_PAIRS = 10
+"""Pairs of references of one tag that a calibration needs."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A distance of one method, and what it was measured on."""
+
+    value: float
+    measured_on: str
+
+    def __post_init__(self) -> None:
+        if not (self.value > 0 and np.isfinite(self.value)):
+            raise InputError(f"a threshold must be above 0, got {self.value}")
+
+
+_FERPLUS = (
+    "28,555 pairs of FER+ test faces with the same and 122,970 with different expressions, where 8 of 10 raters agree: "
+)
+CALIBRATED = {
+    "feenet": Threshold(0.5, "paper 004: works well in practice"),
+    "default": Threshold(0.53, _FERPLUS + "75 % of the same and 0.6 % of the different are within"),
+    "lm68": Threshold(0.30, _FERPLUS + "10 % of the same and 5 % of the different are within"),
+    "lm51": Threshold(0.20, _FERPLUS + "11 % of the same and 5 % of the different are within"),
+    "blendshapes": Threshold(0.97, _FERPLUS + "17 % of the same and 5 % of the different are within"),
+    "blendshapes-token": Threshold(11.4, _FERPLUS + "24 % of the same and 5 % of the different are within"),
+    "3ddfa": Threshold(0.88, _FERPLUS + "15 % of the same and 5 % of the different are within"),
+}
+"""By method, for the distance that the method has by default."""
+
+
+def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, measured_on: str) -> Threshold:
+    """A threshold out of distances between faces with the same, and with different expressions (which may be none)."""
+    value = float(np.quantile(np.asarray(same, np.float64), SAME_SHARE))
+    different = np.asarray(other, np.float64)
+    if len(different):
+        value = min(value, float(np.quantile(different, OTHER_SHARE)))
+    return Threshold(value, measured_on)
+
+
+def threshold_of(
+    method: Method,
+    tags: Sequence[frozenset[str]],
+    references: npt.NDArray[np.float32],
+    found: Sequence[Course],
+    asked: float | None = None,
+) -> Threshold:
+    """The one that was asked for; else the method's (`CALIBRATED`); else of the references; else of the videos.
+
+    Args:
+        method: whose vectors these are.
+        tags: of each reference.
+        references: (R, D).
+        found: courses of the videos that are tagged.
+
+    Raises:
+        InputError: there is nothing to calibrate on.
+    """
+    if asked is not None:
+        return Threshold(asked, "asked for")
+    if method.name in CALIBRATED:
+        return CALIBRATED[method.name]
+    same, other = _pairs(method, tags, references)
+    if len(same) >= LEAST_PAIRS:
+        return calibrate(same, other, f"{len(same)} pairs of references of one tag, {len(other)} of different tags")
+    steps = np.concatenate([np.empty(0), *(_steps(method, course) for course in found)])
+    if not len(steps):
+        raise InputError(
+            f"no threshold is known for {method.name!r}, and neither the references ({len(same)} pairs of one tag; "
+            f"{LEAST_PAIRS} are needed) nor the videos give one: ask for one"
+        )
+    value = max(float(np.quantile(steps, STEP_SHARE)), float(np.finfo(np.float32).eps))
+    return Threshold(value, f"{len(steps)} steps from a frame to the next: {STEP_SHARE:.0%} are within")
+
+
+def _pairs(
+    method: Method, tags: Sequence[frozenset[str]], vectors: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Distances between references that share a tag, and that share none."""
+    i, j = np.triu_indices(len(vectors), 1)
+    if not len(i):
+        return np.empty(0), np.empty(0)
+    far = method.distance(vectors[i], vectors[j])
+    same = np.array([bool(tags[a] & tags[b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)])
+    return far[same], far[~same]
+
+
+def _steps(method: Method, course: Course) -> npt.NDArray[np.float64]:
+    near = np.flatnonzero(np.diff(course.place) == 1)
+    return method.distance(course.vectors[near], course.vectors[near + 1]) if len(near) else np.empty(0)
