@@ -12,18 +12,17 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import material
 import numpy as np
+from kernels import kernels
 
 HERE = Path(__file__).parent
 COMMAND = [sys.executable, "-c", "from exprmetric_cli.main import main; main(prog_name='exprmetric')", "evaluate"]
@@ -60,64 +59,6 @@ def against_the_loop(manifest: Path, triplets: int, rounds: int) -> tuple[float,
     return triplets / statistics.median(loop), triplets / statistics.median(ours)
 
 
-def kernels(paths: Sequence[Path], cores: int) -> dict[str, float]:
-    """Milliseconds an image of each bare kernel on one core, and of all of them on all cores under `limit`."""
-    import cv2
-    import dlib
-    import onnxruntime
-
-    from exprmetric import weights
-    from exprmetric.faces import load_detector
-    from exprmetric.faces.alignment import warp
-    from exprmetric.faces.face import Face
-    from exprmetric.images import read_image
-    from exprmetric.methods import load_method
-    from exprmetric.methods.onnx import OnnxEncoder, preprocess
-
-    cv2.setNumThreads(1)
-    detector = load_detector("scrfd")
-    predictor = dlib.shape_predictor(str(weights.find("dlib-68")))
-    encoder = load_method("default")
-    assert isinstance(encoder, OnnxEncoder)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(weights.find("default")), options, providers=["CPUExecutionProvider"])
-    found: dict[str, float] = {}
-
-    def timed(name: str, work: Callable[[Any], Any], over: Sequence[Any], each: int = 1) -> list[Any]:
-        work(over[0])
-        begun = time.perf_counter()
-        results = [work(x) for x in over]
-        found[name] = (time.perf_counter() - begun) / len(over) / each * 1e3
-        return results
-
-    images = timed("decode", read_image, paths)
-    boxes = [found_[0] for found_ in timed("detect", detector.detect, images)]
-    pairs = [
-        (i, dlib.rectangle(*(round(float(v)) for v in b.landmark_box))) for i, b in zip(images, boxes, strict=True)
-    ]
-    shapes = timed("landmarks", lambda p: predictor(*p), pairs)
-    points = [np.array([(p.x, p.y) for p in s.parts()], np.float64) for s in shapes]
-    faces = [Face(i, b.box, b.score, p) for i, b, p in zip(images, boxes, points, strict=True)]
-    crops = timed("warp", lambda x: warp(x[0], x[1]), [(f.image, f.matrix("eyes70")) for f in faces])
-    pixels = np.stack([preprocess(c, encoder.how) for c in crops])
-    best = min(_encoder(session, pixels[:size]) / size for size in (1, 2, 4, 8, 16, 32, 64) if size <= len(pixels))
-    found["encoder, best batch"] = best * 1e3
-    found["limit"] = sum(found.values()) / cores
-    return found
-
-
-def _encoder(session: Any, batch: Any) -> float:
-    name = session.get_inputs()[0].name
-    session.run(None, {name: batch})
-    spent = []
-    for _ in range(max(3, 64 // len(batch))):
-        begun = time.perf_counter()
-        session.run(None, {name: batch})
-        spent.append(time.perf_counter() - begun)
-    return statistics.median(spent)
-
-
 def pipeline(manifest: Path, images: int) -> float:
     """Milliseconds an image of a whole evaluation in this process, without loading the models."""
     from exprmetric import evaluate
@@ -142,13 +83,13 @@ def speed(rounds: int, targets: int, sources: int, swaps_each: int, folder: Path
         some = sorted((manifest.parent / "target").iterdir())[:100]
         limits, spent = [], []
         for _ in range(rounds):
-            limits.append(kernels(some, len(os.sched_getaffinity(0))))
+            limits.append(kernels(some))
             spent.append(pipeline(manifest, images))
-        limit, own = statistics.median(x["limit"] for x in limits), statistics.median(spent)
+        limit = statistics.median(sum(x.values()) for x in limits) / len(os.sched_getaffinity(0))
+        own = statistics.median(spent)
         print(f"| {kind} | {loop:.1f} | {ours:.1f} | {ours / loop:.1f} | {own:.2f} | {limit:.2f} | {limit / own:.0%} |")
-        names = [n for n in limits[0] if n != "limit"]
-        parts = ", ".join(f"{n} {statistics.median(x[n] for x in limits):.2f}" for n in names)
-        details.append(f"{kind}: ms an image on one core: {parts}")
+        parts = ", ".join(f"{n} {statistics.median(x[n] for x in limits):.2f}" for n in limits[0])
+        details.append(f"{kind}: ms an image on one of the busy cores: {parts}")
     print("\n" + "\n".join(details))
 
 
