@@ -1,0 +1,156 @@
+"""`report.html` of `exprmetric video evaluate`: scores, clips, timelines, and the worst seconds as filmstrips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exprmetric.errors import ExprmetricError, VideoError
+from exprmetric.evaluation.session import default_jobs
+from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.report import lines
+from exprmetric.report.filmstrips import Strip, choose, with_pictures
+from exprmetric.report.html import REPORT, render, write_page
+from exprmetric.report.tables import identity_line
+from exprmetric.report.video_tables import COURSE, EVENTS, clip_line, coverage_line, lag_line, offset_line, value
+from exprmetric.video.clip import LEAST_EVENT, TEMPORAL_SCORES
+from exprmetric.video.result import VideoResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_CLIPS = 12
+"""Clips whose timelines and filmstrips the page shows: those that lost most expression."""
+MOST_ROWS = 500
+"""Clips of the page's table; clips.csv has all."""
+MOST_STRIPS = 3
+"""Filmstrips of a clip."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip as the page shows it: its record, its figures, its strips, and why there are none."""
+
+    record: dict[str, Any]
+    distances: tuple[lines.LineChart, ...]
+    signals: tuple[lines.LineChart, ...]
+    strips: tuple[Strip, ...]
+    problem: str = ""
+
+
+def write_video_report(result: VideoResult, folder: str | os.PathLike[str], *, jobs: int | None = None) -> Path:
+    """Draw `report.html` into a folder that `VideoResult.save` has written.
+
+    Args:
+        result: of `evaluate_videos`, or loaded.
+        folder: exists.
+        jobs: threads that find the faces of the filmstrips.
+
+    Raises:
+        ExprmetricError: the page could not be drawn or written; the folder's other files are as they were.
+    """
+    path = Path(folder) / REPORT
+    try:
+        write_page(path, video_report_page(result, jobs=jobs))
+    except Exception as error:  # whatever it is, it must not look as if the measurement had failed
+        path.unlink(missing_ok=True)
+        raise ExprmetricError(
+            f"the result is written, but {path} could not be drawn: {type(error).__name__}: {error}"
+        ) from error
+    return path
+
+
+def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
+    """The report as HTML. Videos that are not where they were give no filmstrips."""
+    summary = result.summary
+    methods = list(summary["methods"])
+    chosen = _chosen(summary["clips"], methods)
+    settings = summary["settings"]
+    finder = FaceFinder(load_detector(settings["detector"], provider=settings["provider"]))
+    with ThreadPoolExecutor(jobs or default_jobs(), "report") as pool:
+        shown = [_shown(clip, result.frames, methods, settings, finder, pool) for clip in chosen]
+    return render(
+        "video.html",
+        summary=summary,
+        coverage=coverage_line(summary["coverage"]),
+        identity=identity_line(summary["identity"]),
+        course=COURSE,
+        events=EVENTS,
+        temporal=TEMPORAL_SCORES,
+        value=value,
+        clip_line=clip_line,
+        offset_line=offset_line,
+        shown=shown,
+        rows=summary["clips"][:MOST_ROWS],
+    )
+
+
+def _chosen(clips: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    measured = [c for c in clips if c["coverage"] and c["coverage"]["ok"]]
+    measured.sort(key=lambda c: -(c["methods"][methods[0]]["mean_t2c"] or 0.0))
+    return measured[:MOST_CLIPS]
+
+
+def _shown(
+    clip: dict[str, Any],
+    frames: pa.Table,
+    methods: Sequence[str],
+    settings: dict[str, Any],
+    finder: FaceFinder,
+    pool: ThreadPoolExecutor,
+) -> Shown:
+    import pyarrow.compute as pc
+
+    table = frames.filter(pc.equal(frames["clip"], clip["id"]))
+    strips, problem = choose(clip["worst"], MOST_STRIPS), ""
+    rows = table.select(["frame", "time", "swapped_frame", "status", *(f"{m}.t2c" for m in methods)]).to_pylist()
+    try:
+        places = (Path(clip["target"]), Path(clip["swapped"]))
+        strips = with_pictures(strips, rows, places, finder, pool, rate=settings["rate"])
+    except VideoError as error:
+        strips, problem = [], str(error)
+    return Shown(clip, tuple(_distances(clip, table, methods)), tuple(_signals(clip, table)), tuple(strips), problem)
+
+
+def _distances(clip: dict[str, Any], table: pa.Table, methods: Sequence[str]) -> list[lines.LineChart]:
+    times = table["time"].to_numpy()
+    found = []
+    for method in methods:
+        t2c = lines.columns(table, [f"{method}.t2c"])
+        bands = [(w["start"], w["end"], f"mean t2c {w['mean']:.3f}") for w in clip["worst"].get(method, [])]
+        over_time = clip["methods"][method]["temporal"]
+        found.append(
+            lines.line_chart(
+                f"{method}: correlation {value(over_time['correlation'])}, {lag_line(over_time['lag'])}",
+                times,
+                {"t2c": next(iter(t2c.values()))},
+                y_label="t2c",
+                low=0.0,
+                bands=bands,
+            )
+        )
+    return found
+
+
+def _signals(clip: dict[str, Any], table: pa.Table) -> list[lines.LineChart]:
+    times = table["time"].to_numpy()
+    found = []
+    for name, events in clip["events"].items():
+        both = lines.columns(table, [f"target.{name}", f"swapped.{name}"])
+        if len(both) != 2:
+            continue
+        target, swapped = both.values()
+        label = EVENTS.get(name, name)
+        missed = [(t, "target", "missed", f"{label} at {t:.2f} s: the swap has none") for t in events["missed"]]
+        added = [(t, "swapped", "added", f"{label} at {t:.2f} s: the target has none") for t in events["added"]]
+        kept = events["target"] - len(missed)
+        title = f"{label}: {kept} of {events['target']} kept" if events["target"] else f"{label}: none in the target"
+        title += f", {len(added)} added" if added else ""
+        curves = {"target": target, "swapped": swapped}
+        span = 2 * LEAST_EVENT[name]  # noise should not fill the figure
+        found.append(lines.line_chart(title, times, curves, y_label=label, span=span, moments=[*missed, *added]))
+    return found

@@ -1,0 +1,145 @@
+"""What was measured of videos, as text on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from exprmetric.metrics.preservation import SCORES
+from exprmetric.report.tables import HEADINGS, WIDTH, cell, identity_line
+from exprmetric.video.clip import TEMPORAL_SCORES
+
+if TYPE_CHECKING:
+    from exprmetric.video.result import VideoResult
+
+COURSE = {
+    "correlation": "correlation ↑",
+    "velocity_correlation": "of velocity ↑",
+    "amplitude": "amplitude →1",
+    "dtw": "DTW ↓",
+    "flicker_db": "flicker dB →0",
+    "event_recall": "event recall ↑",
+    "event_precision": "precision ↑",
+}
+"""Headings of the scores over time."""
+EVENTS = {"blink": "blink", "smile": "smile", "jaw_open": "jaw open", "brows_up": "brows up"}
+MOST_FAILURES = 10
+
+
+def value(number_or_none: float | None, digits: int = 2) -> str:
+    """A number, or a dash."""
+    return "–" if number_or_none is None else f"{number_or_none:.{digits}f}"
+
+
+def coverage_line(coverage: dict[str, Any]) -> str:
+    """`3 of 4 clips measured; 500 of 510 frames; failed: …`."""
+    frames = coverage["frames"]
+    line = f"{coverage['ok']} of {coverage['clips']} clips measured, {frames['ok']} of {frames['total']} frames"
+    parts = [f"{status} {n}" for status, n in coverage["failed"].items()]
+    unmeasured = [f"{status} {n}" for status, n in frames["failed"].items()]
+    line += f"; failed clips: {', '.join(parts)}" if parts else ""
+    return line + (f"; frames not measured: {', '.join(unmeasured)}" if unmeasured else "")
+
+
+def lag_line(lag: dict[str, Any] | None) -> str:
+    """At which shift a method's movement fits the target's best."""
+    if lag is None:
+        return "lag unknown"
+    if lag["frames"] == 0:
+        return "no lag"
+    return f"fits best {_late(lag)} (correlation {value(lag['correlation'])})"
+
+
+def offset_line(offset: dict[str, Any] | None) -> str:
+    """Whether a clip is shifted, in a few words."""
+    return "–" if offset is None else _late(offset) if offset["shifted"] else "none"
+
+
+def _late(lag: dict[str, Any]) -> str:
+    frames, seconds = lag["frames"], lag["seconds"]
+    way = "late" if frames > 0 else "early"
+    plural = "" if abs(frames) == 1 else "s"
+    return f"{abs(frames)} frame{plural} ({abs(seconds or 0.0):.2f} s) {way}"
+
+
+def clip_line(clip: dict[str, Any]) -> str:
+    """Whether a clip is shifted; '' where it isn't."""
+    offset = clip.get("offset")
+    if not offset or not offset["shifted"]:
+        return ""
+    return (
+        f"The swapped video is {offset_line(offset)}: shifted back, its movement correlates "
+        f"{value(offset['correlation'])} with the target's, and {value(offset['at_zero'])} as it is. "
+        "For the scores nothing was shifted"
+    )
+
+
+def printable(text: str) -> str:
+    """Text from the input with its control characters shown as escapes: a terminal obeys them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_rows(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
+    """A table on stdout; the first `left` columns are text, the others numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(c))) for c in row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def print_result(result: VideoResult) -> None:
+    """Scores, scores over time, events and clips of `video evaluate`."""
+    summary = result.summary
+    print(coverage_line(summary["coverage"]))
+    methods = summary["methods"].items()
+    print_rows(
+        ["method", "frames", *HEADINGS.values()], ([m, s["n"], *(cell(s[k]) for k in SCORES)] for m, s in methods)
+    )
+    print_rows(
+        ["over time", *COURSE.values()],
+        ([m, *(value(s["temporal"][k]["value"]) for k in TEMPORAL_SCORES)] for m, s in methods),
+    )
+    events = summary["events"].items()
+    if events:
+        head = ["event", "in target", "in swap", "recall ↑", "precision ↑"]
+        keys = ("target", "swapped")
+        print_rows(
+            head,
+            ([EVENTS.get(n, n), *(e[k] for k in keys), value(e["recall"]), value(e["precision"])] for n, e in events),
+        )
+    for clip in summary["clips"]:
+        if line := clip_line(clip):
+            print(f"{printable(clip['id'])}: {line}.")
+    if line := identity_line(summary["identity"]):
+        print(line)
+    failed = [c for c in summary["clips"] if c["status"] != "ok"]
+    for clip in failed[:MOST_FAILURES]:
+        print(printable(f"{clip['status']}: {clip['id']}: {clip['reason']}"))
+    if len(failed) > MOST_FAILURES:
+        print(f"… and {len(failed) - MOST_FAILURES} more failed clips; --out writes all")
+    for clip in summary["clips"]:
+        for role, why in clip.get("damaged", {}).items():
+            print(printable(f"damaged: {clip['id']}: {role}: {why}"))
+
+
+def print_csv(result: VideoResult) -> None:
+    """`clips.csv` on stdout."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(result.clips.column_names)
+    writer.writerows(["" if v is None else v for v in row.values()] for row in result.clips.to_pylist())
+
+
+FORMATS: dict[str, Callable[[VideoResult], None]] = {
+    "table": print_result,
+    "json": lambda result: print(result.to_json()),
+    "csv": print_csv,
+}
