@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import face_options, layout_options, progress_bar
+from exprmetric_cli.options import face_options, layout_options, progress_bar, result_options
 
 if TYPE_CHECKING:
     from exprmetric.triplets import Triplet
-
-FORMATS = ("table", "json", "csv", "markdown")
 
 
 @click.command()
@@ -35,16 +33,8 @@ FORMATS = ("table", "json", "csv", "markdown")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.html, summary.json, triplets."
 )
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout.")
-@click.option(
-    "--on-fail",
-    type=click.Choice(["exclude", "worst"]),
-    default="exclude",
-    show_default=True,
-    help="Score without the triplets that could not be measured, or count them as the worst.",
-)
+@result_options
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

@@ -6,22 +6,13 @@ import sys
 from pathlib import Path
 
 import click
-
-FORMATS = ("table", "json", "csv", "markdown")
+from exprmetric_cli.options import result_options
 
 
 @click.command()
 @click.argument("shards", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the result.")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout.")
-@click.option(
-    "--on-fail",
-    type=click.Choice(["exclude", "worst"]),
-    default="exclude",
-    show_default=True,
-    help="Score without the triplets that could not be measured, or count them as the worst.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+@result_options
 def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: int) -> None:
     """Join what `exprmetric evaluate INPUT --shard I/N --out DIR` has measured in N pieces.
 

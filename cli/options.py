@@ -11,6 +11,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FORMATS = ("table", "json", "csv", "markdown")
 DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
 
 
@@ -32,6 +33,25 @@ def face_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="auto: the first of scrfd, yunet, dlib whose weights are here; none: images are aligned crops.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def result_options(command: F) -> F:
+    """`--format --on-fail --seed`: how rows become scores, and what is printed."""
+    for option in (
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals."),
+        click.option(
+            "--on-fail",
+            type=click.Choice(["exclude", "worst"]),
+            default="exclude",
+            show_default=True,
+            help="Score without the triplets that could not be measured, or count them as the worst.",
+        ),
+        click.option(
+            "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout."
         ),
     ):
         command = option(command)
