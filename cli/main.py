@@ -18,6 +18,7 @@ COMMANDS = {
     "embed": ("exprmetric_cli.embed:embed", "Write the vectors of one method for images."),
     "pairs": ("exprmetric_cli.pairs:pairs", "Draw which source face goes into which target."),
     "demo": ("exprmetric_cli.demo:demo", "Swap faces of bundled photographs and measure them."),
+    "video": ("exprmetric_cli.video:video", "Expressions over time, in videos of swaps and of people."),
     "probe": ("exprmetric_cli.probe:probe", "Measure how good an expression space is."),
     "weights": ("exprmetric_cli.weights:weights", "List, pull and verify weight files."),
     "doctor": ("exprmetric_cli.doctor:doctor", "Say what is installed, found, and in conflict."),

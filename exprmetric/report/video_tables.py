@@ -143,3 +143,56 @@ FORMATS: dict[str, Callable[[VideoResult], None]] = {
     "json": lambda result: print(result.to_json()),
     "csv": print_csv,
 }
+
+
+def print_videos(record: dict[str, Any]) -> None:
+    """What was read of each video, and which could not be."""
+    for video in record["videos"]:
+        unused = {"unfit": "fail FaceQA", "nobody": "are of nobody", "unread": "can't be read"}
+        rest = ", ".join(f"{video[k]} {words}" for k, words in unused.items() if video[k])
+        line = f"{video['path']}: {video['faces']} faces in {video['frames']} frames, {video['used']} used"
+        print(printable(line + (f" ({rest})" if rest else "") + (f"; {video['problem']}" if video["problem"] else "")))
+    for failed in record["failed"]:
+        print(printable(f"failed: {failed['path']}: {failed['reason']}"))
+
+
+def print_tags(record: dict[str, Any]) -> None:
+    """Appearance rates of each person, and the segments' number."""
+    print_videos(record)
+    threshold = record["threshold"]
+    print(f"threshold {threshold['value']:g} of {record['method']['name']}: {threshold['measured_on']}")
+    rows = [
+        (p["name"] if i == 0 else "", tag, f"{r['rate']:.1%}", r["segments"], f"{r['seconds']:.1f}")
+        for p in record["people"]
+        for i, (tag, r) in enumerate(p["tags"].items())
+    ]
+    print_rows(("person", "tag", "appearance", "segments", "seconds"), rows, left=2)
+
+
+def print_digest(record: dict[str, Any]) -> None:
+    """Each person's expressions, the most frequent first."""
+    print_videos(record)
+    rows = [(e["person"], e["video"], f"{e['share']:.1%}", f"{e['time']:.2f}") for e in record["expressions"]]
+    print_rows(("person", "video", "share", "seconds"), rows, left=2)
+
+
+def print_moments(record: dict[str, Any]) -> None:
+    """The moments of a search, nearest first."""
+    print_videos(record)
+    rows = [(m["person"], m["video"], f"{m['time']:.2f}", f"{m['distance']:.3f}") for m in record["moments"]]
+    print_rows(("person", "video", "seconds", "distance"), rows, left=2)
+
+
+def print_quality(record: dict[str, Any]) -> None:
+    """Faces of each video that pass FaceQA."""
+    keys = ("frames", "frames_without_face", "faces", "fit", "blurred", "sideways")
+    rows = [
+        (v["path"], *(v[k] for k in keys), value(v["median_sharpness"]), value(v["largest_yaw"], 0))
+        for v in record["videos"]
+    ]
+    print_rows(("video", "frames", "no face", *keys[2:], "median sharpness", "largest yaw"), rows)
+    for v in record["videos"]:
+        if v["problem"]:
+            print(printable(f"damaged: {v['path']}: {v['problem']}"))
+    for failed in record["failed"]:
+        print(printable(f"failed: {failed['path']}: {failed['reason']}"))

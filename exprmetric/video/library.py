@@ -65,6 +65,14 @@ class Library:
     left: tuple[Left, ...]
     failed: dict[str, str] = field(default_factory=dict)
 
+    def persons(self, names: Sequence[str]) -> list[int]:
+        """The people of these names; all where none is named.
+
+        Raises:
+            InputError: nobody has a name.
+        """
+        return [self.people.index(n) for n in names] if names else list(range(len(self.people.names)))
+
     def pictures(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Image]:
         """Crops of faces by video and row; see `face_pictures`."""
         return face_pictures(self.videos, self.paths, wanted, rate=self.reading.rate)

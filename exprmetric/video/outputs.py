@@ -108,7 +108,7 @@ def _named(record: Record, library: Library, names: Sequence[str]) -> Record:
     """With paths and names for numbers, in front."""
     v, p = record.pop("video"), record.pop("person")
     record.pop("row", None)
-    text = {k: path_text(x) if isinstance(x, str) else x for k, x in record.items()}
+    text = {k: path_text(x) if isinstance(x, str) else round(x, 4) for k, x in record.items()}
     return {"video": path_text(library.paths[v]), "person": path_text(names[p])} | text
 
 

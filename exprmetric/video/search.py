@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import InputError
+from exprmetric.errors import ImageError, InputError, LowQualityError, NoFaceError, UnreadableImageError
 from exprmetric.methods import Method
+from exprmetric.tables import show
 from exprmetric.video.courses import Course, nearest_moments
 
 COUNT = 20
@@ -58,3 +60,18 @@ def search(
             row, frame = int(c.rows[i]), int(c.frame[i])
             moments.append(Moment(c.video, c.person, row, frame, float(c.start[i]), float(far[i])))
     return sorted(moments, key=lambda m: (m.distance, m.video, m.time))[:count]
+
+
+def query_vector(query: Path, method: str, *, detector: str = "auto", provider: str = "cpu") -> npt.NDArray[np.float32]:
+    """(D,) of the (largest) face in an image.
+
+    Raises:
+        NoFaceError: there is none. UnreadableImageError: it can't be read. ImageError: the method can't.
+    """
+    from exprmetric.evaluation.embed import embed_images
+
+    (found,) = embed_images([query], method, detector=detector, provider=provider)
+    if found.vector is None:
+        kinds: dict[str, type[ImageError]] = {k.status: k for k in (NoFaceError, UnreadableImageError, LowQualityError)}
+        raise kinds.get(found.status, ImageError)(f"the query {show(query)}: {found.reason}")
+    return found.vector

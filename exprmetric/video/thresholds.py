@@ -11,6 +11,7 @@ import numpy.typing as npt
 from exprmetric.errors import InputError
 from exprmetric.methods import Method
 from exprmetric.video.courses import Course
+from exprmetric.video.references import Reference
 
 SAME_SHARE = 0.75
 """This share of the pairs with the same expression lies within a calibrated threshold …"""
@@ -62,8 +63,7 @@ def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, measured_on: str) -> Th
 
 def threshold_of(
     method: Method,
-    tags: Sequence[frozenset[str]],
-    references: npt.NDArray[np.float32],
+    references: Sequence[Reference],
     found: Sequence[Course],
     asked: float | None = None,
 ) -> Threshold:
@@ -71,8 +71,7 @@ def threshold_of(
 
     Args:
         method: whose vectors these are.
-        tags: of each reference.
-        references: (R, D).
+        references: with vectors of the method.
         found: courses of the videos that are tagged.
 
     Raises:
@@ -82,7 +81,7 @@ def threshold_of(
         return Threshold(asked, "asked for")
     if method.name in CALIBRATED:
         return CALIBRATED[method.name]
-    same, other = _pairs(method, tags, references)
+    same, other = _pairs(method, references)
     if len(same) >= LEAST_PAIRS:
         return calibrate(same, other, f"{len(same)} pairs of references of one tag, {len(other)} of different tags")
     steps = np.concatenate([np.empty(0), *(_steps(method, course) for course in found)])
@@ -95,13 +94,12 @@ def threshold_of(
     return Threshold(value, f"{len(steps)} steps from a frame to the next: {STEP_SHARE:.0%} are within")
 
 
-def _pairs(
-    method: Method, tags: Sequence[frozenset[str]], vectors: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _pairs(method: Method, references: Sequence[Reference]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Distances between references that share a tag, and that share none."""
-    i, j = np.triu_indices(len(vectors), 1)
+    i, j = np.triu_indices(len(references), 1)
     if not len(i):
         return np.empty(0), np.empty(0)
+    vectors, tags = np.stack([r.vector for r in references]), [r.tags for r in references]
     far = method.distance(vectors[i], vectors[j])
     same = np.array([bool(tags[a] & tags[b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)])
     return far[same], far[~same]
