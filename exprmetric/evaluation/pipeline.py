@@ -35,7 +35,7 @@ BLOCK = 64
 """New images that a block of rows needs, at most, and images that are read ahead."""
 MOST_ROWS = 65_536
 """Rows of a block, at most."""
-BATCH = 16
+BATCH = 8
 """Faces represented at a time; on one core, more make an encoder no faster."""
 
 

@@ -42,6 +42,7 @@ class Face:
     crops: dict[str, Image] = field(default_factory=dict, repr=False)
     readings: dict[str, Any] = field(default_factory=dict, repr=False)
     size: tuple[int, int] = (0, 0)
+    _matrices: dict[str, alignment.Matrix] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.image is not None:
@@ -54,12 +55,15 @@ class Face:
         return self.box / np.array([width, height, width, height], np.float64)
 
     def matrix(self, template: str) -> alignment.Matrix:
-        """(2, 3) map from image px to the crop px of a template."""
-        if self.aligned:
-            height, width = self.size
-            sx, sy = alignment.CROP_SIZE / width, alignment.CROP_SIZE / height
-            return np.array([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
-        return alignment.template(template).matrix(self)
+        """(2, 3) map from image px to the crop px of a template; computed once."""
+        if template not in self._matrices:
+            self._matrices[template] = self._resize() if self.aligned else alignment.template(template).matrix(self)
+        return self._matrices[template]
+
+    def _resize(self) -> alignment.Matrix:
+        height, width = self.size
+        sx, sy = alignment.CROP_SIZE / width, alignment.CROP_SIZE / height
+        return np.array([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
 
     def crop(self, template: str) -> Image:
         """(224, 224, 3) uint8 RGB crop (`dlib150`: 150 px), warped once from the original pixels."""
