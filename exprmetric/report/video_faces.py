@@ -49,7 +49,7 @@ class Section:
 
 
 def _page(title: str, lead: Sequence[str], sections: Sequence[Section], record: Mapping[str, Any]) -> str:
-    return render("video_faces.html", title=title, lead=lead, sections=sections, record=record)
+    return render("video_faces.html", title=title, lead=lead, sections=sections, record=record, counted=counted)
 
 
 def tags_page(
@@ -63,7 +63,8 @@ def tags_page(
     """`tags.html`: references, then for each person rates, closest frames and intensity over time."""
     t = tagged.threshold
     lead = [
-        f"{len(tagged.tags)} tags of {len(references)} references; a face has the tags of the nearest reference within "
+        f"{counted(len(tagged.tags), 'tag')} of {counted(len(references), 'reference')}; a face has the tags of the "
+        "nearest reference within "
         f"{t.value:g} of {library.method.name} ({t.measured_on}).",
     ]
     shown = [Card(jpeg_uri(read_image(r.path), SIDE), (", ".join(sorted(r.tags)), r.path.name)) for r in references]
@@ -91,7 +92,7 @@ def tags_page(
         sections.append(
             Section(
                 name,
-                f"{sum(len(c.course) for c in mine)} faces in {len(mine)} videos. The closest frames of each tag:",
+                f"{sum(len(c.course) for c in mine)} faces in {counted(len(mine), 'video')}; the closest of each tag:",
                 tuple(cards),
                 ("tag", "appearance rate", "segments", "seconds"),
                 rows,
@@ -99,6 +100,11 @@ def tags_page(
             )
         )
     return _page("Expressions tagged in videos", lead, sections, record)
+
+
+def counted(count: int, what: str) -> str:
+    """`1 video`, `2 videos`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _where(library: Library, found: Closest | Moment) -> str:
@@ -109,7 +115,8 @@ def _curves(library: Library, tagged: Tagged, done: TaggedCourse, rates: Mapping
     c, video = done.course, library.videos[done.course.video]
     values = intensity(done.distances, tagged.threshold.value)
     curves = {}
-    for tag in sorted(rates, key=lambda tag: -rates[tag]["rate"])[:MOST_CURVES]:
+    most = sorted(rates, key=lambda tag: -rates[tag]["rate"])[:MOST_CURVES]
+    for tag in (t for t in tagged.tags if t in most):
         column = np.full(video.frames_total, np.nan)
         column[c.place] = values[:, tagged.tags.index(tag)]
         curves[tag] = column
@@ -131,7 +138,7 @@ def digest_page(library: Library, digests: Sequence[Digest], pictures: Pictures,
         ]
         drawn = f", {d.clustered} of them clustered" if d.clustered < d.faces else ""
         name = library.people.names[d.person]
-        sections.append(Section(name, f"{len(cards)} expressions of {d.faces} faces{drawn}.", tuple(cards)))
+        sections.append(Section(name, f"{counted(len(cards), 'expression')} of {d.faces} faces{drawn}.", tuple(cards)))
     lead = ["Ward’s clusters of each person’s expressions, the most frequent first; one representative face of each."]
     return _page("Expressions of each person", lead, sections, record)
 

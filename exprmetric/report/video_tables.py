@@ -30,7 +30,7 @@ MOST_FAILURES = 10
 
 def value(number_or_none: float | None, digits: int = 2) -> str:
     """A number, or a dash."""
-    return "–" if number_or_none is None else f"{number_or_none:.{digits}f}"
+    return "–" if number_or_none is None else f"{round(number_or_none, digits) + 0.0:.{digits}f}"  # no -0.00
 
 
 def coverage_line(coverage: dict[str, Any]) -> str:

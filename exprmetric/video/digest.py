@@ -104,7 +104,7 @@ def ward(vectors: npt.ArrayLike, clusters: int) -> npt.NDArray[np.intp]:
         clusters: at most; fewer when there are fewer distinct vectors.
 
     Returns:
-        (N,) 0, 1, …
+        (N,) 0, 1, … in order of the first vector of each.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
 
@@ -112,8 +112,10 @@ def ward(vectors: npt.ArrayLike, clusters: int) -> npt.NDArray[np.intp]:
     if len(x) < 2:
         return np.zeros(len(x), np.intp)
     tree = linkage(x, "ward")
-    found = fcluster(tree, clusters, "maxclust") if tree[-1, 2] > 0 else np.ones(len(x))
-    return np.asarray(np.unique(found, return_inverse=True)[1], np.intp)
+    different = 1 + int((tree[:, 2] > 0).sum())
+    found = fcluster(tree, min(clusters, different), "maxclust")
+    _, first, labels = np.unique(found, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[labels], np.intp)
 
 
 def medoid(vectors: npt.ArrayLike) -> tuple[int, float]:

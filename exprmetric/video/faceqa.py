@@ -42,7 +42,9 @@ class QualityResult:
             for i in range(len(video)):
                 sharpness, yaw = float(video.sharpness[i]), float(video.yaw[i])
                 reason = quality.reason(sharpness, yaw)
-                box = dict(zip(("x0", "y0", "x1", "y1"), video.box[i].round(2).tolist(), strict=True))
+                box = dict(
+                    zip(("x0", "y0", "x1", "y1"), video.box[i].astype(np.float64).round(2).tolist(), strict=True)
+                )
                 yield {
                     "video": path_text(path),
                     "frame": int(video.frame[i]),

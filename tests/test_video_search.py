@@ -1,0 +1,49 @@
+"""Search: the nearest moments across people and videos, and queries that can't be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_faces import Seen, Space, video
+from PIL import Image
+
+from exprmetric.errors import InputError, NoFaceError, UnreadableImageError
+from exprmetric.video.courses import courses
+from exprmetric.video.people import find_people
+from exprmetric.video.search import query_vector, search
+
+ANN, BOB = (0.0, 0.0), (3.0, 0.0)
+
+
+def test_the_nearest_moments_whoever_shows_them() -> None:
+    first = video([Seen(i, 0, ANN, (abs(i - 10) / 10, 0.0)) for i in range(60)], 60)
+    second = video(
+        [Seen(i, 0, BOB, (abs(i - 30) / 10 + 0.05, 0.0)) for i in range(60)]
+        + [Seen(i, 1, ANN, (4.0 - i / 100, 0.0)) for i in range(60)],
+        60,
+    )
+    people = find_people([first, second])
+    found, _ = courses([first, second], people, "space", pool=1)
+    query = np.zeros(2, np.float32)
+    moments = search(query, found, Space(), count=4)
+    ann, bob = people.labels[0][0], people.labels[1][0]
+    assert [(m.video, m.person, m.frame) for m in moments] == [(0, ann, 10), (1, bob, 30), (0, ann, 35), (1, bob, 5)]
+    assert [m.distance for m in moments] == pytest.approx([0.0, 0.05, 2.5, 2.55])
+    assert moments[1].time == pytest.approx(1.2) and second.frame[moments[1].row] == 30
+    assert [m.frame for m in search(query, found, Space(), count=3, apart=0.0)] == [10, 30, 9]
+    assert search(query, [], Space()) == []
+    for wrong in ({"count": 0}, {"apart": -1.0}, {"apart": float("nan")}):
+        with pytest.raises(InputError):
+            search(query, found, Space(), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_query_needs_a_face(tmp_path: Path, portrait_photo: Path) -> None:
+    assert query_vector(portrait_photo, "lm68", detector="dlib").shape == (136,)
+    Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
+    with pytest.raises(NoFaceError, match=r"the query .*grey\.png"):
+        query_vector(tmp_path / "grey.png", "lm68", detector="dlib")
+    (tmp_path / "x.png").write_text("no image")
+    with pytest.raises(UnreadableImageError, match=r"the query .*x\.png"):
+        query_vector(tmp_path / "x.png", "lm68", detector="dlib")
