@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from exprmetric.report.tables import speed_line
+from exprmetric.triplets import ROLES
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = f"""
@@ -46,6 +47,30 @@ def _small_folder(folder: Path) -> Path:
     folder = folder / "small_swaps"
     assert len(make_swaps(folder)) == 20
     return folder
+
+
+def large_folder(factory: pytest.TempPathFactory) -> Path:
+    """200 swaps: the 20 real ones under 10 small shifts and scales, so that all images differ and hold a face."""
+    return _large_folder(factory.getbasetemp())
+
+
+@functools.cache
+def _large_folder(folder: Path) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    small, large = _small_folder(folder), folder / "large_swaps"
+    rng = np.random.default_rng(11)
+    views = [(rng.uniform(0.92, 1.08), *rng.uniform(-12, 12, 2)) for _ in range(10)]
+    for role in ROLES:
+        (large / role).mkdir(parents=True)
+        for path in (small / role).iterdir():
+            with Image.open(path) as image:
+                for number, (scale, dx, dy) in enumerate(views):
+                    place = (scale, 0, dx, 0, scale, dy)
+                    moved = image.transform(image.size, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
+                    moved.save(large / role / f"{path.stem}-{number}.png", compress_level=1)
+    return large
 
 
 def plain_summary(out: Path) -> dict[str, Any]:

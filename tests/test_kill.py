@@ -11,13 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
-from swaps import assert_same, small_folder, start_cli
-
-from exprmetric.triplets import ROLES
+from swaps import assert_same, large_folder, start_cli
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,22 +44,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 swaps: each of 20 real ones under 10 small shifts and scales, so that all images differ and hold a face."""
-    small, root = small_folder(tmp_path_factory), tmp_path_factory.mktemp("kill") / "swaps"
-    rng = np.random.default_rng(11)
-    for role in ROLES:
-        (root / role).mkdir(parents=True)
-    views = [(rng.uniform(0.92, 1.08), *rng.uniform(-12, 12, 2)) for _ in range(10)]
-    for number, (scale, dx, dy) in enumerate(views):
-        for role in ROLES:
-            for path in (small / role).iterdir():
-                with Image.open(path) as image:
-                    moved = image.transform(
-                        image.size, Image.Transform.AFFINE, (scale, 0, dx, 0, scale, dy), Image.Resampling.BILINEAR
-                    )
-                moved.save(root / role / f"{path.stem}-{number}.png", compress_level=1)
-    assert len(list((root / "swapped").iterdir())) == TRIPLETS
-    return root
+    return large_folder(tmp_path_factory)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exprmetric.errors import InputError
 from exprmetric.evaluation.pipeline import Integers
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.session import Session
@@ -53,6 +54,16 @@ def _ray(job: Job) -> Iterator[pa.Table]:
     from exprmetric.evaluation.ray_engine import measure
 
     yield from measure(job)
+
+
+def check_engine(name: str) -> None:
+    """Before any work is done: InputError for an unknown name, MissingPackageError where its package is missing."""
+    if name not in ENGINES:
+        raise InputError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
+    if name == "ray":
+        from exprmetric.evaluation.ray_engine import need_ray
+
+        need_ray()
 
 
 ENGINES: dict[str, Engine] = {"local": _local, "ray": _ray}

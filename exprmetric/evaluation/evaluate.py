@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.conclude import conclude
-from exprmetric.evaluation.engines import ENGINES, Job
+from exprmetric.evaluation.engines import ENGINES, Job, check_engine
 from exprmetric.evaluation.environment import environment
 from exprmetric.evaluation.journal import Journal, Memory
 from exprmetric.evaluation.pipeline import triplet_distances
@@ -80,8 +80,7 @@ def evaluate(
     """
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
-    if engine not in ENGINES:
-        raise InputError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    check_engine(engine)
     piece = None if shard is None else Shard.parse(shard)
     if piece and not out:
         raise InputError("a shard is measured to be merged: name a folder for it (out)")

@@ -6,8 +6,10 @@ cluster (RAY_ADDRESS) one is started on this machine. All machines have to see t
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exprmetric.errors import MissingPackageError
+from exprmetric import errors
+from exprmetric.errors import ExprmetricError, MissingPackageError, WeightsError
+from exprmetric.evaluation.environment import environment
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.rows import schema
 from exprmetric.evaluation.session import Session, Settings, open_pool
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from exprmetric.evaluation.engines import Job
 
+MISSING = "the engine 'ray' needs the package ray: pip install 'exprmetric[ray]'"
 PIECES = 50
 """Pieces of the input, at least, where it has so many rows: a dead worker loses one."""
 MOST_ROWS = 512
@@ -52,18 +57,25 @@ class Worker:
         import ray
 
         self._work: Work = ray.get(work)
-        self._session = Session(self._work.settings)
-        own = self._session.description()
-        if own != self._work.about:
-            raise RuntimeError(
-                f"a worker would measure with {own}, the driver with {self._work.about}: give all machines the same "
-                "weights and versions"
+        self._error: ExprmetricError | None = None
+        try:
+            self._session = Session(self._work.settings)
+            self._check(_about(self._session))
+        except ExprmetricError as error:  # raised here, it would come back as text alone
+            self._error = error
+
+    def _check(self, own: dict[str, Any]) -> None:
+        if other := "; ".join(_differences(own, self._work.about)):
+            raise WeightsError(
+                f"a worker would not measure as the driver: {other}. Give all machines the same weights and versions"
             )
 
     def __call__(self, piece: dict[str, Any]) -> pa.Table:
         """Rows of the triplets whose places are in the column `data`."""
         import pyarrow as pa
 
+        if self._error:
+            raise self._error
         rows = np.asarray(piece["data"], np.int64)
         with open_pool(1) as pool, self._session.open_cache(self._work.cache) as cache:
             tables = list(self._session.measure(self._work.plan, rows, pool, cache))
@@ -75,28 +87,77 @@ def measure(job: Job) -> Iterator[pa.Table]:
 
     Raises:
         MissingPackageError: Ray is not installed.
+        ExprmetricError: a worker can't measure, or the cluster can't go on.
     """
     if not len(job.rows):
         return
+    need_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # measuring faces is nobody else's business
     try:
         import ray
         import ray.data
-    except ImportError as error:
-        raise MissingPackageError("the engine 'ray' needs the package ray: pip install 'exprmetric[ray]'") from error
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except ImportError as error:  # Ray without its part for data
+        raise MissingPackageError(f"{MISSING} ({error})") from error
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    own = not ray.is_initialized()
+    if own:  # without an address Ray would join whatever cluster of somebody else runs on this machine, and die with it
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield from _measure(ray, job)
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def need_ray() -> None:
+    """MissingPackageError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise MissingPackageError(MISSING)
+
+
+def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     workers = job.jobs or max(1, _cores(ray))
     pieces = max(1, min(len(job.rows), PIECES), len(job.rows) // MOST_ROWS)
-    work = ray.put(Work(job.session.settings, job.plan, job.cache, job.session.description()))
+    work = ray.put(Work(job.session.settings, job.plan, job.cache, _about(job.session)))
     names = job.session.settings.names()
     found = ray.data.from_numpy(np.array_split(job.rows, pieces)).map_batches(
         Worker, batch_size=None, fn_constructor_args=(work,), concurrency=min(workers, pieces), num_cpus=1
     )
     for rows in found.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield _encoded(rows, schema(names))
+
+
+def _about(session: Session) -> dict[str, Any]:
+    """All that has to be the same wherever rows are measured."""
+    versions = {name: v for name, v in environment().items() if name not in ("platform", "python")}
+    return session.description() | {"versions": versions}
+
+
+def _differences(a: Any, b: Any, name: str = "") -> Iterator[str]:
+    """What two descriptions say differently, as text."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in [*a, *(k for k in b if k not in a)]:
+            yield from _differences(a.get(key), b.get(key), f"{name}.{key}".lstrip("."))
+    elif a != b:
+        yield f"{name} {a}, not {b}"
+
+
+def _cause(error: Exception) -> ExprmetricError:
+    """What went wrong in a worker; of the error itself Ray brings back its text alone."""
+    said = str(error)
+    own = re.search(r"^exprmetric\.errors\.(\w+): (.+)", said, re.MULTILINE)
+    if own:
+        kind = getattr(errors, own[1], ExprmetricError)
+        found: ExprmetricError = kind(own[2])
+        return found
+    first = re.search(r"^[\w.]+(?:Error|Exception|Exit)\b.*", said, re.MULTILINE)
+    return ExprmetricError(f"Ray can't go on: {first[0] if first else said or type(error).__name__}")
 
 
 def _cores(ray: Any) -> int:
