@@ -11,6 +11,7 @@ from PIL import Image
 
 from exprmetric.errors import InputError, NoFaceError, UnreadableImageError
 from exprmetric.video.courses import courses
+from exprmetric.video.library import find_inputs
 from exprmetric.video.people import find_people
 from exprmetric.video.search import query_vector, search
 
@@ -37,6 +38,22 @@ def test_the_nearest_moments_whoever_shows_them() -> None:
     for wrong in ({"count": 0}, {"apart": -1.0}, {"apart": float("nan")}):
         with pytest.raises(InputError):
             search(query, found, Space(), **wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_a_video_in_a_folder(tmp_path: Path) -> None:
+    stills, moving = tmp_path / "stills", tmp_path / "moving"
+    for folder in (stills, moving, tmp_path / "empty"):
+        folder.mkdir()
+    frames = [Image.new("RGB", (16, 16), c) for c in ("red", "blue")]
+    for i, frame in enumerate(frames):
+        frame.save(stills / f"{i}.webp")
+    frames[0].save(moving / "a.webp", save_all=True, append_images=frames[1:])
+    assert find_inputs([stills, moving, stills]) == [stills, moving / "a.webp"]
+    (moving / "b.mp4").touch()
+    assert find_inputs([moving]) == [moving / "a.webp", moving / "b.mp4"]
+    for wrong in ([], [tmp_path / "empty"], [tmp_path / "gone"]):
+        with pytest.raises(InputError):
+            find_inputs(wrong)
 
 
 def test_a_query_needs_a_face(tmp_path: Path, portrait_photo: Path) -> None:

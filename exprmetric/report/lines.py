@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,14 +86,7 @@ def line_chart(
     """
     when = np.asarray(times, np.float64)
     values = {name: np.asarray(v, np.float64) for name, v in curves.items()}
-    finite = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.zeros(1)])
-    bottom = low if low is not None else float(finite.min(initial=np.inf)) if len(finite) else 0.0
-    top = high if high is not None else float(finite.max(initial=-np.inf)) if len(finite) else 1.0
-    if top - bottom < span or not top > bottom:
-        middle, half = (bottom + top) / 2, (span or 1.0) / 2
-        bottom, top = (middle - half if low is None else low), (middle + half if high is None else high)
-    pad = 0.05 * (top - bottom)
-    bottom, top = bottom - (pad if low is None else 0), top + (pad if high is None else 0)
+    bottom, top = _range(values.values(), low, high, span)
     first, last = float(when[0]), float(when[-1])
     last = last if last > first else first + 1.0
     x = scale(first, last, LEFT, WIDTH - RIGHT)
@@ -116,6 +109,19 @@ def line_chart(
             marks.append(Mark(x(at), y(float(value)), kind, label))
     shaded = tuple(Band(x(a), round(max(x(b) - x(a), 1.0), 2), text) for a, b, text in bands)
     return LineChart(title, axes, lines, tuple(marks), shaded)
+
+
+def _range(values: Iterable[Floats], low: float | None, high: float | None, span: float) -> tuple[float, float]:
+    """Ends of the y axis: around the known values, not below 0 where no value is."""
+    finite = np.concatenate([v[np.isfinite(v)] for v in values])
+    finite = finite if len(finite) else np.array([0.0, 1.0])
+    bottom = float(finite.min()) if low is None else low
+    top = float(finite.max()) if high is None else high
+    room = max(0.05 * (top - bottom), (span - (top - bottom)) / 2)
+    room = room if top - bottom + 2 * room > 0 else 0.5
+    lowest = bottom - room if bottom < 0 else max(bottom - room, 0.0)
+    bottom = lowest if low is None else low
+    return bottom, max(top + room, bottom + span) if high is None else high
 
 
 def path(times: Floats, values: Floats, x: Scale, y: Scale) -> str:

@@ -121,7 +121,9 @@ def _distances(clip: dict[str, Any], table: pa.Table, methods: Sequence[str]) ->
     found = []
     for method in methods:
         t2c = lines.columns(table, [f"{method}.t2c"])
-        bands = [(w["start"], w["end"], f"mean t2c {w['mean']:.3f}") for w in clip["worst"].get(method, [])]
+        most = max(1, min(MOST_STRIPS, int((times[-1] - times[0]) / 3)))  # of a short clip not all is the worst
+        worst = clip["worst"].get(method, [])[:most]
+        bands = [(w["start"], w["end"], f"mean t2c {w['mean']:.3f}") for w in worst]
         over_time = clip["methods"][method]["temporal"]
         found.append(
             lines.line_chart(

@@ -15,7 +15,7 @@ from exprmetric.runtime import session_threads
 from exprmetric.tables import show
 from exprmetric.video.courses import Course, Left, courses
 from exprmetric.video.faces import VideoFaces
-from exprmetric.video.frames import FOLDER_RATE, find_videos
+from exprmetric.video.frames import FOLDER_RATE, VIDEO_SUFFIXES, find_videos, info
 from exprmetric.video.people import IDENTITY, People, find_people, read_named_faces
 from exprmetric.video.sheet import Image, face_pictures
 from exprmetric.video.tracks import DETECT_EVERY, SPARSE, track_faces
@@ -88,13 +88,24 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"no such file or folder: {show(path)}")
-        inside = find_videos(path) if path.is_dir() else []
+        inside = _videos(path) if path.is_dir() else []
         if path.is_dir() and not inside and not any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()):
             raise InputError(f"{show(path)} holds neither videos nor images")
         found += inside or [path]
     if not found:
         raise InputError("no video was named")
     return list(dict.fromkeys(found))
+
+
+def _videos(folder: Path) -> list[Path]:
+    """Videos of a folder; none where its only ones could be the frames of one, as still WebPs."""
+    found = find_videos(folder)
+    if any(p.suffix.lower() in VIDEO_SUFFIXES for p in found):
+        return found
+    try:
+        return found if not found or info(found[0]).frames != 1 else []
+    except ImageError:  # reading it will say why
+        return found
 
 
 def read_library(
