@@ -252,6 +252,7 @@ def test_a_tag_cannot_leave_the_database(tmp_path: Path, portrait_photo: Path, n
 
 
 def test_a_moment_of_a_video_is_added(tmp_path: Path, portrait_photo: Path) -> None:
+    pytest.importorskip("av")
     face = np.ascontiguousarray(read_image(portrait_photo)[:256, 96:352])
     pictures = [np.zeros_like(face)] * 5 + [face] * 5
     clip = write(tmp_path / "clip.mp4", pictures)
