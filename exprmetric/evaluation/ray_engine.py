@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from exprmetric.evaluation.engines import Job
 
 MISSING = "the engine 'ray' needs the package ray: pip install 'exprmetric[ray]'"
+FETCHING = {"iter_threaded": 5.0, "Prefetcher": 0.5}
+"""Threads of Ray that fetch blocks ahead, and seconds that we wait for their end."""
 PIECES = 50
 """Pieces of the input, at least, where it has so many rows: a dead worker loses one."""
 MOST_ROWS = 512
@@ -129,8 +132,15 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     found = ray.data.from_numpy(np.array_split(job.rows, pieces)).map_batches(
         Worker, batch_size=None, fn_constructor_args=(work,), concurrency=min(workers, pieces), num_cpus=1
     )
-    for rows in found.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield _encoded(rows, schema(names))
+    batches = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
+    try:
+        for rows in batches:
+            yield _encoded(rows, schema(names))
+    finally:  # a thread of Ray that is still fetching when the cluster goes would end this process
+        batches.close()
+        for thread in threading.enumerate():
+            if thread.name in FETCHING:
+                thread.join(FETCHING[thread.name])
 
 
 def _about(session: Session) -> dict[str, Any]:

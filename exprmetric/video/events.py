@@ -93,7 +93,7 @@ def compare(
     """Events of two (N,) signals over the frames known of both.
 
     An event stands out by `prominence`, by `least` and from the noise of the target's signal, whichever asks for most;
-    the same height counts for the swap.
+    the same height counts for the swap, and the swap's own noise: a trembling face keeps no smile.
 
     Args:
         prominence: in ranges (5th to 95th percentile) of the target's signal.
@@ -107,7 +107,7 @@ def compare(
     low, high = np.percentile(a[rows], [5, 95])
     height = max(prominence * float(high - low), least, NOISE * noise(a), 1e-12)
     x, y = (np.where(rows, v, np.nan) for v in (a, b))
-    return match(when[peaks(x, height)], when[peaks(y, height)], tolerance)
+    return match(when[peaks(x, height)], when[peaks(y, max(height, NOISE * noise(b)))], tolerance)
 
 
 def noise(signal: npt.ArrayLike) -> float:
