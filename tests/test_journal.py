@@ -621,7 +621,6 @@ STAGES = {
     "reading the input": ("exprmetric.triplets", "read_triplets", 1, 0),
     "hashing": ("exprmetric.evaluation.evaluate", "make_plan", 1, 0),
     "measuring": ("exprmetric.evaluation.session", "table", 11, 10),
-    "summing up": ("exprmetric.evaluation.evaluate", "conclude", 1, 20),
     "drawing": ("exprmetric.report.html", "report_page", 1, 20),
 }
 
