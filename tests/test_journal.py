@@ -453,6 +453,20 @@ def test_how_rows_are_counted_may_change(
     assert_same(tmp_path / "out", tmp_path / "plain")
 
 
+@pytest.mark.parametrize("package, goes_on", [("platform", True), ("onnxruntime", False)])
+def test_a_new_kernel_is_no_reason_to_begin_anew_and_a_new_runtime_is(
+    package: str, goes_on: bool, triplets: list[Triplet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stop):
+        measured(triplets, tmp_path, progress=stop_after(6))
+    here = evaluate_module.environment()
+    monkeypatch.setattr(evaluate_module, "environment", lambda: {**here, package: "another"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = measured(triplets, tmp_path)
+    assert result.summary["throughput"]["rows_kept_from_before"] == (6 if goes_on else 0)
+
+
 def test_an_image_that_vanishes_is_a_row(triplets: list[Triplet], plain: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.png"
     shutil.copyfile(triplets[7].swapped, own)  # type: ignore[arg-type]

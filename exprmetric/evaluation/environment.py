@@ -30,6 +30,11 @@ def environment() -> dict[str, str]:
     return found
 
 
+def versions(found: dict[str, str]) -> dict[str, str]:
+    """The part of an environment on which numbers depend: a new kernel must not stop a run from going on."""
+    return {name: version for name, version in found.items() if name not in ("python", "platform")}
+
+
 def package_version(name: str) -> str:
     """The installed version, '' when the package is not installed."""
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.engines import ENGINES, Job, check_engine
-from exprmetric.evaluation.environment import environment
+from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.journal import Journal, Memory
 from exprmetric.evaluation.pipeline import triplet_distances
 from exprmetric.evaluation.plan import make_plan
@@ -96,7 +96,7 @@ def evaluate(
         with profile.stage("hash files"):
             plan = make_plan(triplets, pool)
         about = session.description() | {"settings": settings.as_dict()}
-        journal.begin(about | {"input": plan.digest() if out else "", "environment": environment()})
+        journal.begin(about | {"input": plan.digest() if out else "", "versions": versions(environment())})
         todo = journal.missing
         done = kept = len(triplets) - len(todo)
         job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs, block)

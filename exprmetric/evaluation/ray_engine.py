@@ -20,7 +20,7 @@ import numpy as np
 
 from exprmetric import errors
 from exprmetric.errors import ExprmetricError, MissingPackageError, WeightsError
-from exprmetric.evaluation.environment import environment
+from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.rows import schema
 from exprmetric.evaluation.session import Session, Settings, open_pool
@@ -145,8 +145,7 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
 
 def _about(session: Session) -> dict[str, Any]:
     """All that has to be the same wherever rows are measured."""
-    versions = {name: v for name, v in environment().items() if name not in ("platform", "python")}
-    return session.description() | {"versions": versions}
+    return session.description() | {"versions": versions(environment())}
 
 
 def _differences(a: Any, b: Any, name: str = "") -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.conclude import conclude
-from exprmetric.evaluation.environment import environment
+from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.journal import FOLDER, joined
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import schema
@@ -157,8 +157,8 @@ def _canonical(document: dict[str, Any]) -> bytes:
 
 def _other_versions(a: dict[str, Any], b: dict[str, Any]) -> str:
     """The packages of which two shards had different versions; the machine may differ."""
-    of_a, of_b = a["environment"], b["environment"]
-    names = sorted({*of_a, *of_b} - {"platform", "python"})
+    of_a, of_b = versions(a["environment"]), versions(b["environment"])
+    names = sorted({*of_a, *of_b})
     return ", ".join(f"{n} ({of_a.get(n)}, {of_b.get(n)})" for n in names if of_a.get(n) != of_b.get(n))
 
 
