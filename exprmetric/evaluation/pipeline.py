@@ -37,6 +37,8 @@ MOST_ROWS = 65_536
 """Rows of a block, at most."""
 BATCH = 8
 """Faces represented at a time; on one core, more make an encoder no faster."""
+SPARE = 3
+"""Images that are read, at least, while those before them are represented."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,28 +76,34 @@ class Task:
 
 
 def represent_all(
-    tasks: Iterable[Task], reader: FaceReader, pool: Executor, *, ahead: int = BLOCK
+    tasks: Iterable[Task], reader: FaceReader, pool: Executor, *, block: int = BLOCK
 ) -> Iterator[Outcome]:
     """What becomes of each image, in their order.
 
     Args:
         tasks: taken as there is room for them.
         pool: its size does not show in the result.
-        ahead: images that are read before they are asked for; nor does this.
+        block: about as many images are read before they are asked for; nor does this.
     """
     waiting = iter(tasks)
     reading: deque[Task] = deque()
     batches: deque[Future[list[Outcome]]] = deque()
-    while True:
-        for task in islice(waiting, ahead - len(reading)):
+    batch = min(BATCH, block)
+
+    def read_ahead() -> None:
+        for task in islice(waiting, max(block, batch + SPARE) - len(reading)):
             if task.known is not None and reader.nothing_missing(task.known):
                 task.sighted.set_result(reader.recall(task.known))
             else:
                 task.sighted = pool.submit(reader.read, task.source, task.near, task.known)
             reading.append(task)
+
+    while True:
+        read_ahead()
         if not reading:
             break
-        taken = [reading.popleft() for _ in range(min(BATCH, ahead, len(reading)))]
+        taken = [reading.popleft() for _ in range(min(batch, len(reading)))]
+        read_ahead()  # before waiting: the pool must not run dry
         batches.append(pool.submit(reader.represent, [task.sighted.result() for task in taken]))
         if len(batches) > 1:
             yield from batches.popleft().result()
@@ -192,7 +200,7 @@ def measure(
                 tasks[rank].near = lambda t=target: place(t)  # type: ignore[misc]
             yield tasks[rank]
 
-    outcomes = enumerate(represent_all(line(), reader, pool, ahead=block))
+    outcomes = enumerate(represent_all(line(), reader, pool, block=block))
     left = 0
     for part in looks.blocks(block):
         while len(kept) + left < looks.needed[part.stop - 1]:
