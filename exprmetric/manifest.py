@@ -90,7 +90,7 @@ def manifest_path() -> Path:
 
 
 def load(path: Path, *, own: bool = False) -> dict[str, WeightsEntry]:
-    """Read and check a manifest file; `own` as in `parse`. Raises WeightsError that names the entry and the field at fault."""
+    """Read and check a manifest file; `own` as in `parse`. Raises WeightsError that names entry and field at fault."""
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)

@@ -68,12 +68,19 @@ def default_jobs() -> int:
 
 @contextmanager
 def open_pool(jobs: int | None = None) -> Iterator[Executor]:
-    """Threads for images; when something goes wrong, what waits is given up."""
-    pool = ThreadPoolExecutor(jobs or default_jobs(), "faces")
+    """Threads for images; when something goes wrong, what waits is given up.
+
+    Meanwhile OpenCV works in the thread that calls it: its own threads would take the cores from the pool's.
+    """
+    import cv2
+
+    pool, before = ThreadPoolExecutor(jobs or default_jobs(), "faces"), cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(before)
 
 
 class Session:
