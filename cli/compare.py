@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import click
-
-FORMATS = ("table", "json", "csv", "markdown")
+from exprmetric_cli.options import format_option
 
 
 @click.command()
@@ -19,7 +18,7 @@ FORMATS = ("table", "json", "csv", "markdown")
     show_default=True,
     help="What makes two targets or sources the same: their bytes (the files must still be there), or their paths.",
 )
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout.")
+@format_option()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and the sign flips.")
 def compare(results: tuple[Path, ...], match: str, form: str, out: Path | None, seed: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import face_options, layout_options, progress_bar, result_options
+from exprmetric_cli.options import face_options, layout_options, methods_option, progress_bar, result_options
 
 if TYPE_CHECKING:
     from exprmetric.triplets import Triplet
@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 @click.option("--target", "-t", type=click.Path(path_type=Path), help="One triplet: the target image.")
 @click.option("--source", "-s", "source_image", type=click.Path(path_type=Path), help="One triplet: the source image.")
 @click.option("--swapped", "-c", type=click.Path(path_type=Path), help="One triplet: the swapped image.")
-@click.option(
-    "--method",
-    "-m",
-    "methods",
-    multiple=True,
-    default=("default", "lm68", "lm51"),
-    show_default=True,
-    help="Repeat for several; NAME or NAME:DISTANCE, such as default:cosine.",
-)
+@methods_option("NAME or NAME:DISTANCE, such as default:cosine")
 @layout_options
 @face_options
 @click.option(

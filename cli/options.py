@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,57 @@ FORMATS = ("table", "json", "csv", "markdown")
 DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
 
 
+def jobs_option(what: str) -> Callable[[F], F]:
+    """`--jobs`."""
+    return click.option("--jobs", type=click.IntRange(min=1), help=f"Threads that {what}.  [default: one a core]")
+
+
+def provider_option() -> Callable[[F], F]:
+    """`--provider`."""
+    return click.option("--provider", default="cpu", show_default=True, help="ONNX Runtime provider: cpu, cuda, …")
+
+
+def detector_option(more: str = "") -> Callable[[F], F]:
+    """`--detector`."""
+    return click.option(
+        "--detector",
+        type=click.Choice(DETECTORS),
+        default="auto",
+        show_default=True,
+        help=f"auto: the first of scrfd, yunet, dlib whose weights are here{more}.",
+    )
+
+
+def methods_option(more: str) -> Callable[[F], F]:
+    """`--method`, as often as wanted."""
+    return click.option(
+        "--method",
+        "-m",
+        "methods",
+        multiple=True,
+        default=("default", "lm68", "lm51"),
+        show_default=True,
+        help=f"Repeat for several; {more}.",
+    )
+
+
+def format_option(formats: Sequence[str] = FORMATS) -> Callable[[F], F]:
+    """`--format`: what stands on stdout."""
+    return click.option(
+        "--format", "form", type=click.Choice(formats), default="table", show_default=True, help="On stdout."
+    )
+
+
+def seed_option() -> Callable[[F], F]:
+    """`--seed`."""
+    return click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+
+
 def face_options(command: F) -> F:
     """`--detector --face --provider --jobs`: how faces are found and where networks run."""
     for option in (
-        click.option("--jobs", type=click.IntRange(min=1), help="Threads that read images.  [default: one a core]"),
-        click.option("--provider", default="cpu", show_default=True, help="ONNX Runtime provider: cpu, cuda, …"),
+        jobs_option("read images"),
+        provider_option(),
         click.option(
             "--face",
             type=click.Choice(["largest", "center", "error"]),
@@ -27,13 +73,7 @@ def face_options(command: F) -> F:
             show_default=True,
             help="Which of several faces in an image.",
         ),
-        click.option(
-            "--detector",
-            type=click.Choice(DETECTORS),
-            default="auto",
-            show_default=True,
-            help="auto: the first of scrfd, yunet, dlib whose weights are here; none: images are aligned crops.",
-        ),
+        detector_option("; none: images are aligned crops"),
     ):
         command = option(command)
     return command
@@ -42,7 +82,7 @@ def face_options(command: F) -> F:
 def result_options(command: F) -> F:
     """`--format --on-fail --seed`: how rows become scores, and what is printed."""
     for option in (
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals."),
+        seed_option(),
         click.option(
             "--on-fail",
             type=click.Choice(["exclude", "worst"]),
@@ -50,9 +90,7 @@ def result_options(command: F) -> F:
             show_default=True,
             help="Score without the triplets that could not be measured, or count them as the worst.",
         ),
-        click.option(
-            "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="On stdout."
-        ),
+        format_option(),
     ):
         command = option(command)
     return command

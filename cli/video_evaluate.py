@@ -7,30 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import click
-from exprmetric_cli.options import progress_bar
-from exprmetric_cli.video_options import apart_from_inputs, format_option, out_option, quality_option, reading_options
+from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option
+from exprmetric_cli.video_options import VIDEO_FORMATS, apart_from_inputs, out_option, quality_option, reading_options
 
 VIDEO = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("inputs", metavar="INPUT | TARGET SOURCE SWAPPED", nargs=-1, required=True, type=VIDEO)
-@click.option(
-    "--method",
-    "-m",
-    "methods",
-    multiple=True,
-    default=("default", "lm68", "lm51"),
-    show_default=True,
-    help="Repeat for several; the first one's movement says by how much a swap is late.",
-)
+@methods_option("the first one's movement says by how much a swap is late")
 @quality_option("any")
 @click.option("--cutoff", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of flicker, Hz.")
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+@seed_option()
 @reading_options
 @out_option("report.html, video.json, clips.csv, frames.csv, frames.parquet")
-@format_option()
+@format_option(VIDEO_FORMATS)
 def evaluate(
     inputs: tuple[Path, ...],
     methods: tuple[str, ...],
@@ -83,16 +75,17 @@ def evaluate(
 @click.argument("videos", metavar="VIDEO...", nargs=-1, required=True, type=VIDEO)
 @reading_options
 @out_option("quality.json and quality.csv (a row a face)")
-@format_option()
+@format_option(VIDEO_FORMATS)
 def quality(videos: tuple[Path, ...], out: Path | None, form: str, jobs: int | None, quiet: bool, **how: Any) -> None:
     """Which faces of videos are fit for reading expressions: sharp around the eyes, not too sideways (paper 004).
 
     Exit status: 0 measured, 1 no face could be measured, 2 wrong usage.
     """
+    from exprmetric.files import write_files
     from exprmetric.report.video_tables import print_quality
     from exprmetric.video.faceqa import COLUMNS, measure_quality
     from exprmetric.video.library import Reading, find_inputs
-    from exprmetric.video.outputs import csv_bytes, json_bytes, write_files
+    from exprmetric.video.outputs import csv_bytes, json_bytes
 
     apart_from_inputs(out, videos)
     with progress_bar("looking", quiet=quiet) as progress:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import DETECTORS, progress_bar
+from exprmetric_cli.options import DETECTORS, format_option, progress_bar
 from exprmetric_cli.video_options import (
+    VIDEO_FORMATS,
     apart_from_inputs,
-    format_option,
     out_option,
     people_options,
     reading_options,
@@ -53,7 +53,7 @@ def add(database: Path, faces: tuple[Path, ...], tags: tuple[str, ...], at: floa
 @click.option("--threshold", type=float, help="Distance within which a face gets a tag.  [default: the method's]")
 @reading_options
 @out_option("tags.html, tags.json, segments.csv, rates.csv, intensity.csv, closest.png, subtitles/*.vtt")
-@format_option()
+@format_option(VIDEO_FORMATS)
 def run(
     database: Path,
     videos: tuple[Path, ...],
@@ -101,7 +101,7 @@ def run(
 @click.option("-n", "clusters", type=click.IntRange(min=1), default=10, show_default=True, help="Faces of a person.")
 @reading_options
 @out_option("summary.html, summary.json, expressions.csv, summary.png")
-@format_option()
+@format_option(VIDEO_FORMATS)
 def summary(
     videos: tuple[Path, ...],
     persons: tuple[str, ...],
@@ -144,7 +144,7 @@ def summary(
 )
 @reading_options
 @out_option("search.html, search.json, moments.csv, search.png")
-@format_option()
+@format_option(VIDEO_FORMATS)
 def search(
     query: Path,
     videos: tuple[Path, ...],
@@ -193,7 +193,7 @@ def _read(videos: tuple[Path, ...], out: Path | None, *, jobs: int | None, quiet
 
 def _finish(library: Library, files: Files, out: Path | None, shown: Any) -> None:
     """Write, print (a function, or the name of a file), and say by the exit status whether anything was measured."""
-    from exprmetric.video.outputs import write_files
+    from exprmetric.files import write_files
 
     if out is not None:
         write_files(out, files)

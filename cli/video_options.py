@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from exprmetric_cli.options import DETECTORS, F
+from exprmetric_cli.options import F, detector_option, jobs_option, provider_option
+
+VIDEO_FORMATS = ("table", "json", "csv")
 
 
 def reading_options(command: F) -> F:
     """`--detector --detect-every --every --rate --provider --jobs --quiet`: how videos are read."""
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="No progress bar."),
-        click.option("--jobs", type=click.IntRange(min=1), help="Threads that find faces.  [default: one a core]"),
-        click.option("--provider", default="cpu", show_default=True, help="ONNX Runtime provider: cpu, cuda, …"),
+        jobs_option("find faces"),
+        provider_option(),
         click.option(
             "--rate",
             type=click.FloatRange(min=0, min_open=True),
@@ -32,13 +34,7 @@ def reading_options(command: F) -> F:
             show_default=True,
             help="Detect faces in each n-th of these, and follow them between.",
         ),
-        click.option(
-            "--detector",
-            type=click.Choice(DETECTORS),
-            default="auto",
-            show_default=True,
-            help="auto: the first of scrfd, yunet, dlib whose weights are here.",
-        ),
+        detector_option(),
     ):
         command = option(command)
     return command
@@ -58,18 +54,6 @@ def quality_option(default: str) -> Any:
 def out_option(holds: str) -> Any:
     """`--out`: the folder of results."""
     return click.option("--out", type=click.Path(file_okay=False, path_type=Path), help=f"Folder for {holds}.")
-
-
-def format_option() -> Any:
-    """`--format`: what stands on stdout."""
-    return click.option(
-        "--format",
-        "form",
-        type=click.Choice(["table", "json", "csv"]),
-        default="table",
-        show_default=True,
-        help="On stdout.",
-    )
 
 
 def people_options(command: F) -> F:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from .errors import InputError
 
-def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+Fill = Callable[[IO[bytes]], object]
+"""Writes the content into the open file."""
+
+
+def write_whole(path: Path, fill: Fill) -> None:
     """Write beside the file and move into place: a kill leaves the old file or the new one.
 
     Args:
@@ -29,6 +35,26 @@ def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_files(out: Path, files: Mapping[str, Fill | bytes]) -> None:
+    """Write several files below a folder, which is made if it isn't there; each whole or not at all.
+
+    Raises:
+        InputError: the folder can't be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, partial(_write, content) if isinstance(content, bytes) else content)
+    except OSError as error:
+        raise InputError(f"can't write the result into {out}: {error}") from error
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def sweep(folder: Path) -> None:

@@ -28,7 +28,7 @@ from exprmetric.evaluation import cache as cache_module
 from exprmetric.evaluation import reading
 from exprmetric.evaluation.cache import FILE, PACKAGES, VectorCache
 from exprmetric.evaluation.evaluate import evaluate
-from exprmetric.evaluation.reading import Known, Represented
+from exprmetric.evaluation.reading import Represented, Sighted
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.detection import DETECTORS, Detection
@@ -418,8 +418,8 @@ def outcome(seed: int = 0, **methods: int) -> Represented:
     return Represented(made_up(FINDERS["none", "largest"], seed), vectors)
 
 
-def vectors_of(found: Known | ImageError | None) -> dict[str, Any]:
-    assert isinstance(found, Known)
+def vectors_of(found: Sighted | ImageError | None) -> dict[str, Any]:
+    assert isinstance(found, Sighted)
     return found.vectors
 
 

@@ -21,29 +21,14 @@ import numpy as np
 
 from exprmetric import weights
 from exprmetric.errors import ImageError, NoFaceError, SeveralFacesError
-from exprmetric.evaluation.environment import package_version
-from exprmetric.evaluation.reading import Known, Outcome
+from exprmetric.evaluation.environment import PACKAGES, package_version
+from exprmetric.evaluation.reading import Outcome, Sighted
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
 from exprmetric.methods.base import Method
 
 FILE = "vectors.sqlite3"
 MOST_BYTES = 2_000_000_000
-PACKAGES = (
-    "exprmetric",
-    "numpy",
-    "pillow",
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "ai-edge-litert",
-    "dlib-bin",
-    "dlib",
-    "insightface",
-)
-"""Whatever decodes, warps or computes: another version may give another last digit."""
 FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError)}
 """Failures that the same pixels give again; a file that can't be read may be readable tomorrow."""
 _DAY = 86_400
@@ -56,7 +41,7 @@ _CHECK_EVERY = 4096
 class Cache(Protocol):
     """What the pipeline asks; content hashes of the image, and of the target near whose place its face is searched."""
 
-    def find(self, content: str, near: str) -> Known | ImageError | None: ...
+    def find(self, content: str, near: str) -> Sighted | ImageError | None: ...
 
     def add(self, content: str, near: str, outcome: Outcome) -> None: ...
 
@@ -66,7 +51,7 @@ class Cache(Protocol):
 class NoCache:
     """Nothing is known and nothing is kept."""
 
-    def find(self, content: str, near: str) -> Known | ImageError | None:
+    def find(self, content: str, near: str) -> Sighted | ImageError | None:
         return None
 
     def add(self, content: str, near: str, outcome: Outcome) -> None:
@@ -138,7 +123,7 @@ class VectorCache:
     def _name(self, *parts: str) -> bytes:
         return hashlib.sha256("\0".join([self._base, *parts]).encode()).digest()[:16]
 
-    def find(self, content: str, near: str) -> Known | ImageError | None:
+    def find(self, content: str, near: str) -> Sighted | ImageError | None:
         """What is known of an image: the error that it gave, or its face and those vectors that are kept."""
         if self._connection is None:
             return None
@@ -162,7 +147,7 @@ class VectorCache:
             return found
         vectors = {m: np.frombuffer(rows[n], np.float32) for m, n in names.items() if n in rows}
         dimensions = {m: d for m, (_, d) in self._methods.items()}
-        return Known(found, {m: v for m, v in vectors.items() if dimensions[m] in (0, len(v))})
+        return Sighted(found, {m: v for m, v in vectors.items() if dimensions[m] in (0, len(v))})
 
     def add(self, content: str, near: str, outcome: Outcome) -> None:
         """Keep what became of an image; it is on disk after `commit`."""

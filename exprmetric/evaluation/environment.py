@@ -10,14 +10,18 @@ PACKAGES = (
     "numpy",
     "scipy",
     "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
     "pillow",
     "onnxruntime",
     "onnxruntime-gpu",
+    "ai-edge-litert",
     "insightface",
     "dlib-bin",
     "dlib",
     "av",
 )
+"""Whatever decodes, warps or computes: another version may give another last digit."""
 
 
 def environment() -> dict[str, str]:

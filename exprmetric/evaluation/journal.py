@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import schema
+from exprmetric.evaluation.rows import name_columns, schema
 from exprmetric.files import sweep, write_whole
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Journal:
             InputError: somebody has changed what this run wrote.
         """
         self.flush()
-        names = [f.name for f in self._schema if _is_name(f)]
+        names = name_columns(self._schema)
         tables = [self._schema.empty_table()]
         for part in sorted(self.folder.glob(PATTERN)):
             rows = _read_part(part, self._schema.names, names)
@@ -244,12 +244,6 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _is_name(field: pa.Field) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_dictionary(field.type))
 
 
 def _read_part(part: Path, columns: Sequence[str], names: Sequence[str] = ()) -> pa.Table | None:

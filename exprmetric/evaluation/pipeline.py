@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError, UnreadableImageError
 from exprmetric.evaluation.cache import FAILURES, Cache
 from exprmetric.evaluation.plan import NONE, Look, Plan
-from exprmetric.evaluation.reading import FaceReader, Known, Outcome, Place, Represented, Sighted
+from exprmetric.evaluation.reading import FaceReader, Outcome, Place, Represented, Sighted
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
 from exprmetric.methods.base import Method
 from exprmetric.tables import show
@@ -67,12 +68,22 @@ class Task:
         near: asked in the thread that reads: where the face is searched, as in `FaceFinder.choose`.
         known: what an earlier run has found out.
         sighted: set once the image is in the pool.
+        new: something is found out that was not known.
     """
 
     source: ImageSource
     near: Callable[[], Place | None] = lambda: None
-    known: Known | ImageError | None = None
+    known: Sighted | ImageError | None = None
     sighted: Future[Sighted | ImageError] = field(default_factory=Future)
+    new: bool = False
+
+    def enter(self, reader: FaceReader, pool: Executor) -> None:
+        """Have the image read, where anything is left to do."""
+        if isinstance(self.known, ImageError) or (self.known and not reader.missing(self.known)):
+            self.sighted.set_result(self.known)
+        else:
+            self.sighted = pool.submit(reader.read, self.source, self.near, self.known)
+            self.new = True
 
 
 def represent_all(
@@ -92,10 +103,7 @@ def represent_all(
 
     def read_ahead() -> None:
         for task in islice(waiting, max(block, batch + SPARE) - len(reading)):
-            if task.known is not None and reader.nothing_missing(task.known):
-                task.sighted.set_result(reader.recall(task.known))
-            else:
-                task.sighted = pool.submit(reader.read, task.source, task.near, task.known)
+            task.enter(reader, pool)
             reading.append(task)
 
     while True:
@@ -185,19 +193,22 @@ def measure(
         found = task.sighted.result() if task else kept[target]
         return None if isinstance(found, ImageError) else found.face.place
 
+    def target_of(look: Look) -> int | None:
+        """The look at the target near whose place the face is searched."""
+        return None if look.near == NONE else looks.rank(plan.number(look.near))
+
     def lasting(look: Look) -> bool:
         """Whether another run sees the same: the place of a target that couldn't be read now may be known then."""
-        target = None if look.near == NONE else kept[looks.rank(plan.number(look.near))]
-        return not isinstance(target, ImageError) or type(target) in FAILURES.values()
+        target = target_of(look)
+        found = None if target is None else kept[target]
+        return not isinstance(found, ImageError) or type(found) in FAILURES.values()
 
     def line() -> Iterator[Task]:
         for rank, number in enumerate(looks.order):
             look = plan.look(number)
-            known = cache.find(*plan.hashes_of(look))
-            tasks[rank] = Task(plan.paths[look.content], lambda: None, known)
-            if look.near != NONE:
-                target = looks.rank(plan.number(look.near))
-                tasks[rank].near = lambda t=target: place(t)  # type: ignore[misc]
+            target = target_of(look)
+            near = (lambda: None) if target is None else partial(place, target)
+            tasks[rank] = Task(plan.paths[look.content], near, cache.find(*plan.hashes_of(look)))
             yield tasks[rank]
 
     outcomes = enumerate(represent_all(line(), reader, pool, block=block))
@@ -205,13 +216,12 @@ def measure(
     for part in looks.blocks(block):
         while len(kept) + left < looks.needed[part.stop - 1]:
             rank, outcome = next(outcomes)
-            content = plan.look(looks.order[rank]).content
-            if not isinstance(outcome, ImageError) and plan.changed(content):
-                outcome = UnreadableImageError(f"{show(plan.paths[content])}: it was changed while it was measured")
-            kept[rank] = outcome  # before the task is let go of: a reader may ask for the place
-            task = tasks.pop(rank)
             look = plan.look(looks.order[rank])
-            if (task.known is None or not reader.nothing_missing(task.known)) and lasting(look):
+            if not isinstance(outcome, ImageError) and plan.changed(look.content):
+                path = show(plan.paths[look.content])
+                outcome = UnreadableImageError(f"{path}: it was changed while it was measured")
+            kept[rank] = outcome  # before the task is let go of: a reader may ask for the place
+            if tasks.pop(rank).new and lasting(look):
                 cache.add(*plan.hashes_of(look), outcome)
         cache.commit()
         yield _block(plan, rows[part], looks.of_row[part], kept, methods)

@@ -6,6 +6,7 @@ A target that was copied for each of its swaps is embedded once, and its swaps a
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -102,11 +103,16 @@ class Plan:
         """SHA-256 of all that decides the rows, but for the methods: names, labels and contents in their order."""
         found = hashlib.sha256("\n".join(self.hashes).encode())
         found.update(np.ascontiguousarray(self.contents).tobytes())
-        for t in self.triplets:
-            paths = (str(t.target), str(t.source), str(t.swapped))
-            row = (t.id, *paths, t.model, t.group, t.target_label, t.source_label, t.problem)
-            found.update("\0".join(row).encode("utf-8", "surrogatepass") + b"\n")
+        for triplet in self.triplets:
+            found.update(row_text(triplet) + json.dumps(triplet.problem).encode())
         return found.hexdigest()
+
+
+def row_text(triplet: Triplet) -> bytes:
+    """All that a row says of its triplet, for a digest: two models have swapped into files of the same names."""
+    t = triplet
+    paths = (str(t.target), str(t.source), str(t.swapped))
+    return json.dumps((t.id, *paths, t.model, t.group, t.target_label, t.source_label)).encode() + b"\n"
 
 
 def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:

@@ -22,7 +22,7 @@ from exprmetric import errors
 from exprmetric.errors import ExprmetricError, MissingPackageError, WeightsError
 from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.plan import Plan
-from exprmetric.evaluation.rows import schema
+from exprmetric.evaluation.rows import name_columns, schema
 from exprmetric.evaluation.session import Session, Settings, open_pool
 
 if TYPE_CHECKING:
@@ -186,5 +186,5 @@ def _plain(rows: pa.Table) -> pa.Table:
 def _encoded(rows: pa.Table, columns: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
-    encoded = {f.name: rows[f.name].dictionary_encode() for f in columns if pa.types.is_dictionary(f.type)}
+    encoded = {name: rows[name].dictionary_encode() for name in name_columns(columns)}
     return pa.table({f.name: encoded.get(f.name, rows[f.name]) for f in columns}).cast(columns)

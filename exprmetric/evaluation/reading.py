@@ -33,19 +33,11 @@ class Represented:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """What an earlier run has found out about an image: the face without its pixels, and vectors by method."""
+class Sighted:
+    """A face without the vectors of all methods yet: fresh from its image, or left by an earlier run."""
 
     face: Face
     vectors: dict[str, Vector] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Sighted:
-    """A face that is ready for the methods that have no vector of it yet."""
-
-    face: Face
-    vectors: dict[str, Vector]
 
 
 Outcome = Represented | ImageError
@@ -63,7 +55,7 @@ class FaceReader:
         self,
         source: ImageSource,
         near: Callable[[], Place | None] = lambda: None,
-        known: Known | ImageError | None = None,
+        known: Sighted | None = None,
     ) -> Sighted | ImageError:
         """The face, or the error that says why there is none; errors that are no image's fault rise.
 
@@ -72,11 +64,9 @@ class FaceReader:
             near: asked for when the face is searched, as in `FaceFinder.choose`.
             known: what needs not be done again.
         """
-        if isinstance(known, ImageError):
-            return known
         missing = self.missing(known)
         if known and not any(m.pixels for m in missing):
-            return self.recall(known)
+            return known
         try:
             with self.profile.stage("decode"):
                 image = read_image(source)
@@ -103,16 +93,9 @@ class FaceReader:
         except (NoFaceError, SeveralFacesError) as error:  # the finder has found one: other methods may read it
             raise LowQualityError(str(error)) from error
 
-    def missing(self, known: Known | None) -> list[Method]:
+    def missing(self, known: Sighted | None) -> list[Method]:
         """Methods that have no vector of an image yet."""
         return [m for m in self.methods.values() if known is None or m.name not in known.vectors]
-
-    def nothing_missing(self, known: Known | ImageError) -> bool:
-        return isinstance(known, ImageError) or not self.missing(known)
-
-    def recall(self, known: Known | ImageError) -> Sighted | ImageError:
-        """What `read` gives where no pixel has to be looked at."""
-        return known if isinstance(known, ImageError) else Sighted(known.face, known.vectors)
 
     def represent(self, seen: Sequence[Sighted | ImageError]) -> list[Outcome]:
         """Vectors of all methods for some images, each method's faces in one batch; errors stay where they are."""

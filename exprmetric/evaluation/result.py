@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import TRIPLET_COLUMNS, Record, Rows, columns_of, schema
-from exprmetric.files import write_whole
+from exprmetric.files import Fill, write_files, write_whole
 
 SCHEMA_VERSION = 1
 NAMES = list(TRIPLET_COLUMNS[1:])
@@ -46,18 +46,20 @@ class EvaluationResult:
             InputError: the folder can't be made or written.
         """
         out = Path(folder)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            self.write(out)
-        except OSError as error:
-            raise InputError(f"can't write the result into {out}: {error}") from error
+        write_files(out, self._files())
         return out
 
     def write(self, out: Path) -> None:
         """`save` into a folder that exists, with OSErrors as they come."""
-        write_whole(out / "summary.json", lambda f: f.write(self.to_json().encode() + b"\n"))
-        write_whole(out / "triplets.csv", self._save_csv)
-        write_whole(out / "triplets.parquet", self._save_parquet)
+        for name, fill in self._files().items():
+            write_whole(out / name, fill)
+
+    def _files(self) -> dict[str, Fill]:
+        return {
+            "summary.json": lambda f: f.write(self.to_json().encode() + b"\n"),
+            "triplets.csv": self._save_csv,
+            "triplets.parquet": self._save_parquet,
+        }
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> EvaluationResult:

@@ -46,6 +46,13 @@ def schema(methods: Sequence[str], *, inner: bool = True) -> pa.Schema:
     return pa.schema(fields)
 
 
+def name_columns(columns: pa.Schema) -> list[str]:
+    """The columns whose texts are kept once."""
+    import pyarrow as pa
+
+    return [field.name for field in columns if pa.types.is_dictionary(field.type)]
+
+
 def table(
     triplets: Sequence[Triplet],
     indices: Sequence[int],

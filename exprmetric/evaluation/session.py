@@ -126,20 +126,19 @@ class Session:
                 yield cache
 
     def measure(
-        self, plan: Plan, rows: Integers, pool: Executor, cache: Cache, *, block: int | None = None, first: int = 0
+        self, plan: Plan, rows: Integers, pool: Executor, cache: Cache, *, block: int | None = None
     ) -> Iterator[pa.Table]:
         """Some rows of a plan as tables.
 
         Args:
             block: new images a table rests on at most; by default few where there are few rows.
-            first: place of the plan's first triplet in the whole input.
         """
         size = block or max(1, min(BLOCK, len(plan.triplets) // WHOLE_BATCHES))
         for part in measure(plan, rows, self.reader, self.methods, pool, cache, block=size):
             rows_of_part = part.rows.tolist()
             yield table(
                 [plan.triplets[i] for i in rows_of_part],
-                [i + first for i in rows_of_part],
+                rows_of_part,
                 [plan.target_hash(i) for i in rows_of_part],
                 part.status,
                 part.reasons,

@@ -20,8 +20,9 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.journal import FOLDER, joined
+from exprmetric.evaluation.plan import row_text
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import schema
+from exprmetric.evaluation.rows import name_columns, schema
 from exprmetric.evaluation.session import Settings
 from exprmetric.files import write_whole
 from exprmetric.triplets import Triplet
@@ -125,7 +126,7 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
         raise InputError(f"shard {', '.join(missing)} of {model['of']} is missing")
     settings = Settings(**{**model["run"]["settings"], "methods": tuple(model["run"]["settings"]["methods"])})
     columns = schema(settings.names())
-    names = [f.name for f in columns if pa.types.is_dictionary(f.type)]
+    names = name_columns(columns)
     tables = [columns.empty_table()]
     for folder, document in sorted(zip(folders, documents, strict=True), key=lambda pair: int(pair[1]["shard"])):
         own = Shard(document["shard"], document["of"]).rows(document["total"])
@@ -142,12 +143,10 @@ def _digest(content: bytes) -> str:
 
 
 def _digest_of(triplets: Sequence[Triplet]) -> str:
-    """Of all that the rows say of the input: two models have swapped into files of the same names."""
+    """Of all that the rows say of the input."""
     found = hashlib.sha256()
-    for t in triplets:
-        paths = (str(t.target), str(t.source), str(t.swapped))
-        row = (t.id, *paths, t.model, t.group, t.target_label, t.source_label)
-        found.update(json.dumps(row).encode() + b"\n")
+    for triplet in triplets:
+        found.update(row_text(triplet))
     return found.hexdigest()
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.errors import InputError
+from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.layouts.casia import triplets_from_casia
 from exprmetric.layouts.ffpp import triplets_from_ffpp
-from exprmetric.layouts.pairing import Progress, no_progress
 from exprmetric.layouts.templated import triplets_from_template
 from exprmetric.triplets import Triplet
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.errors import InputError
+from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.images import IMAGE_SUFFIXES
 from exprmetric.layouts.clips import clip_suffixes, is_frame
 from exprmetric.layouts.folder import Names, files_below, names, not_utf8, partners, require_unique, unmatched
-from exprmetric.layouts.pairing import FRAMES, ClipSwap, Progress, no_progress, pair_frames
+from exprmetric.layouts.pairing import FRAMES, ClipSwap, pair_frames
 from exprmetric.layouts.template import Template, first_splits, parse_template, without_suffix
 from exprmetric.tables import open_text, show
 from exprmetric.triplets import Triplet

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.errors import InputError
+from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.images import IMAGE_SUFFIXES
 from exprmetric.layouts.clips import clip_suffixes, is_frame, video_suffixes
 from exprmetric.layouts.folder import files_below, misnamed, not_utf8, require_unique, unmatched
-from exprmetric.layouts.pairing import FRAMES, ClipSwap, Progress, no_progress, pair_frames
+from exprmetric.layouts.pairing import FRAMES, ClipSwap, pair_frames
 from exprmetric.layouts.template import choose, first_splits, parse_template
 from exprmetric.tables import listed, show
 from exprmetric.triplets import Triplet

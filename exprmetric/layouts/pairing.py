@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.layouts.clips import Choice, Clip, evenly, open_clip
 from exprmetric.tables import show
 from exprmetric.triplets import Triplet
 
 FRAMES = 10
 """Frames of a swap: what FaceShifter, InfoSwap and HifiFace took of each video of FaceForensics++."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much of it is done, and how much there is."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +18,7 @@ import exprmetric
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.environment import environment
 from exprmetric.evaluation.profile import Progress, no_progress
-from exprmetric.evaluation.session import Settings, default_jobs
+from exprmetric.evaluation.session import Settings, open_pool
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.files import path_text, write_whole
 from exprmetric.methods import Method, load_method
@@ -156,7 +156,7 @@ def probe_agreement(
     reader = Reader(FaceFinder(load_detector(detector, provider=provider), face), loaded)
     rated = rated.sample(limit, seed)
     people = None if people is None else repeated_people(people, limit, seed)
-    with ThreadPoolExecutor(jobs or default_jobs(), "faces") as pool:
+    with open_pool(jobs) as pool:
         if photographs is None:
             photographs = large_photographs(people if people is not None else rated, most_photographs, seed)
         photographs = photographs.sample(most_photographs, seed)

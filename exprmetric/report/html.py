@@ -10,7 +10,6 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.compare import Comparison, compare, contestants
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
-from exprmetric.evaluation.session import IDENTITY, default_jobs
+from exprmetric.evaluation.session import IDENTITY, open_pool
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.files import write_whole
 from exprmetric.metrics.preservation import SCORES
@@ -112,7 +111,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     methods = list(summary["methods"])
     cards, failed = gallery(rows, methods), failures(rows)
     finder = _finder(summary)
-    with ThreadPoolExecutor(jobs or default_jobs(), "report") as pool:
+    with open_pool(jobs) as pool:
         cards = list(with_pictures(cards, finder, pool))
         failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]
     shown = rows.records(range(min(MOST_ROWS, len(rows))))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import ExprmetricError, VideoError
-from exprmetric.evaluation.session import default_jobs
+from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.report import lines
 from exprmetric.report.filmstrips import Strip, choose, with_pictures
@@ -71,7 +71,7 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
     chosen = _chosen(summary["clips"], methods)
     settings = summary["settings"]
     finder = FaceFinder(load_detector(settings["detector"], provider=settings["provider"]))
-    with ThreadPoolExecutor(jobs or default_jobs(), "report") as pool:
+    with open_pool(jobs) as pool:
         shown = [_shown(clip, result.frames, methods, settings, finder, pool) for clip in chosen]
     return render(
         "video.html",
@@ -101,7 +101,7 @@ def _shown(
     methods: Sequence[str],
     settings: dict[str, Any],
     finder: FaceFinder,
-    pool: ThreadPoolExecutor,
+    pool: Executor,
 ) -> Shown:
     import pyarrow.compute as pc
 

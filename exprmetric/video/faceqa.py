@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.errors import ImageError
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.files import path_text
 from exprmetric.video import quality
 from exprmetric.video.faces import VideoFaces
-from exprmetric.video.library import Reading
-from exprmetric.video.tracks import track_faces
+from exprmetric.video.library import Reading, read_videos
 
 COLUMNS = ("video", "frame", "time", "track", "x0", "y0", "x1", "y1", "sharpness", "yaw", "fit", "reason")
 
@@ -90,23 +88,5 @@ def measure_quality(
     Raises:
         InputError, WeightsError, ProviderError: a setting is wrong.
     """
-    good, videos, failed = [], [], {}
-    for path in paths:
-        try:
-            faces = track_faces(
-                path,
-                (),
-                detector=reading.detector,
-                detect_every=reading.detect_every,
-                every=reading.every,
-                rate=reading.rate,
-                provider=reading.provider,
-                jobs=jobs,
-                progress=progress,
-            )
-        except ImageError as error:
-            failed[str(path)] = str(error)
-        else:
-            good.append(path)
-            videos.append(faces)
+    good, videos, failed = read_videos(paths, reading, jobs=jobs, progress=progress)
     return QualityResult(tuple(good), tuple(videos), failed)

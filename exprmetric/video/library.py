@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,8 +128,24 @@ def read_library(
     named = read_named_faces(reading.names, **_how(reading)) if reading.names is not None else []
     methods = list({m.name: m for m in (method, identity)}.values())
     sparse = {} if method.name == identity.name else {identity.name: SPARSE[IDENTITY]}
-    videos: list[VideoFaces] = []
+    good, videos, failed = read_videos(paths, reading, methods, jobs=jobs, sparse=sparse, progress=progress)
+    people = find_people(videos, named, method=identity.name, least=reading.least)
+    found, left = courses(videos, people, method.name, required=reading.quality)
+    return Library(reading, method, tuple(videos), tuple(good), people, tuple(found), tuple(left), failed)
+
+
+def read_videos(
+    paths: Sequence[Path],
+    reading: Reading,
+    methods: Sequence[Method] = (),
+    *,
+    jobs: int | None = None,
+    sparse: Mapping[str, int] = SPARSE,
+    progress: Progress = no_progress,
+) -> tuple[list[Path], list[VideoFaces], dict[str, str]]:
+    """The videos that could be read, their faces, and by path why the others could not."""
     good: list[Path] = []
+    videos: list[VideoFaces] = []
     failed: dict[str, str] = {}
     for path in paths:
         try:
@@ -148,11 +164,9 @@ def read_library(
         except ImageError as error:
             failed[str(path)] = str(error)
         else:
-            videos.append(faces)
             good.append(path)
-    people = find_people(videos, named, method=identity.name, least=reading.least)
-    found, left = courses(videos, people, method.name, required=reading.quality)
-    return Library(reading, method, tuple(videos), tuple(good), people, tuple(found), tuple(left), failed)
+            videos.append(faces)
+    return good, videos, failed
 
 
 def _how(reading: Reading) -> dict[str, str]:

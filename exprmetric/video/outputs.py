@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import exprmetric
-from exprmetric.errors import InputError
 from exprmetric.evaluation.environment import environment
-from exprmetric.files import path_text, write_whole
+from exprmetric.files import path_text
 from exprmetric.video.digest import Digest
 from exprmetric.video.library import Library
 from exprmetric.video.references import Reference
@@ -209,18 +208,3 @@ def sheet_bytes(rows: Mapping[str, Sequence[Tile]], *, columns: int = 5) -> byte
     data = io.BytesIO()
     contact_sheet(rows, columns=columns).save(data, "PNG")
     return data.getvalue()
-
-
-def write_files(out: Path, files: Files) -> None:
-    """Write into a folder, each file whole or not at all.
-
-    Raises:
-        InputError: it can't be written.
-    """
-    try:
-        for name, data in files.items():
-            path = out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
-    except OSError as error:
-        raise InputError(f"can't write into {str(out)!r}: {error}") from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.files import write_whole
+from exprmetric.files import Fill, write_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,18 +43,13 @@ class VideoResult:
         import pyarrow.parquet
 
         out = Path(folder)
-        files: dict[str, Callable[[IO[bytes]], object]] = {
+        files: dict[str, Fill] = {
             "video.json": lambda f: f.write(self.to_json().encode() + b"\n"),
             "clips.csv": lambda f: pyarrow.csv.write_csv(self.clips, f),
             "frames.csv": lambda f: pyarrow.csv.write_csv(self.frames, f),
             "frames.parquet": lambda f: pyarrow.parquet.write_table(self.frames, f),
         }
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for name, fill in files.items():
-                write_whole(out / name, fill)
-        except OSError as error:
-            raise InputError(f"can't write the result into {str(out)!r}: {error}") from error
+        write_files(out, files)
         return out
 
     def to_json(self) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import DamagedVideoError, InputError
+from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import Face, FaceFinder, alignment, load_detector
 from exprmetric.faces.detection import Detection
 from exprmetric.files import path_text
@@ -80,7 +81,7 @@ def track_faces(
     stream = _Undamaged(frames(path, every=every, rate=rate))
     total = -(-(said.frames or 0) // every)
     with (
-        ThreadPoolExecutor(jobs or _cores(), "faces") as pool,
+        open_pool(jobs) as pool,
         closing(_ahead(stream, DECODED_AHEAD)) as decoded,
     ):
         followed = follow(decoded, finder.detector, _identify(finder), pool, every=detect_every)
@@ -103,13 +104,6 @@ def track_faces(
         fingerprints={**{m.name: m.fingerprint for m in loaded}, "faces": fingerprint},
         problem=stream.problem,
     )
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
 
 
 class _Undamaged:
