@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from exprmetric.torch.functional import widened
 from exprmetric.torch.pixels import luma, resample, rounded, to_bytes, to_pixels
 from exprmetric.training.export import METADATA
 from exprmetric.training.models import BACKBONES, Encoder
+from exprmetric.training.necks import NECKS
 from exprmetric.weights import Preprocessing, WeightsEntry
 
 EMBEDDING = "embedding"
@@ -42,6 +43,7 @@ class Architecture:
     dimension: int
     mirror: bool
     size: int
+    neck: str = "linear"
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -75,6 +77,7 @@ def _architecture(model: Any, path: Path) -> Architecture:
         dimension=fields.take("dimension", check.integer),
         mirror=fields.take("mirror", check.flag),
         size=fields.take("size", check.positive),
+        neck=fields.take("neck", check.one_of(tuple(NECKS)), "linear"),
     )
     fields.done()
     if found.dimension < 0:
@@ -96,7 +99,8 @@ def load_encoder(path: Path, architecture: Architecture | None = None) -> tuple[
 
     model = _onnx(path)
     architecture = architecture or _architecture(model, path)
-    encoder = Encoder(architecture.backbone, dimension=architecture.dimension, mirror=architecture.mirror)
+    how = {k: v for k, v in asdict(architecture).items() if k != "size"}
+    encoder = Encoder(**how)
     own = encoder.state_dict()
     stored = {i.name: i for i in model.graph.initializer}
     wanted = [name for name, tensor in own.items() if tensor.is_floating_point()]

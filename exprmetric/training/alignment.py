@@ -1,6 +1,7 @@
 """Finding and aligning the faces of a training set once, with the same code that `evaluate` runs.
 
-The result is a small table, one 2 x 3 matrix a face, kept as `.npz`; training warps each face from its original pixels.
+The result is a small table, one 2 x 3 matrix and 68 points a face, kept as `.npz`; training warps each face from its
+original pixels.
 """
 
 from __future__ import annotations
@@ -34,26 +35,30 @@ class Alignment:
         matrices: (N, 2, 3) float64 maps from image px to the px of the 224 crop.
         found: (N,) bool; where False, the matrix is the data set's median: a crop that is roughly right.
         detector: name of the detector.
+        landmarks: (N, 68, 2) float32 x, y in px of the 224 crop; where not found, the data set's median.
     """
 
     matrices: npt.NDArray[np.float64]
     found: npt.NDArray[np.bool_]
     detector: str
+    landmarks: npt.NDArray[np.float32]
 
     def subset(self, indices: list[int]) -> Alignment:
         """The alignment of some of the samples."""
-        return Alignment(self.matrices[indices], self.found[indices], self.detector)
+        return Alignment(self.matrices[indices], self.found[indices], self.detector, self.landmarks[indices])
 
 
 def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray[np.float64]:
+    """(n, 3 + 68, 2): the matrix, transposed, and the points; NaN where no face was found."""
     finder = _worker_finder(detector)
-    matrices = np.full((min(CHUNK, len(dataset.samples) - start), 2, 3), np.nan)
-    for i in range(len(matrices)):
+    rows = np.full((min(CHUNK, len(dataset.samples) - start), 3 + 68, 2), np.nan)
+    for i in range(len(rows)):
         try:
-            matrices[i] = finder.find(dataset.image(start + i)).matrix(TEMPLATE)
+            face = finder.find(dataset.image(start + i))
         except ImageError:
             continue
-    return matrices
+        rows[i] = np.concatenate([face.matrix(TEMPLATE).T, CROP_SIZE * face.aligned_landmarks(TEMPLATE)])
+    return rows
 
 
 @lru_cache(maxsize=1)
@@ -76,24 +81,25 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
 
     finder = FaceFinder(load_detector(detector), CHOICE)
     detector = finder.detector.name
-    names = "\n".join([finder.fingerprint, TEMPLATE, *(s.image for s in dataset.samples)])
+    names = "\n".join([finder.fingerprint, TEMPLATE, "points", *(s.image for s in dataset.samples)])
     path = cache / f"{dataset.name}-{detector}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
-            return Alignment(kept["matrices"], kept["found"], str(kept["detector"]))
+            return Alignment(kept["matrices"], kept["found"], str(kept["detector"]), kept["landmarks"])
     starts = range(0, len(dataset.samples), CHUNK)
     # spawn: a fork of a process whose libraries run threads can wait for ever for a lock that no thread will give back
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         work = pool.map(_align_chunk, [dataset] * len(starts), starts, [detector] * len(starts))
         chunks = list(track(work, f"aligning {dataset.name}", total=len(starts), console=Console(stderr=True)))
-    matrices = np.concatenate(chunks)
-    found = np.asarray(np.isfinite(matrices).all((1, 2)))
+    rows = np.concatenate(chunks)
+    found = np.asarray(np.isfinite(rows).all((1, 2)))
     if found.mean() < 0.5:
         raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
-    matrices[~found] = np.median(matrices[found], axis=0)
+    rows[~found] = np.median(rows[found], axis=0)
+    made = Alignment(rows[:, :3].transpose(0, 2, 1), found, detector, rows[:, 3:].astype(np.float32))
     cache.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: np.savez_compressed(file, matrices=matrices, found=found, detector=detector))
-    return Alignment(matrices, found, detector)
+    write_whole(path, lambda file: np.savez_compressed(file, **vars(made)))
+    return made
 
 
 def load_crops(

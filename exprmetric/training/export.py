@@ -72,6 +72,7 @@ def _architecture(config: dict[str, Any]) -> dict[str, Any]:
         "backbone": config["backbone"],
         "dimension": config.get("dimension", 0),
         "mirror": config.get("mirror", False),
+        "neck": config.get("neck", "linear"),
     }
 
 

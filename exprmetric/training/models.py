@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from exprmetric.errors import InputError
 from exprmetric.training.depthwise import use_fast_depthwise
+from exprmetric.training.necks import NECKS, ON_MAP
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "efficientnet_b0": {"model_name": "efficientnet_b0"},
@@ -57,29 +58,44 @@ class Standardise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 1, S, S) luma 0..1 → (B, D): a timm backbone ended by global average pooling, then perhaps a linear layer.
+    """(B, 1, S, S) luma 0..1 → (B, D): a timm backbone ended by global average pooling, then a neck.
 
     Args:
         backbone: a key of BACKBONES.
-        dimension: D of the linear layer; 0 for none, so that D is the backbone's.
+        dimension: D of the neck; 0 for a linear neck that isn't there, so that D is the backbone's.
         frozen: stages of an EfficientNet, from the pixels on, that keep their weights (edges and textures are the same
             on every photograph, and the first stages take the most time to train).
         mirror: outside training, the embedding is the mean over a face and its mirror image.
+        neck: a key of `exprmetric.training.necks.NECKS`.
+
+    Attributes:
+        features: channels of the backbone's last feature map.
     """
 
     def __init__(
-        self, backbone: str = "efficientnet_b0", *, dimension: int = 0, frozen: int = 0, mirror: bool = False
+        self,
+        backbone: str = "efficientnet_b0",
+        *,
+        dimension: int = 0,
+        frozen: int = 0,
+        mirror: bool = False,
+        neck: str = "linear",
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+        if neck not in NECKS:
+            raise InputError(f"unknown neck {neck!r}; known: {', '.join(NECKS)}")
+        if neck != "linear" and not dimension:
+            raise InputError(f"the neck {neck!r} needs a dimension")
         self.standardise = Standardise()
         self.backbone = import_timm().create_model(**BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1)
         use_fast_depthwise(self.backbone)
-        features: int = self.backbone.num_features
-        self.dimension: int = dimension or features
+        self.features: int = self.backbone.num_features
+        self.dimension: int = dimension or self.features
         self.mirror = mirror
-        self.embedding = nn.Linear(features, dimension) if dimension else nn.Identity()
+        self.embedding = NECKS[neck](self.features, dimension)
+        self._on_map = neck in ON_MAP
         self._frozen: list[nn.Module] = []
         if frozen:
             if not hasattr(self.backbone, "conv_stem"):
@@ -95,11 +111,20 @@ class Encoder(nn.Module):
             stage.eval()
         return self
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) luma 0..1 → (B, features, h, w), the backbone's last."""
+        features: Tensor = self.backbone.forward_features(self.standardise(images))
+        return features
+
+    def embed_map(self, features: Tensor) -> Tensor:
+        """(B, features, h, w) of `feature_map` → (B, D)."""
+        embedding: Tensor = self.embedding(features if self._on_map else self.backbone.forward_head(features))
+        return embedding
+
     def forward(self, images: Tensor) -> Tensor:
-        faces = self.standardise(images)
-        embedding: Tensor = self.embedding(self.backbone(faces))
+        embedding = self.embed_map(self.feature_map(images))
         if self.mirror and not self.training:
-            embedding = (embedding + self.embedding(self.backbone(faces.flip(3)))) / 2
+            embedding = (embedding + self.embed_map(self.feature_map(images.flip(3)))) / 2
         return embedding
 
 
