@@ -14,6 +14,13 @@ C = TypeVar("C")
 RECIPES = {
     "default": ("exprmetric.training.recipes.default", "DefaultConfig"),
     "wsupcon": ("exprmetric.training.recipes.wsupcon", "WSupConConfig"),
+    "classification": ("exprmetric.training.recipes.classification", "ClassificationConfig"),
+    "selfsupervised": ("exprmetric.training.recipes.selfsupervised", "SelfSupervisedConfig"),
+    "autoencoder": ("exprmetric.training.recipes.autoencoder", "AutoencoderConfig"),
+    "contrastive": ("exprmetric.training.recipes.contrastive", "ContrastiveConfig"),
+    "disentangle": ("exprmetric.training.recipes.disentangle", "DisentangleConfig"),
+    "contrawarping": ("exprmetric.training.recipes.contrawarping", "ContraWarpingConfig"),
+    "feenet": ("exprmetric.training.recipes.feenet", "FEENetConfig"),
 }
 """Module, which has `train_from_data`, and the name of its settings."""
 
@@ -56,8 +63,9 @@ def train(
     """Train by RECIPE. The same command goes on where a stopped run left off.
 
     default is the shipped encoder: raters' votes, a mesh teacher, distances that agree with both, identity out.
-    wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder. Data
-    sets are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image,
+    wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder;
+    classification, selfsupervised and autoencoder are what it is compared with. contrastive is paper 001 (nearby frames,
+    swapped faces, far frames, false negatives), disentangle 002, contrawarping 003, feenet 004. Data sets are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image,
     person, emotion, a folder per class, or unlabelled photographs in a folder images. Faces are found, aligned and
     labelled once and kept in OUT/alignment.
     """
@@ -73,8 +81,9 @@ def train(
     if not data or out is None:
         raise click.UsageError("--data and --out are needed")
     scores = module.train_from_data(list(data), out, config, device=device, jobs=jobs)
-    for split, s in scores.items():
-        click.echo(f"{split}: accuracy {s['accuracy']:.4f}, mean per class {s['mean_class_accuracy']:.4f}, n {s['n']}")
+    for split, found in scores.items():
+        numbers = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items() if isinstance(value, float)]
+        click.echo(f"{split}: {', '.join(numbers)}")
     click.echo(f"{out}/encoder.pt; next: exprmetric export {out}/encoder.pt encoder.onnx")
 
 

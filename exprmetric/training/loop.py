@@ -74,6 +74,7 @@ class Trainer:
         out: folder of `last.pt`, `best.pt` and `log.jsonl`.
         config: plain values written into each checkpoint.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
+        after: called after each step of the optimiser: a momentum encoder follows.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class Trainer:
         out: Path,
         config: dict[str, Any],
         average: float = 0.0,
+        after: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
+        self.after = after
         self.out, self.config = out, config
         self.average = (
             AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -175,6 +178,8 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             losses["total"].backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
+            if self.after is not None:
+                self.after()
             if self.scheduler is not None:
                 self.scheduler.step()
             if self.average is not None:

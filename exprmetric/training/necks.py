@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def four_convolutions(features: int, dimension: int) -> nn.Module:
     """Four 3 x 3 convolutions with leaky ReLU on the feature map (paper 002, section 3), then the mean over it."""
     widths = [features, *[dimension] * 4]
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, Pool())
 

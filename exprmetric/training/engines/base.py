@@ -46,5 +46,5 @@ class Engine(nn.Module, ABC):
     def losses(self, views: Views) -> Losses:
         """Each term by name; `total` is what is minimised. In eval mode nothing changes (no queue, no statistics)."""
 
-    def after_step(self) -> None:  # noqa: B027 - most engines have nothing to do
+    def after_step(self) -> None:
         """Called after each step of the optimiser: a momentum encoder follows."""

@@ -1,0 +1,51 @@
+"""Optimisers by name, and the learning rate's way: up over some steps, then along a cosine to zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+Parameters = Iterable[nn.Parameter]
+
+
+def _adamw(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+
+
+def _sgd(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
+
+
+def _lars(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
+    """You et al., 2017, as BYOL uses it: biases and batch norms are neither scaled nor decayed."""
+    from exprmetric.training.models import import_timm
+
+    import_timm()
+    from timm.optim.lars import Lars
+
+    listed = list(parameters)
+    groups = [
+        {"params": [p for p in listed if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in listed if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer = Lars(groups, lr=rate, momentum=0.9, trust_coeff=0.001)
+    return optimizer
+
+
+OPTIMISERS: dict[str, Callable[[Parameters, float, float], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "lars": _lars,
+}
+"""By name: parameters, learning rate, weight decay → optimiser."""
+
+
+def warm_cosine(optimizer: torch.optim.Optimizer, warmup: int, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Stepped once a batch: a line up over `warmup` steps, times half a cosine that is 0 after `steps`."""
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda i: min(1.0, (i + 1) / max(1, warmup)) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, i / max(1, steps)))),
+    )

@@ -1,0 +1,199 @@
+"""What all recipes share: settings, faces of a data set, the way from a model and its losses to `encoder.pt`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from exprmetric.errors import InputError
+from exprmetric.training.arrays import Annotate, Batch, FaceArrays, load_arrays
+from exprmetric.training.augment import AUGMENTATIONS, Augment
+from exprmetric.training.data import open_datasets
+from exprmetric.training.loop import Losses, Schedule, Trainer, autocast, pick_device, save_checkpoint
+from exprmetric.training.models import BACKBONES, Encoder
+from exprmetric.training.necks import NECKS
+from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
+
+Scores = dict[str, dict[str, Any]]
+"""By split: score → number."""
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Settings that every recipe has; a recipe's own class adds its own and sets its paper's defaults.
+
+    Attributes:
+        backbone: a key of `exprmetric.training.models.BACKBONES`.
+        neck: a key of `exprmetric.training.necks.NECKS`.
+        dimension: D of the embedding; 0: the backbone's.
+        size: input side, px.
+        crop: centre part of the 224 px `eyes70` crop that the network sees, px.
+        augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
+        optimiser: a key of `exprmetric.training.optimisers.OPTIMISERS`.
+        warmup: steps of a rising learning rate; then it falls to 0 along a cosine, over `epochs`.
+        epochs: at most; `patience`: epochs without a lower validation loss before stopping; minutes: wall-clock limit.
+        limit: training faces, drawn with the seed; 0: all.
+        average: decay of a running average of the weights, which is then what is kept; 0 for none.
+    """
+
+    backbone: str = "efficientnet_b0"
+    neck: str = "linear"
+    dimension: int = 0
+    size: int = 224
+    crop: int = 224
+    augment: str = "paper"
+    optimiser: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: int = 0
+    batch: int = 128
+    epochs: int = 50
+    patience: int = 10
+    minutes: float = 0.0
+    limit: int = 0
+    average: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for value, known in (
+            (self.backbone, BACKBONES),
+            (self.neck, NECKS),
+            (self.augment, AUGMENTATIONS),
+            (self.optimiser, OPTIMISERS),
+        ):
+            if value not in known:
+                raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
+
+    def encoder(self) -> Encoder:
+        """A new encoder."""
+        return Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
+
+
+def load_faces(
+    paths: Sequence[str | Path],
+    config: RecipeConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    jobs: int = 2,
+    unlabelled: bool = False,
+    annotate: Annotate | None = None,
+) -> dict[str, FaceArrays]:
+    """Aligned faces of the splits `train`, `valid` and, where the data sets have one, `test`; `train` has at most
+    `config.limit`.
+
+    Args:
+        unlabelled: faces without a label too, in all splits.
+        annotate: arrays of a recipe's own, see `load_arrays`.
+    """
+    datasets, where = open_datasets(paths), pick_device(device)
+    present = {s.split for d in datasets for s in d.samples}
+    faces = {
+        split: load_arrays(
+            datasets,
+            split,
+            crop=config.crop,
+            size=config.size,
+            cache=out / "alignment",
+            device=where,
+            jobs=jobs,
+            unlabelled=unlabelled,
+            annotate=annotate,
+        )
+        for split in ("train", "valid", "test")
+        if split in present
+    }
+    if missing := {"train", "valid"} - set(faces):
+        raise InputError(f"the data sets have no face in the split {' and '.join(sorted(missing))}")
+    if 0 < config.limit < len(faces["train"]):
+        order = torch.randperm(len(faces["train"]), generator=torch.Generator().manual_seed(config.seed))
+        faces["train"] = faces["train"].subset(order[: config.limit].sort().values.to(where))
+    return faces
+
+
+class Augmenter:
+    """The recipe's augmentation with a generator of its own, so that an epoch is the same however it is reached."""
+
+    def __init__(self, config: RecipeConfig, device: torch.device) -> None:
+        self._augment: Augment = AUGMENTATIONS[config.augment]
+        self._seed = config.seed
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+
+    def start(self, epoch: int) -> None:
+        """Before an epoch; dropout and all other chance is seeded too."""
+        self.generator.manual_seed(self._seed * 100_003 + epoch)
+        torch.manual_seed(self._seed * 100_003 + epoch)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) 0..1 → the same, another view of each face."""
+        return self._augment(images, self.generator)
+
+
+def fit(
+    model: nn.Module,
+    step: Callable[[nn.Module, Batch], Losses],
+    faces: dict[str, FaceArrays],
+    config: RecipeConfig,
+    out: Path,
+    augmenter: Augmenter,
+    *,
+    after: Callable[[], None] | None = None,
+    batches: Callable[[FaceArrays, int, torch.Generator], Iterable[Batch]] | None = None,
+    label: str = "encoder",
+) -> None:
+    """Train on `train`, restore the weights of the lowest validation loss; goes on from `out/last.pt`.
+
+    Args:
+        model: anything with parameters; on its device already.
+        step: model, batch → losses with `total`; augments where `model.training`.
+        augmenter: started anew before each epoch, and with one seed before each validation.
+        after: called after each step of the optimiser.
+        batches: faces, batch size, generator → the batches of an epoch; by default a shuffle.
+    """
+    train, valid = faces["train"], faces["valid"]
+    draw = batches or FaceArrays.shuffled
+    per_epoch = max(1, len(train) // config.batch)
+    optimizer = OPTIMISERS[config.optimiser](
+        [p for p in model.parameters() if p.requires_grad], config.learning_rate, config.weight_decay
+    )
+    scheduler = warm_cosine(optimizer, config.warmup, config.epochs * per_epoch)
+    trainer = Trainer(model, optimizer, scheduler, step, out, asdict(config), config.average, after)
+    trainer.resume()
+
+    def epoch(number: int) -> Iterable[Batch]:
+        augmenter.start(number)
+        return draw(train, config.batch, augmenter.generator)
+
+    def held_out() -> Iterable[Batch]:
+        augmenter.start(-1)
+        size = min(config.batch, len(valid))
+        return draw(valid, size, torch.Generator(valid.labels.device).manual_seed(config.seed))
+
+    schedule = Schedule(config.epochs, config.patience, config.minutes)
+    trainer.fit(epoch, held_out, schedule, batches=per_epoch, label=label)
+
+
+def save_encoder(encoder: Encoder, config: RecipeConfig, scores: Scores, out: Path) -> Scores:
+    """Write `encoder.pt`, `config.json` and `scores.json`; returns the scores."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(out / "encoder.pt", {"encoder": encoder.state_dict(), "config": asdict(config)})
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    return scores
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, faces: FaceArrays, *, batch: int = 256) -> Tensor:
+    """(N, D) float32 embeddings, without augmentation."""
+    encoder.eval()
+    parts = []
+    for b in faces.ordered(batch):
+        with autocast(b.images.device, enabled=b.images.device.type == "cuda"):
+            parts.append(encoder(b.images.contiguous(memory_format=torch.channels_last)).float())
+    return torch.cat(parts)
