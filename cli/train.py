@@ -64,8 +64,10 @@ def train(
 
     default is the shipped encoder: raters' votes, a mesh teacher, distances that agree with both, identity out.
     wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder;
-    classification, selfsupervised and autoencoder are what it is compared with. contrastive is paper 001 (nearby frames,
-    swapped faces, far frames, false negatives), disentangle 002, contrawarping 003, feenet 004. Data sets are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image,
+    classification, selfsupervised and autoencoder are what it is compared with. contrastive is paper 001 (nearby
+    frames, swapped faces, far frames, false negatives), disentangle 002, contrawarping 003, feenet 004.
+
+    Data sets are read as their authors publish them: AffectNet (CSV or per-image .npy), FER+, a labels.csv with image,
     person, emotion, a folder per class, or unlabelled photographs in a folder images. Faces are found, aligned and
     labelled once and kept in OUT/alignment.
     """

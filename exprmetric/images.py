@@ -184,7 +184,7 @@ def _to_rgb(path: Path, image: PILImage) -> NDArray[np.uint8]:
 
 
 def _shared_rgb(image: PILImage) -> NDArray[np.uint8]:
-    """Copied once, from Pillow's own memory, whose pixels take four bytes; by way of bytes it would be copied thrice."""
+    """Copied once, from Pillow's memory, where a pixel takes four bytes; by way of bytes it would be thrice."""
     import cv2
     import numpy as np
     import pyarrow as pa

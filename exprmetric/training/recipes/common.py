@@ -94,7 +94,7 @@ def load_faces(
     """
     datasets, where = open_datasets(paths), pick_device(device)
     present = {s.split for d in datasets for s in d.samples}
-    faces = {
+    faces: dict[str, FaceArrays] = {
         split: load_arrays(
             datasets,
             split,
