@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,17 +10,20 @@ from torch import Tensor, nn
 
 from exprmetric.errors import InputError
 from exprmetric.training.depthwise import use_fast_depthwise
+from exprmetric.training.inception_resnet_v1 import InceptionResNetV1
 from exprmetric.training.necks import NECKS, ON_MAP
 
-BACKBONES: dict[str, dict[str, Any]] = {
+BACKBONES: dict[str, dict[str, Any] | Callable[[int], nn.Module]] = {
     "efficientnet_b0": {"model_name": "efficientnet_b0"},
     "efficientnet_lite0": {"model_name": "efficientnet_lite0", "bn_eps": 1e-3},
     "resnet18": {"model_name": "resnet18"},
     "resnet50": {"model_name": "resnet50"},
     "resnet50v2": {"model_name": "resnetv2_50"},
     "regnetx_004": {"model_name": "regnetx_004"},
+    "inception_resnet_v1": InceptionResNetV1,
 }
-"""Our names, and how timm is asked for them."""
+"""Our names, and how timm is asked for them; or, for what timm doesn't have, channels of the images → a network with
+`num_features`, `forward_features` and `forward_head` as timm's have them."""
 
 PRETRAINED = {"efficientnet_lite0": "efficientnet-lite0-imagenet"}
 """Backbones whose ImageNet weights a package of the `torch` extra brings: backbone → manifest entry."""
@@ -48,6 +52,14 @@ def import_timm() -> Any:
     return timm
 
 
+def make_backbone(name: str) -> Any:
+    """A new network for luma, ended by global average pooling. `name`: a key of BACKBONES."""
+    how = BACKBONES[name]
+    if isinstance(how, dict):
+        return import_timm().create_model(**how, pretrained=False, num_classes=0, in_chans=1)
+    return how(1)
+
+
 class Standardise(nn.Module):
     """Each image to mean 0 and deviation 1: brightness and contrast of a photograph are no expression."""
 
@@ -58,7 +70,7 @@ class Standardise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 1, S, S) luma 0..1 → (B, D): a timm backbone ended by global average pooling, then a neck.
+    """(B, 1, S, S) luma 0..1 → (B, D): a backbone ended by global average pooling, then a neck.
 
     Args:
         backbone: a key of BACKBONES.
@@ -89,7 +101,7 @@ class Encoder(nn.Module):
         if neck != "linear" and not dimension:
             raise InputError(f"the neck {neck!r} needs a dimension")
         self.standardise = Standardise()
-        self.backbone = import_timm().create_model(**BACKBONES[backbone], pretrained=False, num_classes=0, in_chans=1)
+        self.backbone = make_backbone(backbone)
         use_fast_depthwise(self.backbone)
         self.features: int = self.backbone.num_features
         self.dimension: int = dimension or self.features
