@@ -1,8 +1,10 @@
-"""The training loop: epochs, checkpoints, early stopping that restores the best weights, a log of metrics."""
+"""The training loop: epochs, checkpoints, early stopping that restores the best weights, a log of metrics.
+
+It runs in one process or, under `torchrun`, in several: see `exprmetric.training.distributed`.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -16,10 +18,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from exprmetric.errors import ExprmetricError, InputError, ProviderError
 from exprmetric.files import write_whole
+from exprmetric.training import distributed
+from exprmetric.training.epoch_log import EpochLog
+from exprmetric.training.precision import autocast as autocast
+from exprmetric.training.precision import check_precision, computing_in
 
 Losses = dict[str, Tensor]
 
-STOPPING = ("epochs", "head_epochs", "patience", "minutes")
+STOPPING = ("epochs", "head_epochs", "patience", "minutes", "tensorboard")
 """Settings that may differ when a run goes on."""
 
 
@@ -38,18 +44,16 @@ class Schedule:
     minutes: float = 0.0
 
 
-def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
-    """bfloat16 where it pays; parameters stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
 def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, …; ProviderError when CUDA is asked for and not there."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`, …; ProviderError when CUDA is asked for and not there.
+
+    Under `torchrun` the processes meet here, and `cuda` becomes each one's own GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ProviderError(f"device {name!r} was asked for and this torch {torch.__version__} sees no GPU")
-    return torch.device(name)
+    return distributed.join(torch.device(name))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -75,6 +79,12 @@ class Trainer:
         config: plain values written into each checkpoint.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
         after: called after each step of the optimiser: a momentum encoder follows.
+        precision: a value of `exprmetric.training.precision.PRECISIONS`, for every `autocast` of the step.
+        tensorboard: write curves into `out/tensorboard` too.
+
+    Raises:
+        InputError: unknown precision.
+        MissingPackageError: TensorBoard is asked for and not installed.
     """
 
     def __init__(
@@ -87,17 +97,23 @@ class Trainer:
         config: dict[str, Any],
         average: float = 0.0,
         after: Callable[[], None] | None = None,
+        *,
+        precision: str = "auto",
+        tensorboard: bool = False,
     ) -> None:
+        distributed.synchronise(model)
         self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
         self.after = after
         self.out, self.config = out, config
+        self.precision, self.log = check_precision(precision), EpochLog(out, tensorboard=tensorboard)
         self.average = (
             AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)  # type: ignore[no-untyped-call]
             if average
             else None
         )
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
-        out.mkdir(parents=True, exist_ok=True)
+        if distributed.is_main():
+            out.mkdir(parents=True, exist_ok=True)
 
     @property
     def kept(self) -> nn.Module:
@@ -111,14 +127,18 @@ class Trainer:
             InputError: it was trained with other settings than this run's, apart from those that say when to stop.
         """
         path = self.out / "last.pt"
-        if not path.exists():
-            return False
+        found = path.exists()
+        if found:
+            self._restore(path)
+        if distributed.from_main(self.epoch) != self.epoch:
+            raise InputError(f"{path} is not the same for all processes: choose a folder that all of them share")
+        return found
+
+    def _restore(self, path: Path) -> None:
         state = load_checkpoint(path, next(self.model.parameters()).device)
-        other = {
-            k: (v, self.config.get(k))
-            for k, v in state["config"].items()
-            if k not in STOPPING and v != self.config.get(k)
-        }
+        now = {**self.config, "processes": distributed.world()}
+        before = {**state["config"], "processes": state.get("processes", 1)}
+        other = {k: (v, now.get(k)) for k, v in before.items() if k not in STOPPING and v != now.get(k)}
         if other:
             changes = ", ".join(f"{k} was {old!r}, is {new!r}" for k, (old, new) in other.items())
             raise InputError(f"{path} is of a run with other settings ({changes}): choose another folder")
@@ -129,7 +149,6 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
-        return True
 
     def fit(
         self,
@@ -146,7 +165,9 @@ class Trainer:
             train: epoch number → batches, so that a resumed run sees what an unbroken one would have seen.
             valid: → validation batches, the same each time.
             schedule: when to stop.
-            batches: batches an epoch, for the progress bar.
+            batches: steps an epoch, for the progress bar.
+
+        Of several processes, all are given all batches and each goes through its share.
 
         Raises:
             InputError: an epoch has no batch.
@@ -156,16 +177,19 @@ class Trainer:
         from rich.progress import Progress
 
         started = time.monotonic()
-        with Progress(console=Console(stderr=True), refresh_per_second=2) as progress:
+        bars = Progress(console=Console(stderr=True), refresh_per_second=2, disable=not distributed.is_main())
+        with bars as progress, computing_in(self.precision), self.log:
             bar = progress.add_task(label, total=schedule.epochs * batches, completed=self.epoch * batches)
             while self.epoch < schedule.epochs and self.epoch - self.best_epoch < max(1, schedule.patience):
                 begun = time.monotonic()
-                trained = self._train_epoch(train(self.epoch), lambda: progress.advance(bar))
-                validated = self._validate(valid())
+                trained = self._train_epoch(distributed.share(train(self.epoch)), lambda: progress.advance(bar))
+                validated = self._validate(distributed.share(valid(), few=True))
                 self._end_epoch(trained, validated, time.monotonic() - begun)
                 progress.update(bar, description=f"{label}: epoch {self.epoch}, valid loss {validated['total']:.4f}")
-                if schedule.minutes and time.monotonic() - started > 60 * schedule.minutes:
+                late = bool(schedule.minutes) and time.monotonic() - started > 60 * schedule.minutes
+                if distributed.from_main(late):  # clocks differ
                     break
+        distributed.barrier()  # until the best weights are written
         if (self.out / "best.pt").exists():
             self.model.load_state_dict(load_checkpoint(self.out / "best.pt")["model"])
 
@@ -177,6 +201,7 @@ class Trainer:
             losses = self.step(self.model, batch)
             self.optimizer.zero_grad(set_to_none=True)
             losses["total"].backward()  # type: ignore[no-untyped-call]
+            distributed.average_gradients(self.model.parameters())
             self.optimizer.step()
             if self.after is not None:
                 self.after()
@@ -189,7 +214,10 @@ class Trainer:
             advance()
         if not count:
             raise InputError("no batch to train on: there are fewer faces than the batch size")
-        return {k: float(v) / max(count, 1) for k, v in sums.items()}
+        for trained in (self.model, self.average):
+            if trained is not None:
+                distributed.synchronise(trained)
+        return distributed.mean({k: float(v) / max(count, 1) for k, v in sums.items()})
 
     @torch.no_grad()
     def _validate(self, batches: Iterable[Any]) -> dict[str, float]:
@@ -199,7 +227,7 @@ class Trainer:
         for batch in batches:
             _add(sums, self.step(self.kept, batch))
             count += 1
-        return {k: float(v) / max(count, 1) for k, v in sums.items()}
+        return distributed.mean({k: float(v) / max(count, 1) for k, v in sums.items()})
 
     def _end_epoch(self, trained: dict[str, float], validated: dict[str, float], seconds: float) -> None:
         if not math.isfinite(validated["total"]):
@@ -210,6 +238,21 @@ class Trainer:
         better = validated["total"] < self.best
         if better:
             self.best, self.best_epoch = validated["total"], self.epoch
+        if distributed.is_main():
+            self._save(better)
+            self.log.write(
+                {
+                    "epoch": self.epoch,
+                    "train": trained,
+                    "valid": validated,
+                    "best": better,
+                    "seconds": round(seconds, 1),
+                    "learning_rate": self.optimizer.param_groups[0]["lr"],
+                }
+            )
+
+    def _save(self, better: bool) -> None:
+        if better:
             save_checkpoint(
                 self.out / "best.pt",
                 {"model": self.kept.state_dict(), "epoch": self.epoch, "config": self.config},
@@ -225,17 +268,9 @@ class Trainer:
                 "best": self.best,
                 "best_epoch": self.best_epoch,
                 "config": self.config,
+                "processes": distributed.world(),
             },
         )
-        line = {
-            "epoch": self.epoch,
-            "train": trained,
-            "valid": validated,
-            "best": better,
-            "seconds": round(seconds, 1),
-        }
-        with (self.out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
 
 
 def _add(sums: dict[str, Tensor], losses: Losses) -> None:

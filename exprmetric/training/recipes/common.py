@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.errors import InputError
+from exprmetric.training import distributed
 from exprmetric.training.arrays import Annotate, Batch, FaceArrays, load_arrays
 from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.data import open_datasets
+from exprmetric.training.epoch_log import need_tensorboard
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast, pick_device, save_checkpoint
 from exprmetric.training.models import BACKBONES, Encoder
 from exprmetric.training.necks import NECKS
 from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
+from exprmetric.training.precision import PRECISIONS
 
 Scores = dict[str, dict[str, Any]]
 """By split: score → number."""
@@ -38,8 +41,11 @@ class RecipeConfig:
         optimiser: a key of `exprmetric.training.optimisers.OPTIMISERS`.
         warmup: steps of a rising learning rate; then it falls to 0 along a cosine, over `epochs`.
         epochs: at most; `patience`: epochs without a lower validation loss before stopping; minutes: wall-clock limit.
+        batch: faces a step, of each process where `torchrun` started several.
         limit: training faces, drawn with the seed; 0: all.
         average: decay of a running average of the weights, which is then what is kept; 0 for none.
+        precision: a value of `exprmetric.training.precision.PRECISIONS`.
+        tensorboard: write curves into `tensorboard` beside the checkpoints; needs the package.
     """
 
     backbone: str = "efficientnet_b0"
@@ -59,6 +65,8 @@ class RecipeConfig:
     limit: int = 0
     average: float = 0.0
     seed: int = 0
+    precision: str = "auto"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for value, known in (
@@ -66,6 +74,7 @@ class RecipeConfig:
             (self.neck, NECKS),
             (self.augment, AUGMENTATIONS),
             (self.optimiser, OPTIMISERS),
+            (self.precision, PRECISIONS),
         ):
             if value not in known:
                 raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
@@ -91,24 +100,33 @@ def load_faces(
     Args:
         unlabelled: faces without a label too, in all splits.
         annotate: arrays of a recipe's own, see `load_arrays`.
+
+    Of several processes all load all faces; the first one aligns them.
+
+    Raises:
+        InputError: no face in `train` or `valid`.
+        MissingPackageError: TensorBoard is asked for and not installed: better now than after the alignment.
     """
+    if config.tensorboard:
+        need_tensorboard()
     datasets, where = open_datasets(paths), pick_device(device)
     present = {s.split for d in datasets for s in d.samples}
-    faces: dict[str, FaceArrays] = {
-        split: load_arrays(
-            datasets,
-            split,
-            crop=config.crop,
-            size=config.size,
-            cache=out / "alignment",
-            device=where,
-            jobs=jobs,
-            unlabelled=unlabelled,
-            annotate=annotate,
-        )
-        for split in ("train", "valid", "test")
-        if split in present
-    }
+    with distributed.main_first():
+        faces: dict[str, FaceArrays] = {
+            split: load_arrays(
+                datasets,
+                split,
+                crop=config.crop,
+                size=config.size,
+                cache=out / "alignment",
+                device=where,
+                jobs=jobs,
+                unlabelled=unlabelled,
+                annotate=annotate,
+            )
+            for split in ("train", "valid", "test")
+            if split in present
+        }
     if missing := {"train", "valid"} - set(faces):
         raise InputError(f"the data sets have no face in the split {' and '.join(sorted(missing))}")
     if 0 < config.limit < len(faces["train"]):
@@ -118,17 +136,26 @@ def load_faces(
 
 
 class Augmenter:
-    """The recipe's augmentation with a generator of its own, so that an epoch is the same however it is reached."""
+    """The recipe's augmentation with a generator of its own, so that an epoch is the same however it is reached.
+
+    Attributes:
+        generator: chance of the views; of several processes each has its own.
+        order: chance of the batches, the same for all processes; of a single one it is `generator`.
+    """
 
     def __init__(self, config: RecipeConfig, device: torch.device) -> None:
         self._augment: Augment = AUGMENTATIONS[config.augment]
         self._seed = config.seed
         self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.order = self.generator if distributed.world() == 1 else torch.Generator(device)
 
     def start(self, epoch: int) -> None:
         """Before an epoch; dropout and all other chance is seeded too."""
-        self.generator.manual_seed(self._seed * 100_003 + epoch)
-        torch.manual_seed(self._seed * 100_003 + epoch)
+        seed = self._seed * 100_003 + epoch
+        own = seed + distributed.rank() * 1_000_000_007
+        self.order.manual_seed(seed)
+        self.generator.manual_seed(own)
+        torch.manual_seed(own)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) 0..1 → the same, another view of each face."""
@@ -149,6 +176,9 @@ def fit(
 ) -> None:
     """Train on `train`, restore the weights of the lowest validation loss; goes on from `out/last.pt`.
 
+    Under `torchrun`, see `exprmetric.training.distributed`: `batches` is called alike on all processes, `step` with
+    each one's share.
+
     Args:
         model: anything with parameters; on its device already.
         step: model, batch → losses with `total`; augments where `model.training`.
@@ -158,21 +188,32 @@ def fit(
     """
     train, valid = faces["train"], faces["valid"]
     draw = batches or FaceArrays.shuffled
-    per_epoch = max(1, len(train) // config.batch)
+    per_epoch = max(1, len(train) // (config.batch * distributed.world()))
     optimizer = OPTIMISERS[config.optimiser](
         [p for p in model.parameters() if p.requires_grad], config.learning_rate, config.weight_decay
     )
     scheduler = warm_cosine(optimizer, config.warmup, config.epochs * per_epoch)
-    trainer = Trainer(model, optimizer, scheduler, step, out, asdict(config), config.average, after)
+    trainer = Trainer(
+        model,
+        optimizer,
+        scheduler,
+        step,
+        out,
+        asdict(config),
+        config.average,
+        after,
+        precision=config.precision,
+        tensorboard=config.tensorboard,
+    )
     trainer.resume()
 
     def epoch(number: int) -> Iterable[Batch]:
         augmenter.start(number)
-        return draw(train, config.batch, augmenter.generator)
+        return draw(train, config.batch, augmenter.order)
 
     def held_out() -> Iterable[Batch]:
         augmenter.start(-1)
-        size = min(config.batch, len(valid))
+        size = max(1, min(config.batch, len(valid) // distributed.world()))
         return draw(valid, size, torch.Generator(valid.labels.device).manual_seed(config.seed))
 
     schedule = Schedule(config.epochs, config.patience, config.minutes)
@@ -180,7 +221,9 @@ def fit(
 
 
 def save_encoder(encoder: Encoder, config: RecipeConfig, scores: Scores, out: Path) -> Scores:
-    """Write `encoder.pt`, `config.json` and `scores.json`; returns the scores."""
+    """Write `encoder.pt`, `config.json` and `scores.json`, in the first process; returns the scores."""
+    if not distributed.is_main():
+        return scores
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(out / "encoder.pt", {"encoder": encoder.state_dict(), "config": asdict(config)})
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
@@ -189,11 +232,11 @@ def save_encoder(encoder: Encoder, config: RecipeConfig, scores: Scores, out: Pa
 
 
 @torch.no_grad()
-def embed(encoder: nn.Module, faces: FaceArrays, *, batch: int = 256) -> Tensor:
-    """(N, D) float32 embeddings, without augmentation."""
+def embed(encoder: nn.Module, faces: FaceArrays, *, batch: int = 256, precision: str = "auto") -> Tensor:
+    """(N, D) float32 embeddings, without augmentation; on a CPU always computed in float32."""
     encoder.eval()
     parts = []
     for b in faces.ordered(batch):
-        with autocast(b.images.device, enabled=b.images.device.type == "cuda"):
+        with autocast(b.images.device, enabled=b.images.device.type == "cuda", precision=precision):
             parts.append(encoder(b.images.contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(parts)
