@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -40,14 +41,27 @@ def machine() -> str:
 
 
 def seconds(command: Sequence[str]) -> tuple[float, float]:
-    """Wall-clock seconds of a program from its start to its end, and its peak memory in MB."""
+    """Wall-clock seconds of a program from its start to its end, and the peak memory of all its processes in MB."""
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, memory(process.pid))
+        time.sleep(0.1)
     spent = time.perf_counter() - begun
-    if status:
-        raise SystemExit(f"{' '.join(command)} ended with {status}")
-    return spent, usage.ru_maxrss / 1024
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return spent, peak
+
+
+def memory(pid: int) -> float:
+    """MB of a process and those that it began; what several share is counted once."""
+    try:
+        shares = re.findall(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        born = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return 0.0
+    return sum(map(int, shares)) / 1024 + sum(map(memory, born))
 
 
 def against_the_loop(manifest: Path, triplets: int, rounds: int) -> tuple[float, float]:
@@ -85,11 +99,13 @@ def speed(rounds: int, targets: int, sources: int, swaps_each: int, folder: Path
         for _ in range(rounds):
             limits.append(kernels(some))
             spent.append(pipeline(manifest, images))
-        limit = statistics.median(sum(x.values()) for x in limits) / len(os.sched_getaffinity(0))
+        limit = statistics.median(sum(x.in_turn.values()) for x in limits) / len(os.sched_getaffinity(0))
         own = statistics.median(spent)
         print(f"| {kind} | {loop:.1f} | {ours:.1f} | {ours / loop:.1f} | {own:.2f} | {limit:.2f} | {limit / own:.0%} |")
-        parts = ", ".join(f"{n} {statistics.median(x[n] for x in limits):.2f}" for n in limits[0])
-        details.append(f"{kind}: ms an image on one of the busy cores: {parts}")
+        for way in ("in_turn", "alone"):
+            each = [getattr(x, way) for x in limits]
+            parts = ", ".join(f"{n} {statistics.median(x[n] for x in each):.2f}" for n in each[0])
+            details.append(f"{kind}, kernels {way.replace('_', ' ')}, ms an image on one of the busy cores: {parts}")
     print("\n" + "\n".join(details))
 
 

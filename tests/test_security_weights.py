@@ -20,7 +20,7 @@ from exprmetric.faces import landmarks, load_detector
 from exprmetric.methods import load_method
 
 LOADERS: dict[str, Callable[[], object]] = {
-    "dlib-68": lambda: landmarks._predictor.__wrapped__(),
+    "dlib-68": lambda: landmarks.load_predictor.__wrapped__(),
     "dlib-resnet": lambda: load_method("identity"),
     "default": lambda: load_method("default"),
     "scrfd-500m": lambda: load_detector("scrfd"),
@@ -104,7 +104,7 @@ def test_a_tampered_file_stops_the_command_and_leaves_no_result(
     folder.mkdir()
     (folder / weights.entry("dlib-68").file).write_bytes(b"not what it was")
     monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(folder))
-    landmarks._predictor.cache_clear()  # loaded by the tests before
+    landmarks.load_predictor.cache_clear()  # loaded by the tests before
     Image.open(portrait_photo).crop((130, 0, 330, 250)).save(face)
     three = [part for role in ("--target", "--source", "--swapped") for part in (role, str(face))]
     options = ["--method", "lm68", "--no-identity", "--detector", "dlib", "--no-cache", "--quiet"]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exprmetric.errors import InputError
+from exprmetric.evaluation.forked import open_reader
 from exprmetric.evaluation.pipeline import Integers
 from exprmetric.evaluation.plan import Plan
-from exprmetric.evaluation.session import Session
+from exprmetric.evaluation.session import Session, default_jobs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +46,9 @@ Engine = Callable[[Job], Iterator["pa.Table"]]
 
 def _local(job: Job) -> Iterator[pa.Table]:
     """This process, in input order."""
-    with job.session.open_cache(job.cache) as cache:
-        yield from job.session.measure(job.plan, job.rows, job.pool, cache, block=job.block)
+    session, jobs = job.session, job.jobs or default_jobs()
+    with session.open_cache(job.cache) as cache, open_reader(session.reader, jobs, len(job.rows)) as reader:
+        yield from session.measure(job.plan, job.rows, job.pool, cache, block=job.block, reader=reader)
 
 
 def _ray(job: Job) -> Iterator[pa.Table]:

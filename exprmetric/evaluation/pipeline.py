@@ -8,10 +8,9 @@ that memory does not grow with the number of triplets.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError, UnreadableImageError
 from exprmetric.evaluation.cache import FAILURES, Cache
 from exprmetric.evaluation.plan import NONE, Look, Plan
-from exprmetric.evaluation.reading import FaceReader, Outcome, Place, Represented, Sighted
+from exprmetric.evaluation.reading import FaceReader, Outcome, Represented, Sight, Sighted
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
 from exprmetric.methods.base import Method
 from exprmetric.tables import show
@@ -65,14 +64,14 @@ class Task:
 
     Attributes:
         source: path or array.
-        near: asked in the thread that reads: where the face is searched, as in `FaceFinder.choose`.
+        near: what becomes of the target near whose face the face is searched, as in `FaceFinder.choose`.
         known: what an earlier run has found out.
         sighted: set once the image is in the pool.
         new: something is found out that was not known.
     """
 
     source: ImageSource
-    near: Callable[[], Place | None] = lambda: None
+    near: Sight | None = None
     known: Sighted | ImageError | None = None
     sighted: Future[Sighted | ImageError] = field(default_factory=Future)
     new: bool = False
@@ -82,7 +81,7 @@ class Task:
         if isinstance(self.known, ImageError) or (self.known and not reader.missing(self.known)):
             self.sighted.set_result(self.known)
         else:
-            self.sighted = pool.submit(reader.read, self.source, self.near, self.known)
+            self.sighted = reader.submit(pool, self.source, self.near, self.known)
             self.new = True
 
 
@@ -188,10 +187,13 @@ def measure(
     tasks: dict[int, Task] = {}
     kept: dict[int, Outcome] = {}
 
-    def place(target: int) -> Place | None:
-        task = tasks.get(target)
-        found = task.sighted.result() if task else kept[target]
-        return None if isinstance(found, ImageError) else found.face.place
+    def sight(target: int) -> Sight:
+        """What becomes of a target: it is on its way, or done."""
+        if target in tasks:
+            return tasks[target].sighted
+        done: Future[Outcome] = Future()
+        done.set_result(kept[target])
+        return done
 
     def target_of(look: Look) -> int | None:
         """The look at the target near whose place the face is searched."""
@@ -207,7 +209,7 @@ def measure(
         for rank, number in enumerate(looks.order):
             look = plan.look(number)
             target = target_of(look)
-            near = (lambda: None) if target is None else partial(place, target)
+            near = None if target is None else sight(target)
             tasks[rank] = Task(plan.paths[look.content], near, cache.find(*plan.hashes_of(look)))
             yield tasks[rank]
 
@@ -220,7 +222,7 @@ def measure(
             if not isinstance(outcome, ImageError) and plan.changed(look.content):
                 path = show(plan.paths[look.content])
                 outcome = UnreadableImageError(f"{path}: it was changed while it was measured")
-            kept[rank] = outcome  # before the task is let go of: a reader may ask for the place
+            kept[rank] = outcome
             if tasks.pop(rank).new and lasting(look):
                 cache.add(*plan.hashes_of(look), outcome)
         cache.commit()

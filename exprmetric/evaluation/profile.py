@@ -31,8 +31,12 @@ class Profile:
         try:
             yield
         finally:
-            spent = time.perf_counter() - begun
-            with self._lock:
+            self.add({name: time.perf_counter() - begun})
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Seconds by stage that were measured elsewhere."""
+        with self._lock:
+            for name, spent in seconds.items():
                 self._seconds[name] = self._seconds.get(name, 0.0) + spent
 
     def seconds(self) -> dict[str, float]:

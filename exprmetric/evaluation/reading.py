@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class Sighted:
 
 
 Outcome = Represented | ImageError
+Sight = Future[Sighted | ImageError] | Future[Outcome]
+"""What becomes of an image that is on its way."""
 
 
 class FaceReader:
@@ -50,6 +53,26 @@ class FaceReader:
         self.finder = finder
         self.methods = {m.name: m for m in methods}
         self.profile = profile
+
+    def submit(
+        self,
+        pool: Executor,
+        source: ImageSource,
+        near: Sight | None = None,
+        known: Sighted | None = None,
+    ) -> Future[Sighted | ImageError]:
+        """`read` in a pool.
+
+        Args:
+            near: what becomes of the target near whose face the face is searched.
+        """
+        return pool.submit(self.read, source, lambda: self.place(near), known)
+
+    @staticmethod
+    def place(target: Sight | None) -> Place | None:
+        """Where a target's face is, as soon as that is known; None where it has none."""
+        found = None if target is None else target.result()
+        return None if found is None or isinstance(found, ImageError) else found.face.place
 
     def read(
         self,

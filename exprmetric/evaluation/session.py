@@ -126,15 +126,23 @@ class Session:
                 yield cache
 
     def measure(
-        self, plan: Plan, rows: Integers, pool: Executor, cache: Cache, *, block: int | None = None
+        self,
+        plan: Plan,
+        rows: Integers,
+        pool: Executor,
+        cache: Cache,
+        *,
+        block: int | None = None,
+        reader: FaceReader | None = None,
     ) -> Iterator[pa.Table]:
         """Some rows of a plan as tables.
 
         Args:
+            reader: of images; by default this session's own, in threads of the pool.
             block: new images a table rests on at most; by default few where there are few rows.
         """
         size = block or max(1, min(BLOCK, len(plan.triplets) // WHOLE_BATCHES))
-        for part in measure(plan, rows, self.reader, self.methods, pool, cache, block=size):
+        for part in measure(plan, rows, reader or self.reader, self.methods, pool, cache, block=size):
             rows_of_part = part.rows.tolist()
             yield table(
                 [plan.triplets[i] for i in rows_of_part],

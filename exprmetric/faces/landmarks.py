@@ -14,7 +14,8 @@ WEIGHTS = "dlib-68"
 
 
 @lru_cache(maxsize=1)
-def _predictor() -> Any:
+def load_predictor() -> Any:
+    """dlib's predictor, loaded once: about a second and 100 MB."""
     import dlib
 
     return dlib.shape_predictor(str(weights.find(WEIGHTS)))
@@ -39,7 +40,7 @@ def predict(image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> npt.NDArray[np.
 
     x0, y0, x1, y1 = (round(float(v)) for v in np.asarray(box))
     # of a slice dlib makes a copy and lets go of it before it has looked
-    shape = _predictor()(np.ascontiguousarray(image), dlib.rectangle(x0, y0, x1, y1))
+    shape = load_predictor()(np.ascontiguousarray(image), dlib.rectangle(x0, y0, x1, y1))
     return np.array([(p.x, p.y) for p in shape.parts()], np.float64)
 
 
