@@ -5,6 +5,9 @@ Here one process normalises the whole batch, whose statistics don't depend on it
 
 Paper 003 appends its warped views "to the dictionary as full negative examples". Here a negative view is a negative of
 its own anchor alone, and none of later batches: a warped or far frame says of its own face what differs.
+
+The authors' code starts with a queue of random keys. Here a place counts only once a key has been written to it: random
+keys are told from a face's by making all faces alike, which a short training doesn't recover from.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ class MoCoV2(Engine):
     Of its own: projection 128, hidden the encoder's width, momentum 0.999, temperature 0.2.
 
     Attributes:
-        queue: (K, D) unit-length keys, at first random. position: row that the next key is written to.
+        queue: (K, D) unit-length keys. written: how many keys have been written to it; the next one goes to row
+            `written` mod K.
     """
 
     queue: Tensor
-    position: Tensor
+    written: Tensor
 
     def __init__(self, encoder: Encoder, config: EngineConfig) -> None:
         super().__init__()
@@ -42,8 +46,8 @@ class MoCoV2(Engine):
         self.projector = perceptron(encoder.dimension, hidden, width, norm=False)
         self.slow_encoder = frozen_copy(encoder)
         self.slow_projector = frozen_copy(self.projector)
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue, width)))
-        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("queue", torch.zeros(config.queue, width))
+        self.register_buffer("written", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> Tensor:
@@ -55,6 +59,7 @@ class MoCoV2(Engine):
         key = self.keys(views.positive)
         own = [(query * self.keys(images)).sum(1, keepdim=True) for images in views.negatives]
         known = query @ self.queue.clone().T  # a copy: the queue is written to before the gradient is computed
+        known = known.masked_fill(torch.arange(len(self.queue), device=known.device) >= self.written, float("-inf"))
         terms = contrastive_losses((query * key).sum(1), torch.cat([known, *own], 1), self.temperature)
         if self.training:
             self._enqueue(key)
@@ -65,9 +70,9 @@ class MoCoV2(Engine):
         """Over the oldest; where there are more keys than room, the last of them stay."""
         size = len(self.queue)
         kept = keys[-size:]
-        rows = (self.position + torch.arange(len(kept), device=keys.device)) % size
+        rows = (self.written + torch.arange(len(kept), device=keys.device)) % size
         self.queue[rows] = kept
-        self.position.copy_((self.position + len(kept)) % size)
+        self.written += len(kept)
 
     def after_step(self) -> None:
         follow(self.slow_encoder, self.encoder, self.momentum)
