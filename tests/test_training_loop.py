@@ -88,8 +88,10 @@ def losses(model: nn.Module, batch: Batch) -> Losses:
     return {**terms, "total": terms["classes"] + terms["contrastive"]}
 
 
-def train(config: RecipeConfig, out: Path, *, chance: bool = False, before: Any = None) -> dict[str, torch.Tensor]:
-    """The final weights. `before(step number)` is called in each training step."""
+def train(
+    config: RecipeConfig, out: Path, *, chance: bool = False, before: Any = None, validated: Any = None
+) -> dict[str, torch.Tensor]:
+    """The final weights. Called in each step: `before(step number)` in training, `validated(model)` in validation."""
     model, augmenter, count = Network(chance=chance), Augmenter(config, CPU), 0
 
     def step(model: nn.Module, batch: Batch) -> Losses:
@@ -99,6 +101,8 @@ def train(config: RecipeConfig, out: Path, *, chance: bool = False, before: Any 
             if before is not None:
                 before(count)
             batch = replace(batch, images=augmenter(batch.images))
+        elif validated is not None:
+            validated(model)
         return losses(model, batch)
 
     fit(model, step, FACES, config, out, augmenter)
@@ -163,13 +167,20 @@ def _half_each(folder: Path) -> dict[str, Any]:
 
 
 def _broken_and_whole(folder: Path) -> dict[str, Any]:
-    whole = train(CHANCE, folder / "whole", chance=True)
+    norms: list[torch.Tensor] = []
+    whole = train(
+        CHANCE,
+        folder / "whole",
+        chance=True,
+        validated=lambda model: norms.append(model.encoder[1].running_mean.clone()),
+    )
     for _ in range(3):
         broken = train(replace(CHANCE, minutes=1e-9), folder / "broken", chance=True)
     chance = Augmenter(CHANCE, CPU)
     chance.start(0)
     same = FACES["train"].images[:1].float() / 255
-    return {"whole": whole, "broken": broken, "view": chance(same), "order": torch.rand(3, generator=chance.order)}
+    order = torch.rand(3, generator=chance.order)
+    return {"whole": whole, "broken": broken, "norms": norms, "view": chance(same), "order": order}
 
 
 def _averages(folder: Path) -> dict[str, Any]:
@@ -246,6 +257,7 @@ def test_two_processes_that_go_on_end_where_unbroken_ones_do(two):
     for name, value in first["whole"].items():
         for other in (first["broken"], second["whole"], second["broken"]):
             assert torch.equal(other[name], value), name
+    assert torch.equal(torch.stack(first["norms"]), torch.stack(second["norms"]))  # one model is validated
     assert torch.equal(first["order"], second["order"])  # of the same batches …
     assert not torch.equal(first["view"], second["view"])  # … each process has other views
 
