@@ -123,7 +123,8 @@ def growth(counts: Sequence[int], folder: Path) -> None:
             face = material.moved(people[i % len(people)], generator, 160)
             material.Image.fromarray(face).save(pool / role / f"{i}.jpg", quality=92)
     print(
-        f"{machine()}.\n\n| triplets | seconds | ms a triplet, start-up off | peak memory, MB |\n| --- | --- | --- | --- |"
+        f"{machine()}.\n\n| triplets | seconds | ms a triplet, start-up off | peak memory, MB |\n"
+        "| --- | --- | --- | --- |"
     )
     start = 0.0
     for count in (1, *counts):
