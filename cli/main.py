@@ -23,6 +23,7 @@ COMMANDS = {
     "weights": ("exprmetric_cli.weights:weights", "List, pull and verify weight files."),
     "doctor": ("exprmetric_cli.doctor:doctor", "Say what is installed, found, and in conflict."),
     "train": ("exprmetric_cli.train:train", "Train an encoder by a paper's recipe."),
+    "fec": ("exprmetric_cli.fec:fec", "Fetch the faces of the Facial Expression Comparison data set."),
     "export": ("exprmetric_cli.export:export", "Turn a trained checkpoint into ONNX."),
 }
 """Where each command lives, and its line in `--help`, which must not import it."""
