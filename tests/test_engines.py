@@ -302,11 +302,12 @@ def test_simclr_hands_its_projections_to_the_loss():
 @pytest.mark.parametrize("hard", [0, 2])
 def test_moco_tells_the_key_from_the_queue_and_the_anchors_own_negatives(hard: int):
     engine, seen = engine_of("mocov2", temperature=0.3), views(hard)
+    engine.losses(views())  # five keys for seven places
     for parameter in engine.slow_projector.parameters():
         parameter.data.normal_()
     query = unit(engine.projector(engine.encoder(seen.anchor)))
     slow = [unit(engine.slow_projector(engine.slow_encoder(x))) for x in (seen.positive, *seen.negatives)]
-    queue = unit(engine.queue)
+    queue = unit(engine.queue[:5])
     expected = np.mean(
         [
             picked(float(q @ slow[0][i]), [*(queue @ q), *(float(q @ s[i]) for s in slow[1:])], 0.3)
@@ -322,22 +323,30 @@ def test_moco_tells_the_key_from_the_queue_and_the_anchors_own_negatives(hard: i
 
 def test_the_queue_forgets_its_oldest_keys_first():
     engine = engine_of("mocov2", queue=7)
-    newest = [None] * 7  # which batch and row each place holds
+    held: list[torch.Tensor | None] = [None] * 7
     place = 0
-    known = {}
-    for batch in range(4):
+    for _ in range(4):
         seen = views(count=3)
         keys = engine.keys(seen.positive)
         engine.losses(seen)
-        for row, key in enumerate(keys):
-            newest[place], known[batch, row] = (batch, row), key
+        for key in keys:
+            held[place] = key
             place = (place + 1) % 7
-        for slot, name in zip(engine.queue, newest, strict=True):
-            if name is not None:
-                torch.testing.assert_close(slot, known[name])
-        assert int(engine.position) == place
+        for slot, key in zip(engine.queue, held, strict=True):
+            torch.testing.assert_close(slot, torch.zeros(8) if key is None else key)
+    assert int(engine.written) == 12
     torch.testing.assert_close(engine.queue.norm(dim=1), torch.ones(7))
-    assert set(newest) == {(1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)}
+
+
+def test_places_without_a_key_are_no_negatives():
+    engine = engine_of("mocov2", queue=100).eval()
+    assert float(engine.losses(views())["total"].detach()) == pytest.approx(0, abs=1e-6)  # nothing to tell it from
+    engine.train().losses(views(count=4))
+    engine.eval()
+    seen = views(count=4)
+    few = engine.losses(seen)["total"]
+    engine.queue[4:] = torch.randn(96, 8)
+    assert torch.equal(engine.losses(seen)["total"], few)
 
 
 def test_of_a_batch_larger_than_the_queue_the_last_keys_stay():
