@@ -32,7 +32,7 @@ def confusion(
             raise ValueError(f"{name} has classes {values.min()} to {values.max()}, expected 0 to {classes - 1}")
     w = np.ones(len(t)) if weights is None else np.asarray(weights, np.float64)
     cells = t.astype(np.intp) * classes + p.astype(np.intp)
-    return np.bincount(cells, w, classes**2).reshape(classes, classes)
+    return np.asarray(np.bincount(cells, w, classes**2).reshape(classes, classes), np.float64)
 
 
 def accuracy(matrix: npt.ArrayLike) -> float:
@@ -104,7 +104,7 @@ def _pair(truth: npt.ArrayLike, predicted: npt.ArrayLike, weights: npt.ArrayLike
 
 
 def _shares(above: Floats, below: Floats, where: npt.NDArray[np.bool_]) -> Floats:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=where)
+    return np.asarray(np.divide(above, below, out=np.full(len(above), np.nan), where=where))
 
 
 def _mean(values: Floats) -> float:

@@ -1,0 +1,70 @@
+"""Options that `exprmetric probe protocols` and `plot` share: which encoders, and where vectors are kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from exprmetric_cli.options import detector_option, jobs_option, provider_option, seed_option
+
+if TYPE_CHECKING:
+    from exprmetric.probes.encoders import Encoder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def encoder_options(command: F) -> F:
+    """`--method --checkpoint --limit --cache --detector --provider --device --jobs --seed`."""
+    for option in (
+        seed_option(),
+        jobs_option("read images and align"),
+        click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda, …"),
+        provider_option(),
+        detector_option(),
+        click.option(
+            "--cache",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder that keeps alignments and vectors; the folder alignment of a training serves.  "
+            "[default: OUT/cache, else none]",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(min=2), default=6000, show_default=True, help="Faces of each split."
+        ),
+        click.option(
+            "--checkpoint",
+            "checkpoints",
+            multiple=True,
+            metavar="[NAME=]PATH",
+            help="encoder.pt, best.pt or last.pt of a training; repeatable. NAME is its row, by default its folder.",
+        ),
+        click.option("--method", "-m", "methods", multiple=True, help="A registered method; repeatable."),
+    ):
+        command = option(command)
+    return command
+
+
+def open_encoders(methods: Sequence[str], checkpoints: Sequence[str], provider: str) -> list[Encoder]:
+    """Methods, then checkpoints, in the order in which they were named."""
+    from exprmetric.methods import load_method
+    from exprmetric.probes.encoders import open_checkpoint
+
+    opened: list[Encoder] = [load_method(name, provider=provider) for name in dict.fromkeys(methods)]
+    for text in checkpoints:
+        name, equals, path = text.partition("=")
+        whole = not equals or Path(text).exists()  # a path may have a = in it
+        opened.append(open_checkpoint("" if whole else name, Path(text if whole else path)))
+    return opened
+
+
+@contextmanager
+def cache_folder(cache: Path | None, out: Path | None) -> Iterator[Path]:
+    """The folder named, `out/cache`, or one that goes when the command ends."""
+    if cache is not None or out is not None:
+        yield cache if cache is not None else out / "cache"  # type: ignore[operator]
+        return
+    with tempfile.TemporaryDirectory(prefix="exprmetric-probe-") as folder:
+        yield Path(folder)

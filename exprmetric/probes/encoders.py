@@ -1,0 +1,231 @@
+"""Methods and checkpoints, and their vectors of the same faces: each computed once and kept.
+
+A method sees a face as it does in `evaluate`. A checkpoint sees the luma crop that it was trained on, cut where the
+same detector found the same face, and is judged as it will be once it is exported: by unit-norm vectors and Euclidean
+distances. A face that isn't found is left out for both and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import InputError, MissingPackageError
+from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.evaluation.session import default_jobs, open_pool
+from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.files import write_whole
+from exprmetric.methods import Method
+from exprmetric.metrics.distances import DISTANCES, l2
+from exprmetric.metrics.resampling import Distance, Floats
+from exprmetric.probes.parts import FaceRows, Vectors, unique_names
+from exprmetric.probes.vectors import Reader, embed_faces
+from exprmetric.training.alignment import CHOICE, align_dataset, load_crops
+from exprmetric.weights import sha256_of
+
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained encoder, described as a method is.
+
+    Attributes:
+        name: its row in every table.
+        crop, size: centre part of the 224 px crop that it sees, and the side it is scaled to, px.
+        fingerprint: hash of the file.
+        recipe: the settings that it was trained with.
+    """
+
+    name: str
+    path: Path
+    crop: int
+    size: int
+    dimension: int
+    fingerprint: str
+    recipe: dict[str, Any]
+    distance_name: str = "l2"
+    note: str = ""
+
+    def distance(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+        """(N,) distances between the rows of two (N, D) arrays."""
+        return l2(a, b)
+
+
+Encoder = Method | Checkpoint
+
+
+def open_checkpoint(name: str, path: Path) -> Checkpoint:
+    """The checkpoint `encoder.pt`, `best.pt` or `last.pt` of a training.
+
+    Args:
+        name: '' for the name of its folder.
+
+    Raises:
+        InputError: it is none. MissingPackageError: torch isn't installed.
+    """
+    try:
+        from exprmetric.training.export import load_encoder
+    except ImportError as error:
+        raise MissingPackageError(f"checkpoints need torch: pip install 'exprmetric[torch]' ({error})") from error
+    encoder, config = load_encoder(path)
+    digest = sha256_of(path)
+    crop, size = int(config["crop"]), int(config["size"])
+    return Checkpoint(
+        name or path.resolve().parent.name, path, crop, size, encoder.dimension, f"checkpoint:{digest}", config
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What one encoder makes of N faces.
+
+    Attributes:
+        vectors: (N, D) float32; NaN where there is none.
+        status: (N,) text: '' where there is a vector, else why not (`no_face`, …).
+    """
+
+    vectors: Vectors
+    status: npt.NDArray[np.str_]
+
+    @property
+    def ok(self) -> npt.NDArray[np.bool_]:
+        """(N,) rows that have a vector."""
+        return np.asarray(self.status == "")
+
+    def coverage(self) -> dict[str, Any]:
+        """`{"faces", "ok", "failed": {status: n}}`."""
+        failed = Counter(self.status[~self.ok].tolist())
+        return {"faces": len(self.status), "ok": int(self.ok.sum()), "failed": dict(sorted(failed.items()))}
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """How faces are found and vectors are kept.
+
+    Attributes:
+        cache: folder of alignments and vectors; the folder `alignment` of a training serves.
+        detector, provider: as in `evaluate`. device: of checkpoints.
+        jobs: threads that read images, processes that align; None: one a core.
+    """
+
+    cache: Path
+    detector: str = "auto"
+    provider: str = "cpu"
+    device: str = "auto"
+    jobs: int | None = None
+    progress: Progress = no_progress
+
+    def finder(self) -> FaceFinder:
+        """The one that training aligns with."""
+        return FaceFinder(load_detector(self.detector, provider=self.provider), CHOICE)
+
+    def encode(self, rows: FaceRows, encoders: Sequence[Encoder]) -> dict[str, Encoded]:
+        """Vectors of all encoders by name, from the cache where they are there.
+
+        Raises:
+            InputError: two encoders have one name, or an encoder gives numbers that are not finite.
+        """
+        unique_names([e.name for e in encoders])
+        finder = self.finder().fingerprint
+        files = {e.name: self.cache / _file_name(e, rows, finder) for e in encoders}
+        missing = [e for e in encoders if not files[e.name].exists()]
+        self._methods(rows, [e for e in missing if isinstance(e, Method)], files)
+        self._checkpoints(rows, [e for e in missing if isinstance(e, Checkpoint)], files)
+        return {e.name: _read(files[e.name]) for e in encoders}
+
+    def _methods(self, rows: FaceRows, methods: Sequence[Method], files: dict[str, Path]) -> None:
+        if not methods:
+            return
+        with open_pool(self.jobs) as pool:
+            found = embed_faces(rows.faces, Reader(self.finder(), methods), pool, self.progress, rows.name)
+        for method in methods:
+            cells = found.cells[method.name]
+            status = np.array(["" if isinstance(c, np.ndarray) else c.status for c in cells], dtype="U16")
+            ok = np.flatnonzero(status == "")
+            self._keep(method.name, rows, ok, found.matrix(method.name, ok), status, files[method.name])
+
+    def _checkpoints(self, rows: FaceRows, checkpoints: Sequence[Checkpoint], files: dict[str, Path]) -> None:
+        if not checkpoints:
+            return
+        jobs = self.jobs or default_jobs()
+        alignment = align_dataset(rows.dataset, self.cache, detector=self.detector, jobs=jobs).subset(list(rows.rows))
+        ok = np.flatnonzero(alignment.found)
+        status = np.where(alignment.found, "", "no_face").astype("U16")
+        samples = tuple(rows.dataset.samples[rows.rows[i]] for i in ok)
+        part = replace(rows.dataset, samples=samples)
+        aligned = alignment.subset(ok.tolist())
+        done = 0
+        for crop, size in sorted({(c.crop, c.size) for c in checkpoints}):
+            crops = load_crops(part, aligned, crop=crop, size=size, jobs=jobs)
+            for checkpoint in (c for c in checkpoints if (c.crop, c.size) == (crop, size)):
+                vectors = _run(checkpoint.path, crops, self.device)
+                self._keep(checkpoint.name, rows, ok, vectors, status, files[checkpoint.name])
+                done += 1
+                self.progress(f"{rows.name}, checkpoints", done, len(checkpoints))
+
+    def _keep(
+        self,
+        name: str,
+        rows: FaceRows,
+        ok: npt.NDArray[np.intp],
+        found: Vectors,
+        status: npt.NDArray[np.str_],
+        path: Path,
+    ) -> None:
+        finite = np.isfinite(found).all(1)
+        if not finite.all():
+            image = rows.images[ok[int(np.argmin(finite))]]
+            raise InputError(f"{name} gives numbers that are not finite, first for {image!r}: leave it out")
+        vectors = np.full((len(rows), found.shape[1]), np.nan, np.float32)
+        vectors[ok] = found
+        self.cache.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: np.savez(file, vectors=vectors, status=status))
+
+
+def _run(path: Path, crops: npt.NDArray[np.uint8], device: str) -> Vectors:
+    """(N, D) unit-norm vectors of (N, S, S) luma crops; a zero vector stays zero."""
+    import torch
+
+    from exprmetric.training.export import load_encoder
+    from exprmetric.training.loop import pick_device
+
+    where = pick_device(device)
+    encoder, _ = load_encoder(path)
+    encoder = encoder.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parts = [np.empty((0, encoder.dimension), np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(crops), BATCH):
+            pixels = torch.from_numpy(crops[start : start + BATCH, None]).to(where)
+            images = (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
+            parts.append(torch.nn.functional.normalize(encoder(images).float(), dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _file_name(encoder: Encoder, rows: FaceRows, finder: str) -> str:
+    """Encoder, faces and what finds them decide the vectors; like an alignment, they don't see changed pixels."""
+    parts = [encoder.fingerprint, finder, rows.dataset.name, *rows.images]
+    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"vectors-{re.sub('[^A-Za-z0-9_-]', '_', encoder.name)[:40]}-{digest[:16]}.npz"
+
+
+def _read(path: Path) -> Encoded:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return Encoded(kept["vectors"], kept["status"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} can't be read: {error}; remove it") from error
+
+
+def distance_of(encoder: Encoder) -> Distance:
+    """An encoder's own distance: where that is a plain one, the function itself, which is fast for all pairs."""
+    own = type(encoder).distance
+    return DISTANCES[encoder.distance_name] if own in (Method.distance, Checkpoint.distance) else encoder.distance

@@ -1,0 +1,161 @@
+"""The table of all encoders under all protocols: on the terminal, and in Markdown."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from exprmetric.errors import InputError
+from exprmetric.files import write_whole
+from exprmetric.metrics.odd_one_out import TYPES
+from exprmetric.metrics.resampling import Estimate
+from exprmetric.probes.card import _escape, _printable
+from exprmetric.probes.measurement import Measurement
+from exprmetric.probes.protocols import PROTOCOLS, ProtocolResult, Row, SetReport
+from exprmetric.training.data import EXPRESSIONS
+
+NOTHING = "n/a"
+"""Where there is no number: never a zero."""
+PLAIN = ("_ccc", "_rmse", "rank_correlation", "ratio", "auc")
+"""Scores that are no shares end so; shares are shown in per cent."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: what it is called, and one encoder's cell."""
+
+    heading: str
+    cell: Callable[[Row], str]
+
+
+def number(found: Estimate | None, *, share: bool) -> str:
+    """`61.2 ±1.6`, or `0.412 ±0.020`: half of the interval's width behind the value."""
+    if found is None or not math.isfinite(found.value):
+        return NOTHING
+    scale, form = (100.0, ".1f") if share else (1.0, ".3f")
+    half = (found.high - found.low) / 2
+    around = f" ±{scale * half:{form}}" if math.isfinite(half) else ""
+    return f"{scale * found.value:{form}}{around}"
+
+
+def _column(protocol: str, score: str, heading: str) -> Column:
+    def cell(row: Row) -> str:
+        found = row.found.get(protocol)
+        if not isinstance(found, Measurement):
+            return NOTHING
+        return number(found.scores.get(score), share=not score.endswith(PLAIN))
+
+    return Column(heading, cell)
+
+
+def columns(result: ProtocolResult) -> list[Column]:
+    """All columns behind the encoder's name: the protocols' scores, then coverage of training and test faces."""
+    scores = [_column(name, s, h) for name in result.protocols for s, h in PROTOCOLS[name].columns.items()]
+    return [*scores, Column("coverage %", _coverage)]
+
+
+def _coverage(row: Row) -> str:
+    return " / ".join(_percent(row.coverage[part]["ok"], row.coverage[part]["faces"]) for part in ("train", "test"))
+
+
+def _percent(part: int, whole: int) -> str:
+    if not whole:
+        return NOTHING
+    return f"{math.floor(1000 * part / whole) / 10:.1f}"  # 100.0 means all
+
+
+def print_protocols(result: ProtocolResult) -> None:
+    """A Rich table a data set; columns without any number are named below it, with the reason."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 260)
+    for report in result.sets:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(_printable(report.name)))
+        table.add_column("encoder")
+        shown = [c for c in columns(result) if any(c.cell(row) != NOTHING for row in report.rows)]
+        for column in shown:
+            table.add_column(column.heading, justify="right")
+        for row in report.rows:
+            table.add_row(Text(_printable(row.encoder), style="bold"), *(c.cell(row) for c in shown))
+        console.print(table)
+        for line in notes(result, report):
+            console.print(_printable(line), markup=False)
+
+
+def notes(result: ProtocolResult, report: SetReport) -> list[str]:
+    """What was compared, what could not be measured and why."""
+    compared = report.compared
+    lines = [
+        f"Learnt from {compared['train']} training faces, judged on {compared['test']} of {report.split}: "
+        "those that all encoders could measure. Shares in %, ± half of the 95 % interval (bootstrap over people where "
+        "they are known, else over faces)."
+    ]
+    if "people" in compared:
+        lines.append(f"Leak: {compared['people']} faces of known people.")
+    if "fec_triplets" in compared:
+        lines.append(f"FEC: {compared['fec_triplets']} triplets of {compared['fec']} faces.")
+    reasons: dict[str, list[str]] = {}
+    for name in result.protocols:
+        for reason in dict.fromkeys(f for row in report.rows if isinstance(f := row.found[name], str)):
+            reasons.setdefault(reason, []).append(name)
+    lines += [f"Not measured: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
+    failed: dict[str, int] = {}
+    for row in report.rows:
+        for part in row.coverage.values():
+            for status, n in part["failed"].items():
+                failed[status] = max(failed.get(status, 0), n)
+    if failed:
+        lines.append("Failed, most of any encoder: " + ", ".join(f"{s} {n}" for s, n in sorted(failed.items())) + ".")
+    return lines
+
+
+def markdown(result: ProtocolResult) -> str:
+    """A section for each data set: the table, recall by class, triplets by type, and notes."""
+    lines = ["# Encoders under all protocols", ""]
+    lines += [f"- {name}: {PROTOCOLS[name].what}" for name in result.protocols]
+    for report in result.sets:
+        lines += ["", f"## {_escape(report.name)}", ""]
+        lines += _table(columns(result), report)
+        for name, title in (("linear", "linear probe"), ("head", "classification head")):
+            recall = [_column(name, f"recall {e}", e) for e in EXPRESSIONS]
+            lines += _section(f"Recall by class, {title}", recall, report)
+        for name, title in (("triplets", "triplets from votes"), ("fec", "FEC")):
+            kinds = [_column(name, kind, kind.replace("_", " ")) for kind in TYPES]
+            lines += _section(f"Odd one out by triplet type, {title}", kinds, report)
+        lines += ["", *(f"- {_escape(note)}" for note in notes(result, report))]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, found: list[Column], report: SetReport) -> list[str]:
+    if all(c.cell(row) == NOTHING for c in found for row in report.rows):
+        return []
+    return ["", f"### {title}", "", *_table(found, report)]
+
+
+def _table(found: list[Column], report: SetReport) -> list[str]:
+    return [
+        "| encoder | " + " | ".join(c.heading for c in found) + " |",
+        "| --- |" + " ---: |" * len(found),
+        *(f"| {_escape(r.encoder)} | " + " | ".join(c.cell(r) for c in found) + " |" for r in report.rows),
+    ]
+
+
+def save_protocols(result: ProtocolResult, folder: str | os.PathLike[str]) -> list[str]:
+    """Write `protocols.json` and `protocols.md`; gives their names. InputError where the folder can't be written."""
+    out = Path(folder)
+    files = {"protocols.json": result.to_json() + "\n", "protocols.md": markdown(result)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            content = text.encode()
+            write_whole(out / name, lambda f, content=content: f.write(content))  # type: ignore[misc]
+    except OSError as error:
+        raise InputError(f"can't write the result into {out}: {error}") from error
+    return list(files)
