@@ -83,6 +83,10 @@ def train(
     if not data or out is None:
         raise click.UsageError("--data and --out are needed")
     scores = module.train_from_data(list(data), out, config, device=device, jobs=jobs)
+    from exprmetric.training.distributed import is_main
+
+    if not is_main():
+        return
     for split, found in scores.items():
         numbers = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items() if isinstance(value, float)]
         click.echo(f"{split}: {', '.join(numbers)}")

@@ -298,9 +298,11 @@ def train_from_data(
 ) -> dict[str, dict[str, Any]]:
     """The recipe on data sets as they are published: align, label, train, score; see `run`."""
     from exprmetric.training.data import open_datasets
+    from exprmetric.training.distributed import refuse
     from exprmetric.training.loop import pick_device
 
     datasets, where = open_datasets(paths), pick_device(device)
+    refuse("default")
     splits = ["train", "valid"] + ["test"] * any(s.split == "test" for d in datasets for s in d.samples)
     faces = {s: load_faces(datasets, s, config, cache=out / "alignment", device=where, jobs=jobs) for s in splits}
     return run(faces, config, out)

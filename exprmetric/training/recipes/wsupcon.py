@@ -273,10 +273,12 @@ def train_from_data(
     """
     from exprmetric.training.arrays import load_arrays
     from exprmetric.training.data import open_datasets
+    from exprmetric.training.distributed import refuse
     from exprmetric.training.loop import pick_device
 
     datasets = open_datasets(paths)
     where = pick_device(device)
+    refuse("wsupcon")
 
     def arrays(split: str) -> FaceArrays:
         return load_arrays(
