@@ -240,10 +240,13 @@ def test_a_limit_of_faces_leaves_triplets_out(tmp_path: Path):
     for name in names:
         put(tmp_path, f"http://a.org/{name}.jpg", blank())
     rows = [table_row(faces_of(*names[i : i + 3]), TYPES[0], "111111") for i in range(0, 60, 3)]
+    write_table(tmp_path, "test", [table_row(faces_of("x", "y", "z"), TYPES[0], "111111")])  # not downloaded
     write_table(tmp_path, "train", rows)
     opened = feenet.open_fec(tmp_path, replace(SMALL, held_out=0.2, limit=10))
     assert len(opened.triplets["train"]) == 3
+    assert opened.facts["train"]["beyond_limit"] == 20 - 3 - len(opened.triplets["valid"])
     assert sum(s.split == "train" for s in opened.dataset.samples) == 9
+    assert set(opened.triplets) == {"train", "valid"} and opened.facts["test"]["without_photograph"] == 1
     assert len(feenet.open_fec(tmp_path, replace(SMALL, held_out=0.2)).triplets["train"]) > 10
 
 

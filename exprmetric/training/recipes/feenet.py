@@ -267,11 +267,12 @@ def _split(
         faces: set[fec.FecFace] = set()
         limited = []
         for i in order:
-            if len(faces.union(train[i].faces)) <= config.limit:
+            if len(faces) + len(set(train[i].faces) - faces) <= config.limit:
                 faces.update(train[i].faces)
                 limited.append(train[i])
+        facts["train"]["beyond_limit"] = len(train) - len(limited)
         train = limited
-    return {"train": train, "valid": valid, **({"test": usable["test"]} if "test" in usable else {})}
+    return {"train": train, "valid": valid, **({"test": usable["test"]} if usable.get("test") else {})}
 
 
 def _share_of(triplet: fec.FecTriplet) -> float:
@@ -363,17 +364,14 @@ def run(data: TripletFaces, config: FEENetConfig, out: Path) -> Scores:
         if not len(rows):
             raise InputError(f"the split {split!r} of the data has no triplet with a clear odd one")
         order = torch.arange(len(arrays) // size * max(1, size // 3), device=device) % len(rows)
-        for part in order.split(max(1, size // 3)):
+        for part in torch.split(order, max(1, size // 3)):
             yield arrays.batch(rows[part].T.reshape(-1))  # all a, all p, all n
 
     fit(model, step, data.faces, config, out, augmenter, batches=batches, label="feenet")
-    scores: Scores = {
-        split: {**triplet_scores(model.encoder, arrays, data.scored(split), config), **data.facts.get(split, {})}
-        for split, arrays in data.faces.items()
-        if split != "train"
-    }
-    if data.facts:
-        scores["train"] = dict(data.facts["train"])
+    scores: Scores = {split: dict(facts) for split, facts in data.facts.items()}
+    for split, arrays in data.faces.items():
+        if split != "train":
+            scores.setdefault(split, {}).update(triplet_scores(model.encoder, arrays, data.scored(split), config))
     return save_encoder(model.encoder, config, scores, out)
 
 
