@@ -307,10 +307,10 @@ def test_moco_tells_the_key_from_the_queue_and_the_anchors_own_negatives(hard: i
         parameter.data.normal_()
     query = unit(engine.projector(engine.encoder(seen.anchor)))
     slow = [unit(engine.slow_projector(engine.slow_encoder(x))) for x in (seen.positive, *seen.negatives)]
-    queue = unit(engine.queue[:5])
+    queue, full = unit(engine.queue[:5]), 0.3 * math.log(7 / 5)  # five count for seven
     expected = np.mean(
         [
-            picked(float(q @ slow[0][i]), [*(queue @ q), *(float(q @ s[i]) for s in slow[1:])], 0.3)
+            picked(float(q @ slow[0][i]), [*(queue @ q + full), *(float(q @ s[i]) for s in slow[1:])], 0.3)
             for i, q in enumerate(query)
         ]
     )
@@ -347,6 +347,18 @@ def test_places_without_a_key_are_no_negatives():
     few = engine.losses(seen)["total"]
     engine.queue[4:] = torch.randn(96, 8)
     assert torch.equal(engine.losses(seen)["total"], few)
+
+
+def test_the_loss_is_alike_however_full_the_queue_is():
+    engine, seen = engine_of("mocov2", queue=8), views(count=4)
+    engine.losses(seen)
+    engine.eval()
+    half = float(engine.losses(seen)["total"].detach())
+    engine.queue[4:] = engine.queue[:4]  # the same keys again
+    engine.written += 4
+    assert float(engine.losses(seen)["total"].detach()) == pytest.approx(half, rel=1e-6)
+    engine.written -= 4
+    assert float(engine.losses(seen)["total"].detach()) == pytest.approx(half, rel=1e-6)
 
 
 def test_of_a_batch_larger_than_the_queue_the_last_keys_stay():

@@ -2,12 +2,15 @@
 
 The paper shuffles the batch across GPUs, so that a query and its key aren't normalised by the same batch statistics.
 Here one process normalises the whole batch, whose statistics don't depend on its order: a shuffle would change nothing.
+(What it is meant to hide, that a query and its key come from batches of the same faces, it can't hide on one process.)
 
 Paper 003 appends its warped views "to the dictionary as full negative examples". Here a negative view is a negative of
 its own anchor alone, and none of later batches: a warped or far frame says of its own face what differs.
 
 The authors' code starts with a queue of random keys. Here a place counts only once a key has been written to it: random
-keys are told from a face's by making all faces alike, which a short training doesn't recover from.
+keys are told from a face's by making all faces alike, which a short training doesn't recover from. Until the queue is
+full, each key counts for as many as bring them to the queue's length; else the lowest validation loss would be that of
+the emptiest queue.
 """
 
 from __future__ import annotations
@@ -59,11 +62,17 @@ class MoCoV2(Engine):
         key = self.keys(views.positive)
         own = [(query * self.keys(images)).sum(1, keepdim=True) for images in views.negatives]
         known = query @ self.queue.clone().T  # a copy: the queue is written to before the gradient is computed
-        known = known.masked_fill(torch.arange(len(self.queue), device=known.device) >= self.written, float("-inf"))
+        known = known + self.temperature * self._weights().log()
         terms = contrastive_losses((query * key).sum(1), torch.cat([known, *own], 1), self.temperature)
         if self.training:
             self._enqueue(key)
         return terms
+
+    def _weights(self) -> Tensor:
+        """(K,) 0 for a place without a key; the others share K, so that losses are alike however full the queue is."""
+        size = len(self.queue)
+        held = torch.arange(size, device=self.queue.device) < self.written
+        return held * (size / self.written.clamp(1, size))
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
