@@ -91,21 +91,23 @@ def _direction(points: Points) -> npt.NDArray[np.float64]:
 
 
 def add_swaps(
-    faces: FaceArrays, share: float, seed: int, cache: Path, *, jobs: int = 2
+    faces: FaceArrays, share: float, seed: int, cache: Path, *, pool: FaceArrays | None = None, jobs: int = 2
 ) -> tuple[FaceArrays, SwapCounts]:
     """Faces with `extra["swapped"]` (N, 1, S, S) uint8 and `extra["has_swap"]` (N,) bool: a share of them, drawn by the
     seed, swapped; made once and kept in the folder `cache`.
 
     Args:
         faces: with `extra["points"]` and `extra["person"]` (see `clips`).
+        pool: more faces that may be put onto them: those held out can be all of one person.
 
     Raises:
         InputError: faces were to be swapped, and not one swap succeeded.
     """
-    images = faces.images[:, 0].cpu().numpy()
-    points, persons = (faces.extra[n].cpu().numpy() for n in ("points", "person"))
+    several = [faces] if pool is None else [faces, pool]
+    images = np.concatenate([f.images[:, 0].cpu().numpy() for f in several])
+    points, persons = (np.concatenate([f.extra[n].cpu().numpy() for f in several]) for n in ("points", "person"))
     targets = np.sort(np.random.default_rng(seed).permutation(len(faces))[: round(share * len(faces))])
-    key = hashlib.sha256(f"{VERSION} {share} {seed} {images.shape}".encode())
+    key = hashlib.sha256(f"{VERSION} {share} {seed} {images.shape} {len(faces)}".encode())
     for array in (images, points, persons):
         key.update(np.ascontiguousarray(array).tobytes())
     path = cache / f"swaps-{key.hexdigest()[:20]}.npz"
@@ -118,7 +120,7 @@ def add_swaps(
         swapped, index = kept["swapped"], kept["index"]
     if len(targets) and not len(index):
         raise InputError(f"none of {len(targets)} faces could be swapped: are there two persons and landmarks?")
-    full, has = np.zeros_like(images), np.zeros(len(faces), np.bool_)
+    full, has = np.zeros_like(images[: len(faces)]), np.zeros(len(faces), np.bool_)
     full[index], has[index] = swapped, True
     device = faces.images.device
     extra = {"swapped": torch.from_numpy(full)[:, None].to(device), "has_swap": torch.from_numpy(has).to(device)}

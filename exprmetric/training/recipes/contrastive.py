@@ -16,10 +16,10 @@ MoCo v2). Its strategies, each a setting of its own, and what the poster leaves 
   another face of the batch is pasted, a third to three fifths of the image wide and high, anywhere. The identity is
   mixed as in a swap, by patches, and the expression isn't followed.
 * **MaskFN** (`mask_fn`): in each batch, the one other face whose mouth-eye descriptor is the most similar to an
-  anchor's is taken for a false negative and left out of its denominator. Descriptors are of the faces as they were aligned,
-  before augmentation; the network is named by `descriptor`, see `exprmetric.training.descriptors` (no ResNet18 of
-  ImageNet can be had here; ImageNet's EfficientNet-Lite0 stands for it). Faces that are ignored already aren't chosen.
-  Only SimCLR has negatives of the batch: with MoCo v2, whose negatives are of earlier batches, MaskFN is refused.
+  anchor's is taken for a false negative and left out of its denominator. Descriptors are of the aligned faces, before
+  augmentation; the network is named by `descriptor`, see `exprmetric.training.descriptors` (no ResNet18 of ImageNet
+  can be had here; ImageNet's EfficientNet-Lite0 stands for it). Faces that are ignored already aren't chosen. Only
+  SimCLR has negatives of the batch: with MoCo v2, whose negatives are of earlier batches, MaskFN is refused.
 
 The strategies' table on the poster, with its garbled columns read from the row's letter on, is `ROWS`; its first four
 lines only name the columns. `row` sets a row's strategies; settings of one's own come on top of it.
@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.errors import InputError
+from exprmetric.training import distributed
 from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.clip_files import Clip, find_clips
 from exprmetric.training.clips import ClipCounts, annotate_photographs, joined, load_clips
@@ -179,15 +180,15 @@ def load_contrastive_faces(
     clips, photographs = sort_paths(paths)
     where, cache = pick_device(device), out / "alignment"
     parts: dict[str, list[FaceArrays]] = {"train": [], "valid": []}
+    counted = ClipCounts(0, 0, 0)
     if clips:
-        found, counted = load_clips(
-            clips, crop=config.crop, size=config.size, stride=config.stride, cache=cache, device=where, jobs=jobs
-        )
+        with distributed.main_first():
+            found, counted = load_clips(
+                clips, crop=config.crop, size=config.size, stride=config.stride, cache=cache, device=where, jobs=jobs
+            )
         _tell(counted)
         for split, some in found.items():
             parts[split].append(some)
-    else:
-        counted = ClipCounts(0, 0, 0)
     if photographs:
         still = load_faces(
             photographs,
@@ -202,27 +203,28 @@ def load_contrastive_faces(
             parts[split].append(still[split])
     if missing := [split for split, some in parts.items() if not some]:
         raise InputError(f"there is no face in the split {missing[0]}: give clips of two persons, or photographs too")
-    counts = {"faces": 0.0, "frames": counted.frames, "faceless_frames": counted.faceless}
-    counts |= {"damaged_clips": len(counted.damaged), "swapped": 0.0, "swaps_failed": 0.0}
     faces = {split: joined(several) for split, several in parts.items()}
     _check_time(faces["train"], config)
-    for split, whole in faces.items():
-        if config.face_swap == "swap":
-            whole, made = add_swaps(whole, config.swaps, config.seed, cache, jobs=jobs)
-            counts["swapped"] += made.wanted - made.failed
-            counts["swaps_failed"] += made.failed
-        if config.mask_fn:
-            described = descriptors(config.descriptor, whole, config.crop, cache)
-            whole = replace(whole, extra={**whole.extra, "descriptor": described})
-        faces[split] = whole
-    counts["faces"] = len(faces["train"])
+    counts = {"faces": len(faces["train"]), "frames": counted.frames, "faceless_frames": counted.faceless}
+    counts |= {"damaged_clips": len(counted.damaged), "swapped": 0, "swaps_failed": 0}
+    with distributed.main_first():
+        for split, whole in faces.items():
+            if config.face_swap == "swap":
+                pool = None if split == "train" else joined(parts["train"])
+                whole, made = add_swaps(whole, config.swaps, config.seed, cache, pool=pool, jobs=jobs)
+                counts["swapped"] += made.wanted - made.failed
+                counts["swaps_failed"] += made.failed
+            if config.mask_fn:
+                described = descriptors(config.descriptor, whole, config.crop, cache)
+                whole = replace(whole, extra={**whole.extra, "descriptor": described})
+            faces[split] = whole
     return faces, {name: float(value) for name, value in counts.items()}
 
 
 def _tell(counted: ClipCounts) -> None:
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not distributed.is_main())
     for name, problem in counted.damaged:
         console.print(f"{name!r}: {problem}", markup=False, highlight=False)
 

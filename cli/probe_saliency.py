@@ -1,0 +1,61 @@
+"""`exprmetric probe saliency`: where encoders look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from exprmetric_cli.options import detector_option
+
+
+@click.command()
+@click.argument("checkpoints", nargs=-1, required=True, metavar="CHECKPOINT…")
+@click.option(
+    "--photo",
+    "photographs",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A photograph of a face; repeat for several.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The sheet that is drawn, a PNG."
+)
+@click.option(
+    "--scalar",
+    type=click.Choice(["difference", "norm"]),
+    default="difference",
+    show_default=True,
+    help="What is explained: what makes a face differ from the mean of the photographs, or its embedding's length.",
+)
+@detector_option("; none: photographs are aligned crops")
+@click.option(
+    "--face",
+    type=click.Choice(["largest", "center", "error"]),
+    default="largest",
+    show_default=True,
+    help="Which of several faces in a photograph.",
+)
+def saliency(
+    checkpoints: tuple[str, ...],
+    photographs: tuple[Path, ...],
+    out: Path,
+    scalar: str,
+    detector: str,
+    face: str,
+) -> None:
+    """Draw where encoders look: Grad-CAM over each photograph, one column a checkpoint.
+
+    CHECKPOINT is a recipe's encoder.pt, or the name of an encoder that torch can run, such as default.
+    """
+    from exprmetric_cli.train import need_torch
+
+    need_torch()
+    from exprmetric.faces import FaceFinder, load_detector
+    from exprmetric.probes.saliency import saliency_sheet
+
+    finder = FaceFinder(load_detector(detector), face)
+    found = saliency_sheet(checkpoints, photographs, out, finder=finder, scalar=scalar)
+    for one in found:
+        click.echo(f"{one.name}: layer {one.layer}")
+    click.echo(f"{out}")
