@@ -42,22 +42,24 @@ def download(
     photograph is here (ok) or why not: dead (removed, or no image), refused (not http or https, too large), failed
     (try again). The same command goes on where a stopped run left off. Exits 1 when no photograph is there.
     """
-    from exprmetric.training import fec as data
+    from exprmetric.training import fec_download as photographs
+    from exprmetric.training.fec import read_fec, urls_of
+    from exprmetric.training.fec_http import Limits
 
-    triplets = [t for table in tables for t in data.read_fec(table)]
+    triplets = [t for table in tables for t in read_fec(table)]
     with progress_bar("photographs", quiet=quiet) as update:
-        rows = data.download(
-            data.urls_of(triplets),
+        rows = photographs.download(
+            urls_of(triplets),
             out,
-            limits=data.Limits(silence, seconds, size << 20),
+            limits=Limits(silence, seconds, size << 20),
             jobs=jobs,
             retry=retry,
             progress=lambda done, total: update("download", done, total),
         )
-    found = {status: sum(row.status == status for row in rows) for status in data.STATUSES}
+    found = {status: sum(row.status == status for row in rows) for status in photographs.STATUSES}
     here = {row.url for row in rows if row.status == "ok"}
     whole = sum(all(face.url in here for face in t.faces) for t in triplets)
     click.echo(f"{len(rows)} photographs: {', '.join(f'{n} {status}' for status, n in found.items())}")
-    click.echo(f"{whole} of {len(triplets)} triplets have all three; reasons: {out / data.REPORT}")
+    click.echo(f"{whole} of {len(triplets)} triplets have all three; reasons: {out / photographs.REPORT}")
     if not here:
         raise click.exceptions.Exit(1)

@@ -26,7 +26,8 @@ from exprmetric.metrics.odd_one_out import (
     odd_one_out_correct,
     vote_triplets,
 )
-from exprmetric.training import fec
+from exprmetric.training import fec, fec_download
+from exprmetric.training.fec_http import Limits
 
 # --- the published files ---
 
@@ -256,7 +257,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join()
 
 
-LIMITS = fec.Limits(silence=1.0, seconds=2.0, size=1 << 20)
+LIMITS = Limits(silence=1.0, seconds=2.0, size=1 << 20)
 EXPECTED = {
     "good.jpg": ("ok", "^$"),
     "good.png": ("ok", "^$"),
@@ -287,7 +288,7 @@ def test_every_address_ends_in_the_report_with_its_reason(tmp_path, host):
         "http://127.0.0.1:9/x.jpg": "failed",
     }
     began = time.monotonic()
-    rows = fec.download([*urls, *others, urls[0]], tmp_path / "new" / "images", limits=LIMITS, jobs=8)
+    rows = fec_download.download([*urls, *others, urls[0]], tmp_path / "new" / "images", limits=LIMITS, jobs=8)
     assert time.monotonic() - began < 12
     folder = tmp_path / "new" / "images"
     assert [r.url for r in rows] == [*urls, *others]  # an address that is named twice is one
@@ -297,9 +298,9 @@ def test_every_address_ends_in_the_report_with_its_reason(tmp_path, host):
     assert {r.url: r.status for r in rows[len(urls) :]} == others
     assert all(r.reason for r in rows if r.status != "ok")
     here = {fec.image_name(r.url) for r in rows if r.status == "ok"}
-    assert {p.name for p in folder.iterdir()} == {*here, fec.REPORT}  # no half files, no leftovers
+    assert {p.name for p in folder.iterdir()} == {*here, fec_download.REPORT}  # no half files, no leftovers
     assert (folder / fec.image_name(urls[0])).read_bytes() == picture()
-    with (folder / fec.REPORT).open(newline="") as file:
+    with (folder / fec_download.REPORT).open(newline="") as file:
         report = list(csv.DictReader(file))
     assert [(r["url"], r["file"], r["status"], r["reason"]) for r in report] == [
         (r.url, r.file, r.status, r.reason) for r in rows
@@ -309,20 +310,20 @@ def test_every_address_ends_in_the_report_with_its_reason(tmp_path, host):
 def test_a_second_run_asks_only_for_what_may_have_changed(tmp_path, host):
     names = ("good.jpg", "gone.jpg", "busy.jpg", "large.jpg")
     urls = [f"{host}/{name}" for name in names]
-    fec.download(urls, tmp_path, limits=LIMITS)
+    fec_download.download(urls, tmp_path, limits=LIMITS)
     before = (tmp_path / fec.image_name(urls[0])).stat().st_mtime_ns
 
     Server.asked, Server.repaired = [], {"busy.jpg", "gone.jpg"}
     more = f"{host}/good.png"
-    rows = fec.download([*urls[1:], more], tmp_path, limits=LIMITS)
+    rows = fec_download.download([*urls[1:], more], tmp_path, limits=LIMITS)
     assert sorted(Server.asked) == ["busy.jpg", "good.png"]
     assert [r.status for r in rows] == ["dead", "ok", "refused", "ok"]
-    known = fec.read_report(tmp_path)
+    known = fec_download.read_report(tmp_path)
     assert list(known) == [*urls, more]  # what this run wasn't asked for is still there
     assert known[urls[0]].status == "ok"
 
     Server.asked = []
-    rows = fec.download(urls, tmp_path, limits=LIMITS, retry=True)
+    rows = fec_download.download(urls, tmp_path, limits=LIMITS, retry=True)
     assert sorted(Server.asked) == ["gone.jpg", "large.jpg"]
     assert [r.status for r in rows] == ["ok", "ok", "ok", "refused"]
     assert (tmp_path / fec.image_name(urls[0])).stat().st_mtime_ns == before
@@ -336,20 +337,20 @@ def test_a_run_that_is_stopped_keeps_its_report_and_no_half_file(tmp_path, host)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fec.download(urls, tmp_path, limits=LIMITS, jobs=1, progress=stop)
-    assert {r.status for r in fec.read_report(tmp_path).values()} == {"dead", "ok"}
+        fec_download.download(urls, tmp_path, limits=LIMITS, jobs=1, progress=stop)
+    assert {r.status for r in fec_download.read_report(tmp_path).values()} == {"dead", "ok"}
     assert {p.suffix for p in tmp_path.iterdir()} <= {".jpg", ".csv"}
-    assert [r.status for r in fec.download(urls, tmp_path, limits=LIMITS)] == ["dead", "ok", "ok", "dead"]
+    assert [r.status for r in fec_download.download(urls, tmp_path, limits=LIMITS)] == ["dead", "ok", "ok", "dead"]
 
 
 def test_a_file_that_is_no_report_is_not_overwritten(tmp_path):
-    for content in ("name,grade\nx,1\n", ",".join(fec.COLUMNS) + "\na,b,fine,\n", ""):
-        (tmp_path / fec.REPORT).write_text(content)
+    for content in ("name,grade\nx,1\n", ",".join(fec_download.COLUMNS) + "\na,b,fine,\n", ""):
+        (tmp_path / fec_download.REPORT).write_text(content)
         with pytest.raises(InputError, match="no report"):
-            fec.download([], tmp_path)
-        assert (tmp_path / fec.REPORT).read_text() == content
+            fec_download.download([], tmp_path)
+        assert (tmp_path / fec_download.REPORT).read_text() == content
     with pytest.raises(InputError, match="can't write"):
-        fec.download([], tmp_path / fec.REPORT / "folder")
+        fec_download.download([], tmp_path / fec_download.REPORT / "folder")
 
 
 def test_command(tmp_path, host):
@@ -364,7 +365,7 @@ def test_command(tmp_path, host):
     assert result.exit_code == 0, result.output
     assert "4 photographs: 3 ok, 1 dead, 0 refused, 0 failed" in result.output
     assert "1 of 2 triplets" in result.output
-    assert len(fec.read_report(out)) == 4
+    assert len(fec_download.read_report(out)) == 4
 
     dead = row()
     dead[0] = dead[5] = dead[10] = f"{host}/gone.jpg"

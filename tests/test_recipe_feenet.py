@@ -19,7 +19,7 @@ if importlib.util.find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
 
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training import fec  # noqa: E402
+from exprmetric.training import fec, fec_faces  # noqa: E402
 from exprmetric.training.arrays import FaceArrays  # noqa: E402
 from exprmetric.training.data import open_dataset  # noqa: E402
 from exprmetric.training.export import export_encoder, load_encoder  # noqa: E402
@@ -117,7 +117,7 @@ def test_an_epoch_sees_as_many_faces_as_there_are_whatever_the_triplets(
 
     monkeypatch.setattr(feenet, "two_sided_triplet_loss", loss)
     monkeypatch.setattr(feenet, "triplet_scores", lambda *_: {})
-    feenet.run(feenet.TripletFaces(faces, lambda *_: few, lambda _: few, {}), SMALL, tmp_path)
+    feenet.run(fec_faces.TripletFaces(faces, lambda *_: few, lambda _: few, {}), SMALL, tmp_path)
     assert seen == [[10, 10, 10]] * 4  # two steps, and two of validation
 
 
@@ -168,7 +168,7 @@ def table_row(faces: list[fec.FecFace], kind: str, answers: str) -> list[object]
 
 
 def write_table(folder: Path, split: str, rows: list[list[object]]) -> None:
-    with (folder / feenet.TABLES[split]).open("w", newline="") as file:
+    with (folder / fec_faces.TABLES[split]).open("w", newline="") as file:
         csv.writer(file).writerows(rows)
 
 
@@ -203,10 +203,10 @@ def test_what_is_used_of_a_fec_folder_and_what_falls_out(tmp_path: Path):
     ]
     write_table(tmp_path, "test", [table_row(f, TYPES[2], "11112") for f in test])
     write_table(tmp_path, "train", [table_row(f, TYPES[i % 3], a) for i, (f, a) in enumerate(train)])
-    share = {i: feenet._share_of(fec.FecTriplet(tuple(f), 0, ("r",), (0,))) for i, (f, _) in enumerate(train)}
+    share = {i: fec_faces._share_of(fec.FecTriplet(tuple(f), 0, ("r",), (0,))) for i, (f, _) in enumerate(train)}
     config = replace(SMALL, held_out=sorted([share[0], share[1], share[5]])[0] + 1e-12)
     held = min((0, 1, 5), key=lambda i: share[i])
-    opened = feenet.open_fec(tmp_path, config)
+    opened = fec_faces.open_fec(tmp_path, config)
     shared_faces = {0: {1}, 1: {0, 5}, 5: {1}}[held]  # d, e and g
     assert opened.facts["train"] == {
         "published": 6,
@@ -242,27 +242,27 @@ def test_a_limit_of_faces_leaves_triplets_out(tmp_path: Path):
     rows = [table_row(faces_of(*names[i : i + 3]), TYPES[0], "111111") for i in range(0, 60, 3)]
     write_table(tmp_path, "test", [table_row(faces_of("x", "y", "z"), TYPES[0], "111111")])  # not downloaded
     write_table(tmp_path, "train", rows)
-    opened = feenet.open_fec(tmp_path, replace(SMALL, held_out=0.2, limit=10))
+    opened = fec_faces.open_fec(tmp_path, replace(SMALL, held_out=0.2, limit=10))
     assert len(opened.triplets["train"]) == 3
     assert opened.facts["train"]["beyond_limit"] == 20 - 3 - len(opened.triplets["valid"])
     assert sum(s.split == "train" for s in opened.dataset.samples) == 9
     assert set(opened.triplets) == {"train", "valid"} and opened.facts["test"]["without_photograph"] == 1
-    assert len(feenet.open_fec(tmp_path, replace(SMALL, held_out=0.2)).triplets["train"]) > 10
+    assert len(fec_faces.open_fec(tmp_path, replace(SMALL, held_out=0.2)).triplets["train"]) > 10
 
 
 def test_a_folder_that_can_t_be_trained_on_says_why(tmp_path: Path):
     write_table(tmp_path, "train", [table_row(faces_of("a", "b", "c"), TYPES[0], "111111")])
     with pytest.raises(InputError, match="exprmetric fec download"):
-        feenet.open_fec(tmp_path, SMALL)
+        fec_faces.open_fec(tmp_path, SMALL)
     for name in "abc":
         put(tmp_path, f"http://a.org/{name}.jpg", blank())
     with pytest.raises(InputError, match="held_out"):
-        feenet.open_fec(tmp_path, SMALL)
+        fec_faces.open_fec(tmp_path, SMALL)
     with pytest.raises(InputError, match="beside"):
         feenet.train_from_data([tmp_path, tmp_path], tmp_path / "out", SMALL, device="cpu")
-    (tmp_path / feenet.TABLES["train"]).rename(tmp_path / feenet.TABLES["test"])
+    (tmp_path / fec_faces.TABLES["train"]).rename(tmp_path / fec_faces.TABLES["test"])
     with pytest.raises(InputError, match="train-public"):
-        feenet.open_fec(tmp_path, SMALL)
+        fec_faces.open_fec(tmp_path, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_folder_that_can_t_be_trained_on_says_why(tmp_path: Path):
 )
 def test_twice_the_box_is_cut_out_with_black_outside(box, x, y):
     image = np.random.default_rng(0).integers(1, 256, (20, 40, 3), np.uint8)
-    out = feenet._cut(image, *box)
+    out = fec_faces._cut(image, *box)
     assert out.shape == (len(y), len(x), 3)
     for i, j in itertools.product(range(len(y)), range(len(x))):
         inside = y[i] in range(20) and x[j] in range(40)
@@ -311,11 +311,11 @@ def test_the_face_in_the_box_is_the_one_that_is_trained_on(
     write_table(tmp_path, "train", rows + held)
     tested = [table_row(list(t), TYPES[2], "222211") for t in itertools.combinations(copies[1], 3)]
     write_table(tmp_path, "test", tested)
-    monkeypatch.setattr(feenet, "_share_of", lambda t: float("org/t" not in t.faces[0].url))
+    monkeypatch.setattr(fec_faces, "_share_of", lambda t: float("org/t" not in t.faces[0].url))
     out = tmp_path / "out"
     scores = feenet.train_from_data([tmp_path], out, replace(SMALL, batch=6, held_out=0.5), device="cpu", jobs=1)
 
-    opened = feenet.open_fec(tmp_path, replace(SMALL, held_out=0.5))
+    opened = fec_faces.open_fec(tmp_path, replace(SMALL, held_out=0.5))
     alignment = align_dataset(opened.dataset, out / "alignment", jobs=1)  # kept from the run
     assert alignment.found.all()
     for i, sample in enumerate(opened.dataset.samples):
