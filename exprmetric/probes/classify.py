@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import MissingPackageError
 from exprmetric.metrics.resampling import Floats, Indices
-from exprmetric.probes.measurement import CLASSES, Measurement, NotMeasuredError, classified
+from exprmetric.probes.measurement import CLASSES, Measurement, NotMeasuredError, classified, one_thread
 from exprmetric.probes.parts import Space
 
 REGULARISATION = 0.01
@@ -100,7 +100,7 @@ def head(space: Space) -> Measurement:
     order = torch.randperm(len(y), generator=generator)
     kept, rest = order[: len(y) // HELD_BACK], order[len(y) // HELD_BACK :]
     weights = class_weights(y[rest], CLASSES)
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(space.seed)
         model = classification_head(x.shape[1], CLASSES)
         optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import InputError
 from exprmetric.probes.encoders import Bench, Encoder, distance_of
-from exprmetric.probes.measurement import NotMeasuredError
+from exprmetric.probes.measurement import NotMeasuredError, one_thread
 from exprmetric.probes.parts import FaceRows, JudgedSet, Space
 from exprmetric.probes.plots import MAPS, draw_confusion, draw_map, draw_nearest, need, queries
 from exprmetric.probes.protocols import PROTOCOLS, Judged, chosen_protocols
@@ -60,7 +60,8 @@ def draw(
         draw_map(kind, {name: s.test for name, s in spaces.items()}, out, seed=seed)
     elif kind == "confusion":
         try:
-            matrices = {name: PROTOCOLS[classifier].measure(s).details["confusion"] for name, s in spaces.items()}
+            with one_thread():
+                matrices = {name: PROTOCOLS[classifier].measure(s).details["confusion"] for name, s in spaces.items()}
         except NotMeasuredError as error:
             raise InputError(f"{judged.name}: {error}") from error
         what = f"{PROTOCOLS[classifier].what}; {judged.name}, {judged.split}; % of the true expression's faces"

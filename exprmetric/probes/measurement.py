@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +36,26 @@ class Measurement:
 
     scores: dict[str, Estimate]
     details: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """NumPy, scikit-learn and torch work in the thread that calls them.
+
+    A protocol is thousands of small steps: threads that wait for each other after each made it thirty times as slow on
+    a machine whose cores had other work.
+    """
+    with ExitStack() as stack:
+        if importlib.util.find_spec("threadpoolctl") is not None:  # scikit-learn brings it
+            from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+            stack.enter_context(threadpool_limits(1))
+        if "torch" in sys.modules:
+            import torch
+
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+        yield
 
 
 def estimates(

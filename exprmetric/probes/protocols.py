@@ -27,7 +27,7 @@ from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes import affect, classify, comparisons, retrieve
 from exprmetric.probes.encoders import Bench, Checkpoint, Encoder, distance_of
 from exprmetric.probes.fec import FecSet, among
-from exprmetric.probes.measurement import Measurement, NotMeasuredError
+from exprmetric.probes.measurement import Measurement, NotMeasuredError, one_thread
 from exprmetric.probes.parts import RESAMPLES, FaceRows, JudgedSet, Part, Space, unique_names
 from exprmetric.tables import listed
 from exprmetric.training.data import EXPRESSIONS
@@ -246,7 +246,8 @@ def probe_protocols(
             space = Space(
                 each["train"], each["test"], each.get("people"), distance_of(encoder), compared, seed, resamples
             )
-            found = {name: _measure(PROTOCOLS[name], space) for name in names}
+            with one_thread():
+                found = {name: _measure(PROTOCOLS[name], space) for name in names}
             rows.append(Row(encoder.name, {n: p.coverage[encoder.name] for n, p in parts.items()}, found))
         counts = {name: len(part.rows) for name, part in parts.items()}
         if triplets is not None:
