@@ -478,16 +478,17 @@ def test_it_learns_from_clips(shared, shared_data, tmp_path, monkeypatch):
         batch=16,
         epochs=5,
         warmup=2,
-        stride=7,
+        stride=10,
+        near=0.5,
         swaps=0.5,
         augment="paper",
     )
-    scores = contrastive.train_from_data([tmp_path / "three.zip"], tmp_path / "out", config, device="cpu", jobs=2)
+    scores = contrastive.train_from_data([tmp_path / "three.zip"], tmp_path / "out", config, device="cpu", jobs=1)
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["train"]["total"] < lines[0]["train"]["total"] - 0.2
     assert scores["valid"]["total"] == pytest.approx(min(line["valid"]["total"] for line in lines), abs=1e-3)
     train = scores["train"]
-    assert train["frames"] == 93 and train["damaged_clips"] == 0  # ceil(216 / 7) + ceil(250 / 7) + ceil(175 / 7)
+    assert train["frames"] == 65 and train["damaged_clips"] == 0  # of 216, 250 and 175, every tenth
     assert train["swapped"] + train["swaps_failed"] == pytest.approx(train["frames"] / 2, abs=1)
     from exprmetric.training.export import load_encoder
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -140,9 +141,11 @@ def _swap_all(
     for block in blocks:
         t, s = targets[block], sources[block]
         work.append((images[t], points[t], images[s], points[s], s >= 0))
-    console = Console(stderr=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        done = track(pool.map(_swap_block, work), "swapping faces", total=len(work), console=console)
+    with ExitStack() as stack:
+        each: Any = map
+        if jobs > 1 and len(work) > 1:
+            each = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))).map
+        done = track(each(_swap_block, work), "swapping faces", total=len(work), console=Console(stderr=True))
         for block, (swapped, ok) in zip(blocks, done, strict=True):
             pixels[block], made[block] = swapped, ok
     return pixels, made
