@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
+from exprmetric_cli.lazy import LazyGroup
 
 import exprmetric
 from exprmetric.errors import ExprmetricError, InputError, UnknownMethodError, UnknownWeightsError
@@ -31,22 +31,8 @@ COMMANDS = {
 WRONG_USAGE = (InputError, UnknownMethodError, UnknownWeightsError)
 
 
-class LazyGroup(click.Group):
-    """Imports a command when it is asked for, and turns typed errors into exit codes: 2 wrong usage, 1 all others."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+class Program(LazyGroup):
+    """Turns typed errors into exit codes: 2 wrong usage, 1 all others."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -56,7 +42,7 @@ class LazyGroup(click.Group):
             sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(exprmetric.__version__, prog_name="exprmetric")
 def main() -> None:
     """How well does a face-swap or face-anonymization model keep the facial expression?"""

@@ -381,12 +381,9 @@ def test_two_faces_exchange_their_expressions(trained, tmp_path: Path):
 
 
 def call(*arguments: object):
-    from exprmetric_cli.main import LazyGroup
-    from exprmetric_cli.probe_exchange import exchange
+    from exprmetric_cli.main import main  # the group turns typed errors into exit codes
 
-    group = LazyGroup("main", commands={})
-    group.get_command = lambda ctx, name: exchange  # the group turns typed errors into exit codes
-    return CliRunner().invoke(group, ["exchange", *map(str, arguments)])
+    return CliRunner().invoke(main, ["probe", "exchange", *map(str, arguments)])
 
 
 @pytest.mark.shared
