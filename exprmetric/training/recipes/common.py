@@ -18,7 +18,7 @@ from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.data import open_datasets
 from exprmetric.training.epoch_log import need_tensorboard
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast, pick_device, save_checkpoint
-from exprmetric.training.models import BACKBONES, Encoder
+from exprmetric.training.models import BACKBONES, PRETRAINED, Encoder, load_pretrained
 from exprmetric.training.necks import NECKS
 from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
 from exprmetric.training.precision import PRECISIONS
@@ -35,6 +35,7 @@ class RecipeConfig:
         backbone: a key of `exprmetric.training.models.BACKBONES`.
         neck: a key of `exprmetric.training.necks.NECKS`.
         dimension: D of the embedding; 0: the backbone's.
+        pretrained: begin with ImageNet's weights; only for the backbones in `exprmetric.training.models.PRETRAINED`.
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
@@ -51,6 +52,7 @@ class RecipeConfig:
     backbone: str = "efficientnet_b0"
     neck: str = "linear"
     dimension: int = 0
+    pretrained: bool = False
     size: int = 224
     crop: int = 224
     augment: str = "paper"
@@ -79,9 +81,19 @@ class RecipeConfig:
             if value not in known:
                 raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
 
+        if self.pretrained and self.backbone not in PRETRAINED:
+            raise InputError(f"pretrained needs one of the backbones {', '.join(PRETRAINED)}, not {self.backbone}")
+
     def encoder(self) -> Encoder:
-        """A new encoder."""
-        return Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
+        """A new encoder.
+
+        Raises:
+            WeightsNotFoundError, WeightsHashError: of ImageNet's weights, where they are asked for.
+        """
+        encoder = Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
+        if self.pretrained:
+            load_pretrained(encoder, self.backbone)
+        return encoder
 
 
 def load_faces(

@@ -139,7 +139,8 @@ def train_from_data(
     faces, counts = load_contrastive_faces(paths, config, out, device=device, jobs=jobs)
     torch.manual_seed(config.seed)
     where = faces["train"].images.device
-    engine = build_engine(config.encoder(), config).to(where)
+    engine = build_engine(config.encoder(), config)
+    engine = engine.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmenter = Augmenter(config, where)
     draw = Pairs(config)
 

@@ -43,7 +43,7 @@ from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.fec import AGREEMENT
 from exprmetric.training.fec_faces import TripletFaces, is_fec, load_fec
 from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.models import PRETRAINED, Encoder, load_pretrained
+from exprmetric.training.models import Encoder
 from exprmetric.training.recipes.common import (
     Augmenter,
     RecipeConfig,
@@ -69,7 +69,6 @@ class FEENetConfig(RecipeConfig):
         agreement: FEC: share of raters who must agree on a triplet.
         held_out: FEC: share of the training triplets that are validated on.
         clear: votes: how much farther the odd one is than the others are from each other, as a share of raters.
-        pretrained: begin with ImageNet's weights; efficientnet_lite0 only.
     """
 
     neck: str = "two_layers"
@@ -80,12 +79,9 @@ class FEENetConfig(RecipeConfig):
     agreement: float = AGREEMENT
     held_out: float = 0.01
     clear: float = MARGIN
-    pretrained: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pretrained and self.backbone not in PRETRAINED:
-            raise InputError(f"pretrained needs one of the backbones {', '.join(PRETRAINED)}, not {self.backbone}")
         if self.batch < 3:
             raise InputError(f"batch is {self.batch}; a triplet has three faces")
         for name in ("agreement", "held_out", "clear"):
@@ -99,8 +95,6 @@ class FEENet(nn.Module):
     def __init__(self, config: FEENetConfig) -> None:
         super().__init__()
         self.encoder: Encoder = config.encoder()
-        if config.pretrained:
-            load_pretrained(self.encoder, config.backbone)
 
 
 def two_sided_triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.2) -> Tensor:

@@ -26,7 +26,7 @@ from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.data import EXPRESSIONS
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
-from exprmetric.training.models import BACKBONES, Encoder, PretrainingHeads, classification_head
+from exprmetric.training.models import BACKBONES, Encoder, PretrainingHeads, classification_head, load_pretrained
 
 CLASSES = len(EXPRESSIONS)
 
@@ -37,6 +37,7 @@ class WSupConConfig:
 
     Attributes:
         backbone: a key of `exprmetric.training.models.BACKBONES`.
+        pretrained: begin with ImageNet's weights; only for the backbones in `exprmetric.training.models.PRETRAINED`.
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         weighted: class weights in the contrastive loss (eq. 5); False gives eq. 7.
@@ -54,6 +55,7 @@ class WSupConConfig:
     """
 
     backbone: str = "efficientnet_b0"
+    pretrained: bool = False
     size: int = 224
     crop: int = 224
     weighted: bool = True
@@ -89,6 +91,8 @@ class WSupCon(nn.Module):
     def __init__(self, config: WSupConConfig) -> None:
         super().__init__()
         self.encoder = Encoder(config.backbone)
+        if config.pretrained:
+            load_pretrained(self.encoder, config.backbone)
         self.heads = PretrainingHeads(self.encoder.dimension, CLASSES, config.projection)
 
 
