@@ -96,8 +96,11 @@ def load_arrays(
     jobs: int = 2,
     unlabelled: bool = False,
     annotate: Annotate | None = None,
+    limit: int = 0,
+    seed: int = 0,
 ) -> FaceArrays:
-    """All labelled faces of one split, and the `unlabelled` ones where they are asked for.
+    """All labelled faces of one split, and the `unlabelled` ones where they are asked for; at most `limit`, drawn with
+    the seed, unless that is 0.
 
     Labelled faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy
     to find. `annotate` adds arrays of its own to `FaceArrays.extra`.
@@ -107,14 +110,10 @@ def load_arrays(
     """
     images, labels, votes, va, sources = [], [], [], [], []
     extra: dict[str, list[npt.NDArray[np.generic]]] = {}
-    for dataset in datasets:
-        wanted = [
-            i for i, s in enumerate(dataset.samples) if s.split == split and (unlabelled or s.label != UNLABELLED)
-        ]
-        if not wanted:
-            continue
-        alignment = align_dataset(dataset, cache, jobs=jobs)
-        keep = [i for i in wanted if alignment.found[i] or dataset.samples[i].label != UNLABELLED]
+    found = [
+        _usable(d, align_dataset(d, cache, jobs=jobs), split, unlabelled) for d in _with(datasets, split, unlabelled)
+    ]
+    for dataset, alignment, keep in _drawn(found, limit, seed):
         for name, values in (annotate(dataset, alignment, keep) if annotate else {}).items():
             extra.setdefault(name, []).append(values)
         part = FaceDataset(dataset.name, dataset.files, tuple(dataset.samples[i] for i in keep))
@@ -137,3 +136,37 @@ def load_arrays(
         tuple(sources),
         {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in extra.items()},
     )
+
+
+Usable = tuple[FaceDataset, Alignment, list[int]]
+"""A data set, its whole alignment, indices of the samples to use."""
+
+
+def _with(datasets: Sequence[FaceDataset], split: str, unlabelled: bool) -> Iterator[FaceDataset]:
+    """Those that have a sample of the split: the others need no alignment."""
+    for dataset in datasets:
+        if any(s.split == split and (unlabelled or s.label != UNLABELLED) for s in dataset.samples):
+            yield dataset
+
+
+def _usable(dataset: FaceDataset, alignment: Alignment, split: str, unlabelled: bool) -> Usable:
+    keep = [
+        i
+        for i, s in enumerate(dataset.samples)
+        if s.split == split and (s.label != UNLABELLED or (unlabelled and alignment.found[i]))
+    ]
+    return dataset, alignment, keep
+
+
+def _drawn(found: Sequence[Usable], limit: int, seed: int) -> Iterator[Usable]:
+    """At most `limit` samples of all data sets together, each data set's in its own order."""
+    total = sum(len(keep) for _, _, keep in found)
+    chosen = torch.ones(total, dtype=torch.bool)
+    if 0 < limit < total:
+        chosen[torch.randperm(total, generator=torch.Generator().manual_seed(seed))[limit:]] = False
+    start = 0
+    for dataset, alignment, keep in found:
+        mine = chosen[start : start + len(keep)].tolist()
+        start += len(keep)
+        if any(mine):
+            yield dataset, alignment, [i for i, taken in zip(keep, mine, strict=True) if taken]

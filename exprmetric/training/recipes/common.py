@@ -135,15 +135,14 @@ def load_faces(
                 jobs=jobs,
                 unlabelled=unlabelled,
                 annotate=annotate,
+                limit=config.limit if split == "train" else 0,
+                seed=config.seed,
             )
             for split in ("train", "valid", "test")
             if split in present
         }
     if missing := {"train", "valid"} - set(faces):
         raise InputError(f"the data sets have no face in the split {' and '.join(sorted(missing))}")
-    if 0 < config.limit < len(faces["train"]):
-        order = torch.randperm(len(faces["train"]), generator=torch.Generator().manual_seed(config.seed))
-        faces["train"] = faces["train"].subset(order[: config.limit].sort().values.to(where))
     return faces
 
 
