@@ -43,7 +43,7 @@ ROWS: dict[str, tuple[str, list[str], dict[str, object]]] = {
     "002-beta1-0": ("disentangle", LABELS, LABELLED),
     "002-beta1-0.001": ("disentangle", LABELS, {**LABELLED, "beta1": 0.001}),
     "002-beta1-1": ("disentangle", LABELS, {**LABELLED, "beta1": 1}),
-    "004-feenet": ("feenet", VOTES, {**LABELLED, "epochs": 4}),
+    "004-feenet": ("feenet", VOTES, {**LABELLED, "epochs": 6, "clear": 0.7}),
     "001-none": ("contrastive", CLIPS, {**NEAR, "row": "none"}),
     "001-a": ("contrastive", CLIPS, {**NEAR, "row": "a"}),
     "001-e": ("contrastive", CLIPS, {**NEAR, "row": "e"}),
