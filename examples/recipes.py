@@ -119,7 +119,7 @@ def main() -> None:
     checkpoints = [word for name in made for word in ("--checkpoint", f"{name}={given.out / name / 'encoder.pt'}")]
     faces = [given.data / f"{name}.zip" for name in LABELS]
     command = exprmetric("probe", "protocols", *faces, "--persons", faces[1], *checkpoints, "--out", given.out)
-    subprocess.run([*command, "-m", "default", "-m", "lm68", "--limit", "6000"], check=True)
+    subprocess.run([*command, "-m", "default", "-m", "lm68", "--limit", "3000"], check=True)
     if given.swaps:
         measure(made, given.out, given.swaps)
 
