@@ -17,8 +17,9 @@ import torch
 
 from exprmetric.training.arrays import FaceArrays
 from exprmetric.training.data import open_datasets
+from exprmetric.training.recipes.common import embed
 from exprmetric.training.recipes.default import DefaultConfig, load_faces, standardise, train_encoder
-from exprmetric.training.recipes.wsupcon import classification_scores, embed
+from exprmetric.training.recipes.wsupcon import classification_scores
 from exprmetric.training.space import space_scores
 
 BASE = DefaultConfig(

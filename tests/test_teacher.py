@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,6 @@ def test_labels_are_computed_once_and_anew_for_another_alignment(dataset, tmp_pa
         patch.setattr(teacher, "ProcessPoolExecutor", None)  # a second computation would fail
         again = teacher.label_dataset(dataset, alignment, tmp_path / "cache", jobs=1)
         np.testing.assert_array_equal(first.blendshapes, again.blendshapes)
-        moved = type(alignment)(alignment.matrices + 1.0, alignment.found, alignment.detector)
+        moved = replace(alignment, matrices=alignment.matrices + 1.0)
         with pytest.raises(TypeError):
             teacher.label_dataset(dataset, moved, tmp_path / "cache", jobs=1)

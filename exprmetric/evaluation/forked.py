@@ -1,4 +1,4 @@
-"""Reading images in processes: libraries that hold Python's lock while they work would else keep the cores waiting.
+"""Images are read and represented in processes: else libraries that hold Python's lock keep the cores waiting.
 
 dlib's point predictor and the code around a detector's network hold the lock for a good third of an image's time, so
 that threads alone fill three or four cores at most. The processes are forks of this one: they share its models, start
@@ -39,7 +39,7 @@ def can_fork() -> bool:
 
 
 class ForkedReader(FaceReader):
-    """Reads in processes, and represents in the threads of this one."""
+    """Reads an image and represents its face in one process, so that vectors alone come back."""
 
     def __init__(self, reader: FaceReader, processes: Executor) -> None:
         super().__init__(reader.finder, list(reader.methods.values()), reader.profile)
@@ -122,7 +122,7 @@ def _begin(parent: int) -> None:
 
 
 def _read(source: Any, place: Place | None, known: Sighted | None) -> tuple[Sighted | ImageError, dict[str, float]]:
-    """In a process: what became of the image, and seconds by stage."""
+    """In a process: what became of the image, with all vectors where it has a face, and seconds by stage."""
     assert _inherited is not None
     reader = FaceReader(_inherited.finder, list(_inherited.methods.values()), Profile())
     seen = reader.read(source, lambda: place, known)

@@ -1,8 +1,8 @@
 """The loop: images are read ahead of where they are needed, represented in batches, and become rows in order.
 
-Reading and representing are tasks of one pool, each on one core, so that no core waits for the others. Each distinct
-look at an image is done once. Its vectors are kept until the last triplet that needs them and then forgotten, so
-that memory does not grow with the number of triplets.
+Reading and representing are tasks of one pool, each on one core, so that no core waits for the others; in large runs
+processes do both (`forked.py`). Each distinct look at an image is done once. Its vectors are kept until the last
+triplet that needs them and then forgotten, so that memory does not grow with the number of triplets.
 """
 
 from __future__ import annotations

@@ -27,6 +27,13 @@ Scores = dict[str, dict[str, Any]]
 """By split: score → number."""
 
 
+def check_known(*settings: tuple[str, Iterable[str]]) -> None:
+    """InputError for the first setting that is none of the names beside it."""
+    for value, known in settings:
+        if value not in known:
+            raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class RecipeConfig:
     """Settings that every recipe has; a recipe's own class adds its own and sets its paper's defaults.
@@ -71,16 +78,13 @@ class RecipeConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for value, known in (
+        check_known(
             (self.backbone, BACKBONES),
             (self.neck, NECKS),
             (self.augment, AUGMENTATIONS),
             (self.optimiser, OPTIMISERS),
             (self.precision, PRECISIONS),
-        ):
-            if value not in known:
-                raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
-
+        )
         if self.pretrained and self.backbone not in PRETRAINED:
             raise InputError(f"pretrained needs one of the backbones {', '.join(PRETRAINED)}, not {self.backbone}")
 
@@ -243,11 +247,24 @@ def save_encoder(encoder: Encoder, config: RecipeConfig, scores: Scores, out: Pa
 
 
 @torch.no_grad()
-def embed(encoder: nn.Module, faces: FaceArrays, *, batch: int = 256, precision: str = "auto") -> Tensor:
-    """(N, D) float32 embeddings, without augmentation; on a CPU always computed in float32."""
+def embed(
+    encoder: nn.Module,
+    faces: FaceArrays,
+    *,
+    augment: Callable[[Tensor], Tensor] = lambda images: images,
+    batch: int = 256,
+    precision: str = "auto",
+) -> Tensor:
+    """(N, D) float32 embeddings, of augmented faces where `augment` is given; on a CPU always computed in float32."""
     encoder.eval()
     parts = []
     for b in faces.ordered(batch):
         with autocast(b.images.device, enabled=b.images.device.type == "cuda", precision=precision):
-            parts.append(encoder(b.images.contiguous(memory_format=torch.channels_last)).float())
+            parts.append(encoder(augment(b.images).contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(parts)
+
+
+def mean_terms(found: Iterable[Losses]) -> dict[str, float]:
+    """Each term's mean over batches."""
+    losses = list(found)
+    return {name: float(torch.stack([terms[name] for terms in losses]).mean()) for name in losses[0]}

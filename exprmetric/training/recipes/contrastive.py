@@ -44,7 +44,16 @@ from exprmetric.training.data import UnknownLayoutError, open_datasets
 from exprmetric.training.descriptors import IMAGENET, descriptors
 from exprmetric.training.engines import USES_IGNORED, Engine, EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, pick_device
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder
+from exprmetric.training.recipes.common import (
+    Augmenter,
+    RecipeConfig,
+    Scores,
+    check_known,
+    fit,
+    load_faces,
+    mean_terms,
+    save_encoder,
+)
 from exprmetric.training.strategies import Timeline, another, mix_patches, most_similar, near_pairs
 from exprmetric.training.swapped import add_swaps
 
@@ -98,9 +107,7 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_engine()
-        for value, known in ((self.engine, ENGINES), (self.row, ROWS), (self.face_swap, FACE_SWAPS)):
-            if value not in known:
-                raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
+        check_known((self.engine, ENGINES), (self.row, ROWS), (self.face_swap, FACE_SWAPS))
         for name, value in ROWS[self.row].items():
             if getattr(self, name) in (False, "none"):
                 object.__setattr__(self, name, value)
@@ -300,5 +307,4 @@ def _losses(
     engine.eval()
     augmenter.start(-1)
     generator = torch.Generator(faces.images.device).manual_seed(config.seed)
-    found = [step(engine, batch) for batch in draw(faces, min(config.batch, len(faces)), generator)]
-    return {name: float(torch.stack([f[name] for f in found]).mean()) for name in found[0]}
+    return mean_terms(step(engine, batch) for batch in draw(faces, min(config.batch, len(faces)), generator))

@@ -52,7 +52,15 @@ from exprmetric.training.data import FaceDataset
 from exprmetric.training.engines import EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, autocast, pick_device
 from exprmetric.training.models import Encoder
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder
+from exprmetric.training.recipes.common import (
+    Augmenter,
+    RecipeConfig,
+    Scores,
+    fit,
+    load_faces,
+    mean_terms,
+    save_encoder,
+)
 from exprmetric.training.warping import draw_warps, move_points, to_input, warp_images
 
 WARPS = ("random", "landmarks", "none")
@@ -296,5 +304,4 @@ def held_out_terms(
     augmenter.start(-1)
     order = torch.Generator(faces.labels.device).manual_seed(0)
     batches = faces.shuffled(min(config.batch, len(faces)), order)
-    found = [model.losses(draw(batch, config, augmenter)) for batch in batches]
-    return {name: float(torch.stack([terms[name] for terms in found]).mean()) for name in found[0]}
+    return mean_terms(model.losses(draw(batch, config, augmenter)) for batch in batches)

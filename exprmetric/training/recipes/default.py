@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exprmetric.errors import InputError
 from exprmetric.training import losses
 from exprmetric.training.alignment import Alignment
 from exprmetric.training.arrays import Batch, FaceArrays
@@ -39,6 +38,7 @@ from exprmetric.training.augment import AUGMENTATIONS, low_resolution
 from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
 from exprmetric.training.models import BACKBONES, Encoder, load_pretrained
+from exprmetric.training.recipes.common import check_known, embed
 
 CLASSES = len(EXPRESSIONS)
 PHOTOGRAPHS = 5
@@ -95,9 +95,7 @@ class DefaultConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for value, known in ((self.backbone, BACKBONES), (self.augment, AUGMENTATIONS)):
-            if value not in known:
-                raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
+        check_known((self.backbone, BACKBONES), (self.augment, AUGMENTATIONS))
 
 
 class ExpressionModel(nn.Module):
@@ -328,11 +326,11 @@ def run(faces: dict[str, FaceArrays], config: DefaultConfig, out: Path) -> dict[
     head = wsupcon.train_head(model.encoder, rated["train"], rated["valid"], head_config, out)
     scores: dict[str, dict[str, Any]] = {}
     for name in [k for k in faces if k != "train"]:
-        embeddings = wsupcon.embed(model.encoder, rated[name])
+        embeddings = embed(model.encoder, rated[name])
         scores[name] = {
             **wsupcon.classification_scores(head, embeddings, rated[name].labels),
             "votes_layer": wsupcon.classification_scores(model.votes, embeddings, rated[name].labels),
-            **space_scores(wsupcon.embed(model.encoder, faces[name]), faces[name]),
+            **space_scores(embed(model.encoder, faces[name]), faces[name]),
         }
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     return scores

@@ -49,6 +49,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exprmetric.errors import InputError
+from exprmetric.metrics.classification import accuracy, balanced_accuracy, confusion
 from exprmetric.training import distributed
 from exprmetric.training.alignment import Alignment
 from exprmetric.training.arrays import Annotate, Batch, FaceArrays
@@ -104,10 +105,8 @@ class DisentangleConfig(RecipeConfig):
 
 def accuracies(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Accuracy, and the mean over the classes that occur of the accuracy on each: (N, C), (N,) → two numbers 0..1."""
-    right = (logits.argmax(1) == labels).double()
-    counts = torch.bincount(labels)
-    recall = torch.bincount(labels, right)[counts > 0] / counts[counts > 0]
-    return float(right.mean()), float(recall.mean())
+    matrix = confusion(labels.cpu(), logits.argmax(1).cpu(), logits.shape[1])
+    return accuracy(matrix), balanced_accuracy(matrix)
 
 
 def fresh_classifier(codes: Tensor, labels: Tensor, *, decay: float = 1e-3) -> Callable[[Tensor], Tensor]:
@@ -185,8 +184,8 @@ def disentanglement_scores(
     for name, (judge, codes) in judges.items():
         if judge is not None and codes is not None:
             with torch.no_grad():
-                accuracy, mean_class = accuracies(judge(codes), labels)
-            scores |= {f"{name}_accuracy": accuracy, f"{name}_mean_class": mean_class}
+                share, mean_class = accuracies(judge(codes), labels)
+            scores |= {f"{name}_accuracy": share, f"{name}_mean_class": mean_class}
     same, different = pair_similarities(expression, labels, persons)
     scores |= {"cosine_same": same, "cosine_different": different}
     if model.decoder is not None and rest is not None:

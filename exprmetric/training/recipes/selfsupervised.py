@@ -29,7 +29,15 @@ from exprmetric.errors import InputError
 from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.engines import Engine, EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, pick_device
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder
+from exprmetric.training.recipes.common import (
+    Augmenter,
+    RecipeConfig,
+    Scores,
+    fit,
+    load_faces,
+    mean_terms,
+    save_encoder,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,5 @@ def held_out_terms(engine: Engine, faces: FaceArrays, augmenter: Augmenter, batc
     engine.eval()
     augmenter.start(-1)
     order = torch.Generator(faces.labels.device).manual_seed(0)
-    found = [
-        engine.losses(Views(*two_views(b.images, augmenter))) for b in faces.shuffled(min(batch, len(faces)), order)
-    ]
-    return {name: float(torch.stack([terms[name] for terms in found]).mean()) for name in found[0]}
+    batches = faces.shuffled(min(batch, len(faces)), order)
+    return mean_terms(engine.losses(Views(*two_views(b.images, augmenter))) for b in batches)

@@ -20,13 +20,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from exprmetric.errors import InputError
 from exprmetric.training import losses
 from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.augment import AUGMENTATIONS, Augment
+from exprmetric.training.augment import AUGMENTATIONS
 from exprmetric.training.data import EXPRESSIONS
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
 from exprmetric.training.models import BACKBONES, Encoder, PretrainingHeads, classification_head, load_pretrained
+from exprmetric.training.recipes.common import check_known, embed
 
 CLASSES = len(EXPRESSIONS)
 
@@ -80,9 +80,7 @@ class WSupConConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for value, known in ((self.backbone, BACKBONES), (self.augment, AUGMENTATIONS)):
-            if value not in known:
-                raise InputError(f"unknown setting {value!r}; known: {', '.join(known)}")
+        check_known((self.backbone, BACKBONES), (self.augment, AUGMENTATIONS))
 
 
 class WSupCon(nn.Module):
@@ -168,25 +166,6 @@ def pretrain(train: FaceArrays, valid: FaceArrays, config: WSupConConfig, out: P
     return cast(Encoder, model.encoder)
 
 
-@torch.no_grad()
-def embed(
-    encoder: Encoder,
-    faces: FaceArrays,
-    *,
-    augment: Augment | None = None,
-    generator: torch.Generator | None = None,
-    batch: int = 256,
-) -> Tensor:
-    """(N, D) float32 embeddings; of augmented faces when `augment` and its `generator` are given."""
-    encoder.eval()
-    parts = []
-    for b in faces.ordered(batch):
-        images = augment(b.images, generator) if augment and generator else b.images
-        with autocast(images.device, enabled=images.device.type == "cuda"):
-            parts.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
-    return torch.cat(parts)
-
-
 def train_head(
     encoder: Encoder, train: FaceArrays, valid: FaceArrays, config: WSupConConfig, out: Path
 ) -> nn.Sequential:
@@ -199,9 +178,9 @@ def train_head(
     torch.manual_seed(config.seed)
     head = classification_head(encoder.dimension, CLASSES).to(device)
     weights = losses.class_weights(train.labels, CLASSES) if config.head_weighted else None
-    generator = _generator(device, config.seed)
+    augment, generator = AUGMENTATIONS[config.augment], _generator(device, config.seed)
     views = [
-        embed(encoder, train, augment=AUGMENTATIONS[config.augment], generator=generator)
+        embed(encoder, train, augment=lambda images: augment(images, generator))
         for _ in range(min(config.head_views, config.head_epochs))
     ]
     held_out = embed(encoder, valid)
