@@ -16,11 +16,9 @@ import click
 import torch
 
 from exprmetric.training.arrays import FaceArrays
-from exprmetric.training.data import open_datasets
 from exprmetric.training.recipes.common import embed
 from exprmetric.training.recipes.default import DefaultConfig, load_faces, standardise, train_encoder
-from exprmetric.training.recipes.wsupcon import classification_scores
-from exprmetric.training.space import space_scores
+from exprmetric.training.space import classification_scores, space_scores
 
 BASE = DefaultConfig(
     size=80, epochs=2, warmup=60, average=0.99, others=0.5, mirror=False,
@@ -64,11 +62,12 @@ def score(config: DefaultConfig, train: FaceArrays, valid: FaceArrays, out: Path
 @click.option("--alignment", type=click.Path(path_type=Path), help="Alignment folder of another run; default OUT's.")
 def main(data: tuple[Path, ...], out: Path, alignment: Path | None) -> None:
     """Train each row of ROWS and print the table."""
-    datasets, device = open_datasets(data), torch.device("cpu")
-    cache = alignment or out / "alignment"
-    train, valid = (load_faces(datasets, s, BASE, cache=cache, device=device, jobs=2) for s in ("train", "valid"))
-    standardise(train, valid)
-    train = some(train)
+    if alignment and not (out / "alignment").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "alignment").symlink_to(alignment.resolve(), target_is_directory=True)
+    faces = load_faces(data, BASE, out, device="cpu")
+    standardise(*faces.values())
+    train, valid = some(faces["train"]), faces["valid"]
     click.echo(f"| | {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * len(COLUMNS)}")
     for i, (name, change) in enumerate(ROWS.items()):
         found = score(replace(BASE, **change), train, valid, out / str(i))

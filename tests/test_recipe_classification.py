@@ -20,6 +20,7 @@ from exprmetric.training.data import EXPRESSIONS as ALL  # noqa: E402
 from exprmetric.training.export import export_encoder  # noqa: E402
 from exprmetric.training.recipes import classification as recipe  # noqa: E402
 from exprmetric.training.recipes.classification import ClassificationConfig, weighted_cross_entropy  # noqa: E402
+from exprmetric.training.space import classification_scores  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
@@ -43,6 +44,19 @@ def test_the_encoder_is_not_frozen_and_the_head_is_the_papers():
     assert model.encoder.backbone.conv1.weight.grad.any()
     sizes = [m.out_features for m in model.head if isinstance(m, torch.nn.Linear)]
     assert sizes == [512, 8] and [m.p for m in model.head if isinstance(m, torch.nn.Dropout)] == [0.5, 0.5]
+
+
+def test_scores_are_those_of_what_the_head_answers():
+    answers = torch.nn.functional.one_hot(torch.tensor([0, 0, 3, 3, 3, 7]), 8).float()
+    found = classification_scores(torch.nn.Identity(), answers, torch.tensor([0, 1, 1, 3, 3, 3]))
+    assert (found["n"], found["accuracy"]) == (6, 0.5)  # right: the first, and two of the last three
+    assert found["recall"] == {ALL[0]: 1.0, ALL[1]: 0.0, ALL[3]: 2 / 3}  # 7 is answered and never the truth
+    assert found["mean_class_accuracy"] == pytest.approx(5 / 9)
+    rows = {i: row for i, row in enumerate(found["confusion"]) if sum(row)}
+    assert rows == {0: [1] + [0] * 7, 1: [1, 0, 0, 1] + [0] * 4, 3: [0, 0, 0, 2, 0, 0, 0, 1]}
+    assert json.loads(json.dumps(found)) == found
+    with pytest.raises(ValueError, match="classes -1"):
+        classification_scores(torch.nn.Identity(), answers, torch.tensor([0, 1, 1, 3, 3, -1]))
 
 
 @pytest.mark.parametrize("weighted", [True, False])

@@ -310,6 +310,19 @@ def test_unknown_settings_are_refused_before_any_work():
         Encoder("vgg")
 
 
+def test_the_rate_rises_over_the_warm_up_and_falls_by_the_decay_whatever_the_epochs():
+    config = WSupConConfig(warmup=10, decay=0.5, decay_steps=100, learning_rate=0.2)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], config.learning_rate)
+    scheduler = config.scheduler(optimizer, 7)
+    rates = []
+    for _ in range(201):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[4] == pytest.approx(0.2 * 0.5 * 0.5**0.04)
+    assert (rates[100], rates[200]) == pytest.approx((0.1, 0.05))
+
+
 def test_the_defaults_are_the_papers():
     config = WSupConConfig()
     assert (config.backbone, config.size, config.projection) == ("efficientnet_b0", 224, 128)
@@ -402,15 +415,15 @@ def toy_arrays(faces: list[np.ndarray], copies: int, seed: int) -> FaceArrays:
 
 
 @pytest.fixture(scope="module")
-def toy(faces) -> tuple[FaceArrays, FaceArrays]:
-    return toy_arrays(faces, 16, 1), toy_arrays(faces, 6, 2)
+def toy(faces) -> dict[str, FaceArrays]:
+    valid = toy_arrays(faces, 6, 2)
+    return {"train": toy_arrays(faces, 16, 1), "valid": valid, "test": valid}
 
 
 @pytest.fixture(scope="module")
 def toy_run(toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("toy")
-    train, valid = toy
-    return wsupcon.run(train, valid, valid, TOY, out), out
+    return wsupcon.run(toy, TOY, out), out
 
 
 def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
@@ -424,7 +437,7 @@ def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
     assert json.loads((out / "config.json").read_text()) == asdict(TOY)
     assert set(scores) == {"valid", "test"} and scores["valid"] == scores["test"]
     confusion = np.array(scores["valid"]["confusion"])
-    assert confusion.shape == (8, 8) and confusion.sum() == scores["valid"]["n"] == len(toy[1])
+    assert confusion.shape == (8, 8) and confusion.sum() == scores["valid"]["n"] == len(toy["valid"])
     assert confusion.trace() / confusion.sum() == pytest.approx(scores["valid"]["accuracy"])
     assert scores["valid"]["mean_class_accuracy"] == pytest.approx(np.mean(list(scores["valid"]["recall"].values())))
     kept = load_checkpoint(out / "encoder.pt")
@@ -435,35 +448,31 @@ def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
 
 def test_the_same_seed_gives_the_same_result_broken_off_or_not(toy_run, toy, tmp_path: Path):
     scores, out = toy_run
-    train, valid = toy
-    wsupcon.pretrain(train, valid, replace(TOY, epochs=2), tmp_path)  # stopped after half of the epochs
-    again = wsupcon.run(train, valid, valid, TOY, tmp_path)
+    wsupcon.pretrain(toy, replace(TOY, epochs=2), tmp_path)  # stopped after half of the epochs
+    again = wsupcon.run(toy, TOY, tmp_path)
     one, other = (load_checkpoint(folder / "encoder.pt")["encoder"] for folder in (out, tmp_path))
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert again == scores
 
 
 def test_a_head_that_is_stopped_and_resumed_equals_an_unbroken_one(toy_run, toy, tmp_path: Path):
-    train, valid = toy
     encoder = Encoder("resnet18")
     encoder.load_state_dict(load_checkpoint(toy_run[1] / "encoder.pt")["encoder"])
-    unbroken = wsupcon.train_head(encoder, train, valid, TOY, tmp_path / "unbroken").state_dict()
-    wsupcon.train_head(encoder, train, valid, replace(TOY, head_epochs=3), tmp_path / "broken")
-    resumed = wsupcon.train_head(encoder, train, valid, TOY, tmp_path / "broken").state_dict()
+    unbroken = wsupcon.train_head(encoder, toy, TOY, tmp_path / "unbroken").state_dict()
+    wsupcon.train_head(encoder, toy, replace(TOY, head_epochs=3), tmp_path / "broken")
+    resumed = wsupcon.train_head(encoder, toy, TOY, tmp_path / "broken").state_dict()
     assert all(torch.equal(v, resumed[k]) for k, v in unbroken.items())
 
 
 def test_the_head_leaves_the_encoder_frozen(toy_run, toy, tmp_path: Path):
-    train, valid = toy
     encoder = Encoder("resnet18")
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    wsupcon.train_head(encoder, train, valid, replace(TOY, head_epochs=1), tmp_path)
+    wsupcon.train_head(encoder, toy, replace(TOY, head_epochs=1), tmp_path)
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
 
 
 def test_settings_change_the_terms_of_the_loss(toy):
-    train, _ = toy
-    batch = train.batch(torch.arange(20))
+    batch = toy["train"].batch(torch.arange(20))
 
     def terms(**settings) -> dict[str, float]:
         torch.manual_seed(0)

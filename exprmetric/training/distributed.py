@@ -74,12 +74,6 @@ def join(device: torch.device) -> torch.device:
     return device
 
 
-def refuse(recipe: str) -> None:
-    """InputError under `torchrun`: this recipe trains in one process."""
-    if world() > 1:
-        raise InputError(f"the recipe {recipe} trains in one process: run it without torchrun")
-
-
 def leave() -> None:
     """Part from the other processes."""
     if dist.is_available() and dist.is_initialized():

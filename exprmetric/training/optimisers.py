@@ -1,4 +1,4 @@
-"""Optimisers by name, and the learning rate's way: up over some steps, then along a cosine to zero."""
+"""Optimisers by name, and the learning rate's ways: up over some steps, then along a cosine, or exponentially."""
 
 from __future__ import annotations
 
@@ -45,7 +45,17 @@ OPTIMISERS: dict[str, Callable[[Parameters, float, float], torch.optim.Optimizer
 
 def warm_cosine(optimizer: torch.optim.Optimizer, warmup: int, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Stepped once a batch: a line up over `warmup` steps, times half a cosine that is 0 after `steps`."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda i: min(1.0, (i + 1) / max(1, warmup)) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, i / max(1, steps)))),
-    )
+    return _warm(optimizer, warmup, lambda i: 0.5 + 0.5 * math.cos(math.pi * min(1.0, i / max(1, steps))))
+
+
+def warm_exponential(
+    optimizer: torch.optim.Optimizer, warmup: int, factor: float, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Stepped once a batch: a line up over `warmup` steps, times `factor` for each `steps` steps."""
+    return _warm(optimizer, warmup, lambda i: float(factor ** (i / steps)))
+
+
+def _warm(
+    optimizer: torch.optim.Optimizer, warmup: int, course: Callable[[int], float]
+) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, (i + 1) / max(1, warmup)) * course(i))

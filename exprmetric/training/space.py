@@ -1,15 +1,37 @@
-"""What an embedding is worth, in the numbers that the encoder is made for."""
+"""What an embedding is worth: as what a classifier reads, and in the numbers that the encoder is made for."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from exprmetric.metrics import classification
 from exprmetric.metrics.agreement import identity_leak, rank_correlation, triplet_accuracy
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.training.arrays import FaceArrays
+from exprmetric.training.data import EXPRESSIONS
+
+
+@torch.no_grad()
+def classification_scores(head: nn.Module, embeddings: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Accuracy, mean accuracy per class, recall by name, and the confusion matrix (rows: truth; counts).
+
+    Args:
+        head: (N, D) → (N, 8) logits of `EXPRESSIONS`.
+        labels: (N,) 0..7.
+    """
+    predicted = head.eval()(embeddings).argmax(1)
+    matrix = classification.confusion(labels.cpu().numpy(), predicted.cpu().numpy(), len(EXPRESSIONS))
+    recall = zip(EXPRESSIONS, classification.recalls(matrix).tolist(), matrix.sum(1), strict=True)
+    return {
+        "n": len(labels),
+        "accuracy": classification.accuracy(matrix),
+        "mean_class_accuracy": classification.balanced_accuracy(matrix),
+        "recall": {expression: share for expression, share, faces in recall if faces},
+        "confusion": matrix.astype(int).tolist(),
+    }
 
 
 def space_scores(embeddings: Tensor, faces: FaceArrays) -> dict[str, Any]:

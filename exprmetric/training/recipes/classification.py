@@ -27,7 +27,7 @@ from exprmetric.training.loop import Losses, autocast, pick_device
 from exprmetric.training.losses import class_weights
 from exprmetric.training.models import Encoder, classification_head
 from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, embed, fit, load_faces, save_encoder
-from exprmetric.training.recipes.wsupcon import classification_scores
+from exprmetric.training.space import classification_scores
 
 CLASSES = len(EXPRESSIONS)
 

@@ -26,6 +26,9 @@ from exprmetric.training.precision import PRECISIONS
 Scores = dict[str, dict[str, Any]]
 """By split: score → number."""
 
+Draw = Callable[[FaceArrays, int, torch.Generator], Iterable[Batch]]
+"""Faces, batch size, chance → batches."""
+
 
 def check_known(*settings: tuple[str, Iterable[str]]) -> None:
     """InputError for the first setting that is none of the names beside it."""
@@ -94,10 +97,18 @@ class RecipeConfig:
         Raises:
             WeightsNotFoundError, WeightsHashError: of ImageNet's weights, where they are asked for.
         """
-        encoder = Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
+        encoder = self.network()
         if self.pretrained:
             load_pretrained(encoder, self.backbone)
         return encoder
+
+    def network(self) -> Encoder:
+        """A new encoder, untrained."""
+        return Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
+
+    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+        """The learning rate's way over a training of so many steps."""
+        return warm_cosine(optimizer, self.warmup, steps)
 
 
 def load_faces(
@@ -177,6 +188,15 @@ class Augmenter:
         return self._augment(images, self.generator)
 
 
+def descent(
+    model: nn.Module, config: RecipeConfig, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The settings' optimiser of all that learns, and its learning rate's way over so many steps."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = OPTIMISERS[config.optimiser](learning, config.learning_rate, config.weight_decay)
+    return optimizer, config.scheduler(optimizer, steps)
+
+
 def fit(
     model: nn.Module,
     step: Callable[[nn.Module, Batch], Losses],
@@ -186,7 +206,7 @@ def fit(
     augmenter: Augmenter,
     *,
     after: Callable[[], None] | None = None,
-    batches: Callable[[FaceArrays, int, torch.Generator], Iterable[Batch]] | None = None,
+    batches: Draw = FaceArrays.shuffled,
     label: str = "encoder",
 ) -> None:
     """Train on `train`, restore the weights of the lowest validation loss; goes on from `out/last.pt`.
@@ -199,19 +219,13 @@ def fit(
         step: model, batch → losses with `total`; augments where `model.training`.
         augmenter: started anew before each epoch, and with one seed before each validation.
         after: called after each step of the optimiser.
-        batches: faces, batch size, generator → the batches of an epoch; by default a shuffle.
+        batches: draws those of an epoch, and those of the validation.
     """
     train, valid = faces["train"], faces["valid"]
-    draw = batches or FaceArrays.shuffled
     per_epoch = max(1, len(train) // (config.batch * distributed.world()))
-    optimizer = OPTIMISERS[config.optimiser](
-        [p for p in model.parameters() if p.requires_grad], config.learning_rate, config.weight_decay
-    )
-    scheduler = warm_cosine(optimizer, config.warmup, config.epochs * per_epoch)
     trainer = Trainer(
         model,
-        optimizer,
-        scheduler,
+        *descent(model, config, config.epochs * per_epoch),
         step,
         out,
         asdict(config),
@@ -224,15 +238,20 @@ def fit(
 
     def epoch(number: int) -> Iterable[Batch]:
         augmenter.start(number)
-        return draw(train, config.batch, augmenter.order)
+        return batches(train, config.batch, augmenter.order)
 
     def held_out() -> Iterable[Batch]:
         augmenter.start(-1)
-        size = max(1, min(config.batch, len(valid) // distributed.world()))
-        return draw(valid, size, torch.Generator(valid.labels.device).manual_seed(config.seed))
+        return fixed_batches(valid, config, batches)
 
     schedule = Schedule(config.epochs, config.patience, config.minutes)
     trainer.fit(epoch, held_out, schedule, batches=per_epoch, label=label)
+
+
+def fixed_batches(faces: FaceArrays, config: RecipeConfig, draw: Draw = FaceArrays.shuffled) -> Iterable[Batch]:
+    """Of held-out faces, the same each time, in an order that mixes classes; enough for each process to have one."""
+    size = max(1, min(config.batch, len(faces) // distributed.world()))
+    return draw(faces, size, torch.Generator(faces.labels.device).manual_seed(config.seed))
 
 
 def save_encoder(encoder: Encoder, config: RecipeConfig, scores: Scores, out: Path) -> Scores:
