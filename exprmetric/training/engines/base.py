@@ -44,7 +44,8 @@ class Engine(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, views: Views) -> Losses:
-        """Each term by name; `total` is what is minimised. In eval mode nothing changes (no queue, no statistics)."""
+        """Each term by name; `total` is what is minimised. In eval mode nothing changes (no queue, no statistics), and
+        the faces of this process are all there are."""
 
     def after_step(self) -> None:
         """Called after each step of the optimiser: a momentum encoder follows."""

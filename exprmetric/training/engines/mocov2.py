@@ -3,6 +3,7 @@
 The paper shuffles the batch across GPUs, so that a query and its key aren't normalised by the same batch statistics.
 Here one process normalises the whole batch, whose statistics don't depend on its order: a shuffle would change nothing.
 (What it is meant to hide, that a query and its key come from batches of the same faces, it can't hide on one process.)
+Of several processes each normalises its own batch, and all keys go into the queue of each: the queues stay equal.
 
 Paper 003 appends its warped views "to the dictionary as full negative examples". Here a negative view is a negative of
 its own anchor alone, and none of later batches: a warped or far frame says of its own face what differs.
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from exprmetric.training import distributed
 from exprmetric.training.engines.base import Engine, Views
 from exprmetric.training.engines.config import EngineConfig
 from exprmetric.training.engines.heads import contrastive_losses, follow, frozen_copy, perceptron, run
@@ -65,7 +67,7 @@ class MoCoV2(Engine):
         known = known + self.temperature * self._weights().log()
         terms = contrastive_losses((query * key).sum(1), torch.cat([known, *own], 1), self.temperature)
         if self.training:
-            self._enqueue(key)
+            self._enqueue(distributed.gather(key))
         return terms
 
     def _weights(self) -> Tensor:

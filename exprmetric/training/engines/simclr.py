@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from exprmetric.training import distributed
 from exprmetric.training.engines.base import Engine, Views
 from exprmetric.training.engines.config import EngineConfig
 from exprmetric.training.engines.heads import contrastive_losses, perceptron, run
@@ -42,6 +43,9 @@ class SimCLR(Engine):
     """Encoder and projector of two layers without batch norm.
 
     Of its own: projection 128, hidden the encoder's width, temperature 0.1.
+
+    In training, a view is told from those of all processes' batches; where `Views.ignored` says something about the
+    faces of this one, from those of this one.
     """
 
     def __init__(self, encoder: Encoder, config: EngineConfig) -> None:
@@ -53,7 +57,9 @@ class SimCLR(Engine):
         )
 
     def losses(self, views: Views) -> Losses:
-        anchor, positive, *negatives = (
-            run(images, self.encoder, self.projector)[-1] for images in (views.anchor, views.positive, *views.negatives)
-        )
+        seen = (views.anchor, views.positive, *views.negatives)
+        projections = [run(images, self.encoder, self.projector)[-1] for images in seen]
+        if self.training and views.ignored is None:
+            projections = [distributed.gather(z) for z in projections]
+        anchor, positive, *negatives = projections
         return nt_xent(anchor, positive, self.temperature, negatives=tuple(negatives), ignored=views.ignored)

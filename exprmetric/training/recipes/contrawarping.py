@@ -46,6 +46,7 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.errors import InputError
+from exprmetric.training import distributed
 from exprmetric.training.alignment import Alignment
 from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.data import FaceDataset
@@ -279,7 +280,7 @@ def train_from_data(
 def run(faces: dict[str, FaceArrays], config: ContraWarpingConfig, out: Path, device: torch.device) -> Scores:
     """The recipe on faces that are loaded; see `train_from_data`."""
     torch.manual_seed(config.seed)
-    steps = config.epochs * max(1, len(faces["train"]) // config.batch)
+    steps = config.epochs * max(1, len(faces["train"]) // (config.batch * distributed.world()))
     model = ContraWarping(replace(config, momentum_steps=config.momentum_steps or steps))
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmenter = Augmenter(config, device)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.errors import InputError
+from exprmetric.training import distributed
 from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.engines import Engine, EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, pick_device
@@ -70,7 +71,7 @@ def train_from_data(
 def run(faces: dict[str, FaceArrays], config: SelfSupervisedConfig, out: Path, device: torch.device) -> Scores:
     """The recipe on faces that are loaded; see `train_from_data`."""
     torch.manual_seed(config.seed)
-    steps = config.epochs * max(1, len(faces["train"]) // config.batch)
+    steps = config.epochs * max(1, len(faces["train"]) // (config.batch * distributed.world()))
     engine = build_engine(config.encoder(), replace(config, momentum_steps=config.momentum_steps or steps))
     engine = engine.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmenter = Augmenter(config, device)
