@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import replace
@@ -20,8 +19,8 @@ for package in ("torch", "timm"):
         pytest.skip("needs the torch extra", allow_module_level=True)
 
 import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
 import torch.multiprocessing as mp  # noqa: E402
+from several_processes import needs_gloo, spawn  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -33,14 +32,9 @@ from exprmetric.training.losses import supervised_contrastive  # noqa: E402
 from exprmetric.training.recipes.common import Augmenter, RecipeConfig, fit, load_faces  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
-needs_gloo = pytest.mark.skipif(
-    not dist.is_available() or not dist.is_gloo_available(), reason="needs torch's gloo"
-)  # fmt: skip
 
 CPU = torch.device("cpu")
 SIDE = 12
-SECONDS = 240
-"""After which a deadlock is a failure."""
 PLAIN = RecipeConfig(
     backbone="resnet18", size=SIDE, batch=16, epochs=3, patience=9, optimiser="sgd", learning_rate=0.2, warmup=3,
     augment="none", average=0.8, precision="float32", seed=5,
@@ -114,34 +108,6 @@ def log(out: Path) -> list[dict[str, Any]]:
 
 
 # --- several processes ---
-
-
-def spawn(work: Any, folder: Path, *, processes: int = 2) -> list[Any]:
-    """What each of the processes returned, which were started as `torchrun` does; fails when they don't end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = mp.start_processes(
-        _process, (work, str(folder), processes, port), processes, join=False, start_method="spawn"
-    )
-    end = time.monotonic() + SECONDS
-    while not context.join(timeout=1):
-        if time.monotonic() > end:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the processes didn't end within {SECONDS} s: a deadlock")
-    return [torch.load(folder / f"returned-{rank}.pt", weights_only=True) for rank in range(processes)]
-
-
-def _process(rank: int, work: Any, folder: str, processes: int, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    assert pick_device("cpu") == CPU  # this is where the processes meet
-    torch.save(work(Path(folder)), Path(folder) / f"returned-{rank}.pt")
-    distributed.leave()
 
 
 def changes_below(folder: Path) -> list[str]:
