@@ -12,10 +12,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import ExprmetricError, ImageError
@@ -26,6 +28,8 @@ from exprmetric.faces import landmarks
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
 
+TOGETHER = 4
+"""Images that a process takes at a time: an encoder likes batches, and handing over costs half a millisecond."""
 WORTH = 200
 """Fewer images are read by threads: forking copies what processes write to, some tens of MB each."""
 
@@ -38,12 +42,29 @@ def can_fork() -> bool:
     return sys.platform == "linux"
 
 
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """An image whose target, if it has one, is done: a process can take it.
+
+    Attributes:
+        source, place, known: arguments of `FaceReader.read`.
+        sighted: to be set to what becomes of it.
+    """
+
+    source: ImageSource
+    place: Place | None
+    known: Sighted | None
+    sighted: Future[Sighted | ImageError] = field(default_factory=Future)
+
+
 class ForkedReader(FaceReader):
-    """Reads an image and represents its face in one process, so that vectors alone come back."""
+    """Reads images and represents their faces in one process, some at a time, so that vectors alone come back."""
 
     def __init__(self, reader: FaceReader, processes: Executor) -> None:
         super().__init__(reader.finder, list(reader.methods.values()), reader.profile)
         self._processes = processes
+        self._ready: list[_Ready] = []
+        self._lock = threading.Lock()
 
     def submit(
         self,
@@ -53,30 +74,53 @@ class ForkedReader(FaceReader):
         known: Sighted | None = None,
     ) -> Future[Sighted | ImageError]:
         """As `FaceReader.submit`; an image waits for its target here, and in no process."""
+        if near is None:
+            return self._add(_Ready(source, None, known))
         found: Future[Sighted | ImageError] = Future()
 
-        def start(target: Sight | None) -> None:
+        def start(target: Sight) -> None:
             try:
-                work = self._processes.submit(_read, source, self.place(target), known)
+                self._add(_Ready(source, self.place(target), known, found))
             except BaseException as error:
-                found.set_exception(_named(error))
-            else:
-                work.add_done_callback(finish)
+                found.set_exception(error)
 
-        def finish(work: Future[tuple[Sighted | ImageError, dict[str, float]]]) -> None:
+        near.add_done_callback(start)
+        return found
+
+    def _add(self, image: _Ready) -> Future[Sighted | ImageError]:
+        with self._lock:
+            self._ready.append(image)
+            full = len(self._ready) >= TOGETHER
+        if full:
+            self.flush()
+        return image.sighted
+
+    def flush(self) -> None:
+        """Hand over the images that are ready, fewer than `TOGETHER` too."""
+        with self._lock:
+            some, self._ready = self._ready, []
+        if not some:
+            return
+
+        def finish(work: Future[tuple[list[Sighted | ImageError], dict[str, float]]]) -> None:
             try:
-                outcome, seconds = work.result()
+                outcomes, seconds = work.result()
             except BaseException as error:
-                found.set_exception(_named(error))
+                for image in some:
+                    image.sighted.set_exception(_named(error))
             else:
                 self.profile.add(seconds)
-                found.set_result(outcome)
+                for image, outcome in zip(some, outcomes, strict=True):
+                    image.sighted.set_result(outcome)
+                self.flush()  # those that waited for these
 
-        if near is None:
-            start(None)
+        try:
+            work = self._processes.submit(_read, [(i.source, i.place, i.known) for i in some])
+        except BaseException as error:
+            for image in some:
+                image.sighted.set_exception(_named(error))
         else:
-            near.add_done_callback(start)
-        return found
+            work.add_done_callback(finish)
 
 
 def _named(error: BaseException) -> BaseException:
@@ -96,7 +140,8 @@ def open_reader(reader: FaceReader, jobs: int, images: int) -> Iterator[FaceRead
     if jobs < 2 or images < WORTH or not can_fork():
         yield reader
         return
-    landmarks.load_predictor()  # once, not in each process
+    with reader.profile.stage("load models"):
+        landmarks.load_predictor()  # once, not in each process
     context = multiprocessing.get_context("fork")
     processes = ProcessPoolExecutor(jobs, context, _begin, (os.getpid(),))
     _inherited = reader
@@ -121,11 +166,13 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
 
-def _read(source: Any, place: Place | None, known: Sighted | None) -> tuple[Sighted | ImageError, dict[str, float]]:
-    """In a process: what became of the image, with all vectors where it has a face, and seconds by stage."""
+def _read(
+    images: list[tuple[Any, Place | None, Sighted | None]],
+) -> tuple[list[Sighted | ImageError], dict[str, float]]:
+    """In a process: what became of some images, with all vectors where they have a face, and seconds by stage."""
     assert _inherited is not None
     reader = FaceReader(_inherited.finder, list(_inherited.methods.values()), Profile())
-    seen = reader.read(source, lambda: place, known)
-    (outcome,) = reader.represent([seen])
-    done = Sighted(outcome.face, outcome.vectors) if isinstance(outcome, Represented) else outcome
+    seen = [reader.read(source, lambda place=place: place, known) for source, place, known in images]  # type: ignore[misc]
+    outcomes = reader.represent(seen)
+    done = [Sighted(o.face, o.vectors) if isinstance(o, Represented) else o for o in outcomes]
     return done, reader.profile.seconds()

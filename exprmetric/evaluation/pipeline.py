@@ -104,6 +104,7 @@ def represent_all(
         for task in islice(waiting, max(block, batch + SPARE) - len(reading)):
             task.enter(reader, pool)
             reading.append(task)
+        reader.flush()
 
     while True:
         read_ahead()

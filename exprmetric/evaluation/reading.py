@@ -68,6 +68,9 @@ class FaceReader:
         """
         return pool.submit(self.read, source, lambda: self.place(near), known)
 
+    def flush(self) -> None:
+        """Before waiting for what was submitted: a reader that collects images lets go of them."""
+
     @staticmethod
     def place(target: Sight | None) -> Place | None:
         """Where a target's face is, as soon as that is known; None where it has none."""
