@@ -24,6 +24,8 @@ from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.session import Session
 from exprmetric.triplets import Triplet, read_triplets
 
+pytestmark = pytest.mark.ray
+
 WORKER = "ray::MapWorker"
 
 
