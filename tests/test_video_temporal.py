@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exprmetric.video import events, smoothing, temporal
+from exprmetric.video import events, smoothing, spool, temporal, trajectory
 
 RATE = 25.0
 TIMES = np.arange(200) / RATE
@@ -59,13 +59,13 @@ def test_a_frame_has_one_partner_at_most(x: list[float], y: list[float]) -> None
 def test_a_grid_has_the_step_of_the_frames_that_are_there() -> None:
     there = np.zeros(50, bool)
     there[0:20:2] = there[30:50:2] = True  # every second frame, and a stretch without
-    even = temporal.grid(np.arange(50) / 25, there)
+    even = trajectory.grid(np.arange(50) / 25, there)
     assert even.rate == pytest.approx(12.5) and even.times == pytest.approx(np.arange(25) / 12.5)
     spread = even.spread(np.arange(50.0))
     assert np.array_equal(spread, [*range(0, 20, 2), *[np.nan] * 5, *range(30, 50, 2)], equal_nan=True)
-    uneven = temporal.grid([0.0, 0.03, 0.08, 0.12, 0.37], [True] * 5)
+    uneven = trajectory.grid([0.0, 0.03, 0.08, 0.12, 0.37], [True] * 5)
     assert uneven.places.tolist() == [0, 1, 2, 3, 9]
-    assert len(temporal.grid([], []).times) == 0 and math.isnan(temporal.grid([3.0], [True]).rate)
+    assert len(trajectory.grid([], []).times) == 0 and math.isnan(trajectory.grid([3.0], [True]).rate)
 
 
 # correlation and lag
@@ -304,3 +304,45 @@ def test_a_jump_ends_a_path() -> None:
             found.append(paths[i - smoothing.HALF].smoothed(i - smoothing.HALF)[0, 0])
     assert max(found[:10]) <= 1.2 and min(found[10:]) >= 499.8
     assert path.extended(25, eyes) is not path  # frames without the face end it as well
+
+
+# long videos
+
+
+def scores_of(target: object, swapped: object, times: np.ndarray) -> dict[str, object]:
+    """All that is said of two trajectories."""
+    return {
+        "correlation": temporal.correlation(target, swapped),
+        "velocity": temporal.velocity_correlation(target, swapped, times),
+        "components": temporal.component_correlations(target, swapped).tolist(),
+        "movement": temporal.movement(target),
+        "amplitude": temporal.amplitude(target, swapped),
+        "lag": vars(temporal.lag(target, swapped, 9)),
+        "dtw": temporal.dtw(target, swapped, 5),
+        "flicker": temporal.flicker(target, swapped, 25.0),
+        "intensity": events.intensity(target).tolist(),
+    }
+
+
+def test_scores_do_not_depend_on_how_trajectories_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    columns = rng.normal(size=(2, 90, 11)).astype(np.float32).cumsum(axis=1)
+    columns[0, 40] = np.nan  # a face that can't be read
+    rows = np.arange(80)
+    rows[30:33] = rows[60] = -1
+    whole = [np.where((rows >= 0)[:, None], c[rows], np.nan).astype(np.float64) for c in columns]
+    expected = scores_of(*whole, np.arange(80) / 25)
+    speed = [temporal.velocity(w, np.arange(80) / 25) for w in whole]
+    assert expected["velocity"] == temporal.correlation(*speed)
+    read = [trajectory.Along.of(c, rows) for c in columns]
+    assert np.array_equal(trajectory.known(*read), trajectory.known(*whole))
+    np.testing.assert_equal(scores_of(*read, np.arange(80) / 25), expected)  # bit by bit
+    monkeypatch.setattr(trajectory, "_NUMBERS", 200)  # two components at a time
+    monkeypatch.setattr(trajectory, "_AHEAD", 4)
+    monkeypatch.setattr(spool, "BLOCK", 16)
+    assert len(list(trajectory.parts(*read))) == 6
+    for some in (read, whole):
+        found = scores_of(*some, np.arange(80) / 25)
+        assert found.pop("lag") == pytest.approx(expected["lag"])
+        for name, value in found.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-12, err_msg=name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from exprmetric.methods import Method
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.video import events, temporal
 from exprmetric.video.faces import VideoFaces
-from exprmetric.video.pairing import LOW_QUALITY, OK, Timeline, align, along
+from exprmetric.video.pairing import LOW_QUALITY, NONE, OK, Rows, Timeline, align, along
+from exprmetric.video.spool import by_blocks, readable, take
+from exprmetric.video.trajectory import Along, Trajectory, grid
 
 Floats = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float32]
@@ -80,14 +83,18 @@ def measure_clip(
     """
     line = align(target, swapped, required=required)
     _mark_unread(line, target, swapped, methods)
-    distances, ok = {}, line.ok
-    for method in [*methods, *([control] if control else [])]:
-        a, b = line.target(target.vectors[method.name]), line.swapped(swapped.vectors[method.name])
-        distances[method.name] = _distances(method, a, b, source[method.name])
-    even = temporal.grid(line.time, line.paired)
-    pairs = {m.name: (line.target(target.vectors[m.name]), line.swapped(swapped.vectors[m.name])) for m in methods}
-    pairs = {name: (even.spread(a), even.spread(b)) for name, (a, b) in pairs.items()}
-    signals = _signals(line, target, swapped)
+    rows, ok = line.measured, line.ok
+    distances = {
+        m.name: _distances(m, (target, swapped), rows, source[m.name])
+        for m in [*methods, *([control] if control else [])]
+    }
+    even = grid(line.time, line.paired)
+    places = even.place(rows[0]), even.place(rows[1])
+    pairs = {
+        m.name: (Along.of(target.vectors[m.name], places[0]), Along.of(swapped.vectors[m.name], places[1]))
+        for m in methods
+    }
+    signals = _signals(target, swapped, rows)
     sides = (("target", target, line.target_row), ("swapped", swapped, line.swapped_row))
     scores = {
         "coverage": {"frames": len(ok), "ok": int(ok.sum()), "failed": _counts(line.status)},
@@ -114,20 +121,30 @@ def measure_clip(
 def _mark_unread(line: Timeline, target: VideoFaces, swapped: VideoFaces, methods: Sequence[Method]) -> None:
     for role, faces, rows in (("target", target, line.target_row), ("swapped", swapped, line.swapped_row)):
         for method in methods:
-            known = np.asarray(np.isfinite(faces.vectors[method.name]).all(axis=1))
+            known = readable(faces.vectors[method.name])
             for at in np.flatnonzero(line.ok):
                 if not known[rows[at]]:
                     line.status[at], line.reason[at] = LOW_QUALITY, f"{role}: {method.name} can't read the face"
 
 
-def _distances(method: Method, target: Floats, swapped: Floats, source: Vector) -> Floats:
-    found = np.full((len(target), 3), np.nan)
-    rows = temporal.known(target, swapped)
-    if rows.any():
-        a, b = target[rows].astype(np.float32), swapped[rows].astype(np.float32)
-        s = np.repeat(source[None], len(a), axis=0)
-        found[rows] = np.stack([method.distance(a, b), method.distance(s, b), method.distance(s, a)], axis=1)
-    return found
+def _distances(method: Method, faces: tuple[VideoFaces, VideoFaces], rows: tuple[Rows, Rows], source: Vector) -> Floats:
+    """(F, 3) t2c, s2c, s2t."""
+    target, swapped = (f.vectors[method.name] for f in faces)
+
+    def block(of_target: Rows, of_swapped: Rows) -> Floats:
+        found = np.full((len(of_target), 3), np.nan)
+        there = np.flatnonzero(of_target != NONE)
+        a, b = take(target, of_target[there]), take(swapped, of_swapped[there])
+        known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+        if known.any():
+            a, b = a[known], b[known]
+            s = np.repeat(source[None], len(a), axis=0)
+            found[there[known]] = np.stack(
+                [method.distance(a, b), method.distance(s, b), method.distance(s, a)], axis=1
+            )
+        return found
+
+    return by_blocks(block, *rows)
 
 
 def _means(distances: Floats) -> dict[str, Any]:
@@ -137,7 +154,7 @@ def _means(distances: Floats) -> dict[str, Any]:
 
 
 def method_course(
-    target: Floats, swapped: Floats, times: Floats, rate: float, *, cutoff: float = temporal.CUTOFF
+    target: Trajectory, swapped: Trajectory, times: Floats, rate: float, *, cutoff: float = temporal.CUTOFF
 ) -> dict[str, Any]:
     """The scores over time of one method, for JSON (None where one can't be computed).
 
@@ -153,13 +170,12 @@ def method_course(
         distance from the usual expression; `component_correlation`, its median over the components, and `components`,
         each, where they are few.
     """
-    speed = (temporal.velocity(target, times), temporal.velocity(swapped, times))
     each = temporal.component_correlations(target, swapped)
     step = rate if math.isfinite(rate) else 0.0
     usual = _events(events.intensity(target), events.intensity(swapped), times, 0.0)
     return {
         "correlation": number(temporal.correlation(target, swapped)),
-        "velocity_correlation": number(temporal.correlation(*speed)),
+        "velocity_correlation": number(temporal.velocity_correlation(target, swapped, times)),
         "component_correlation": number(np.nanmedian(each)) if np.isfinite(each).any() else None,
         "components": [number(v) for v in each] if len(each) <= _COMPONENTS else None,
         "amplitude": number(temporal.amplitude(target, swapped)),
@@ -173,7 +189,7 @@ def method_course(
     }
 
 
-def _lag(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
+def _lag(pair: tuple[Trajectory, Trajectory], rate: float) -> dict[str, Any] | None:
     if not math.isfinite(rate):
         return None
     found = temporal.lag(*pair, max(1, round(temporal.MAX_LAG * rate)))
@@ -184,7 +200,7 @@ def _lag(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
     }
 
 
-def _offset(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
+def _offset(pair: tuple[Trajectory, Trajectory], rate: float) -> dict[str, Any] | None:
     """The lag of the first method, and whether it is one: nothing is shifted by it."""
     lag = _lag(pair, rate)
     if lag is None:
@@ -193,15 +209,20 @@ def _offset(pair: tuple[Floats, Floats], rate: float) -> dict[str, Any] | None:
     return lag | {"shifted": gain >= OFFSET_GAIN and lag["correlation"] >= OFFSET_CORRELATION}
 
 
-def _signals(line: Timeline, target: VideoFaces, swapped: VideoFaces) -> dict[str, tuple[Floats, Floats]]:
+def _signals(target: VideoFaces, swapped: VideoFaces, rows: tuple[Rows, Rows]) -> dict[str, tuple[Floats, Floats]]:
     """Named signals along the timeline: of blendshapes where they were measured, else of landmarks."""
     if "blendshapes" in target.vectors and "blendshapes" in swapped.vectors:
         from exprmetric.methods.face_mesh import BLENDSHAPES
 
-        a, b = (events.blendshape_signals(f.vectors["blendshapes"], BLENDSHAPES) for f in (target, swapped))
+        names = list(events.BLENDSHAPE_SIGNALS)
+        columns = target.vectors["blendshapes"], swapped.vectors["blendshapes"]
+        read: Callable[[Any], dict[str, Floats]] = partial(events.blendshape_signals, names=BLENDSHAPES)
     else:
-        a, b = (events.landmark_signals(f.landmarks) for f in (target, swapped))
-    return {name: (line.target(a[name]), line.swapped(b[name])) for name in a}
+        names = list(events.LANDMARK_SIGNALS)
+        columns, read = (target.landmarks, swapped.landmarks), events.landmark_signals
+    a, b = (by_blocks(lambda part: np.column_stack([read(part)[n] for n in names]), column) for column in columns)
+    a, b = along(a, rows[0]), along(b, rows[1])
+    return {name: (a[:, i], b[:, i]) for i, name in enumerate(names)}
 
 
 def _events(target: Floats, swapped: Floats, times: Floats, least: float) -> dict[str, Any]:

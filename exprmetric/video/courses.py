@@ -14,10 +14,10 @@ from exprmetric.video import quality
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.pairing import QUALITIES
 from exprmetric.video.people import NOBODY, People
+from exprmetric.video.spool import Spool, blocks, readable, take
 
 POOL = 3
 """Frames of the median filter (paper 004)."""
-_BLOCK = 4096
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -34,7 +34,7 @@ class Course:
         frame: (M,) index of its frame in the video.
         place: (M,) which of the frames that were looked at, 0, 1, …, each is in.
         start, end: (M,) seconds during which its frame is shown.
-        vectors: (M, D) float32, pooled.
+        vectors: (M, D) float32, pooled; a view of a temporary file where they are many.
     """
 
     video: int
@@ -84,7 +84,7 @@ def courses(
     for v, video in enumerate(videos):
         labels = people.labels[v]
         fit = quality.passes(video.sharpness, video.yaw) if required == "paper004" else np.ones(len(video), bool)
-        read = np.isfinite(video.vectors[method]).all(axis=1)
+        read = readable(video.vectors[method])
         somebody = labels != NOBODY
         good = somebody & fit & read
         used = 0
@@ -112,7 +112,7 @@ def _course(v: int, person: int, video: VideoFaces, rows: Ints, method: str, poo
     rows = rows[np.unique(video.frame[rows], return_index=True)[1]]
     place = np.searchsorted(video.all_frames, video.frame[rows])
     ends = _ends(video)
-    vectors = pooled(video.vectors[method][rows], place, video.track[rows], pool)
+    vectors = _pooled(video.vectors[method], rows, place, video.track[rows], pool)
     return Course(v, person, rows, video.frame[rows], place, video.all_times[place], ends[place], vectors)
 
 
@@ -139,19 +139,32 @@ def pooled(vectors: npt.ArrayLike, place: npt.ArrayLike, track: npt.ArrayLike, e
         (M, D) float32.
     """
     x, at, who = np.asarray(vectors, np.float32), np.asarray(place), np.asarray(track)
+    return _pooled(x, np.arange(len(x)), at, who, extent)
+
+
+def _pooled(vectors: Any, rows: Ints, place: Ints, track: Ints, extent: int) -> npt.NDArray[np.float32]:
+    """`pooled` of some rows of vectors."""
+    reach = extent // 2
+    found = Spool({"vectors": np.empty((0, vectors.shape[1]), np.float32)})
+    for block in blocks(len(rows)):
+        low, high = max(block.start - reach, 0), min(block.stop + reach, len(rows))  # with the neighbours of its ends
+        x = take(vectors, rows[low:high])
+        pool = _medians(x, place[low:high], track[low:high], extent)
+        found.add({"vectors": pool[block.start - low : block.stop - low]})
+    return found.arrays()["vectors"]
+
+
+def _medians(x: npt.NDArray[np.float32], at: Ints, who: Ints, extent: int) -> npt.NDArray[np.float32]:
     if extent == 1 or not len(x):
-        return x.copy()
-    steps = np.arange(-(extent // 2), extent // 2 + 1)
-    wanted = at[:, None] + steps
+        return x
+    wanted = at[:, None] + np.arange(-(extent // 2), extent // 2 + 1)
     index = np.minimum(np.searchsorted(at, wanted), len(at) - 1)
     there = (at[index] == wanted) & (who[index] == who[:, None])
+    whole = there.all(axis=1)
     found = np.empty_like(x)
-    for i in range(0, len(x), _BLOCK):  # a stack of neighbours takes `extent` times the memory
-        part = slice(i, i + _BLOCK)
-        whole = there[part].all(axis=1)
-        found[part][whole] = np.median(x[index[part][whole]], axis=1)
-        for k in np.flatnonzero(~whole):
-            found[i + k] = np.median(x[index[i + k][there[i + k]]], axis=0)
+    found[whole] = np.median(x[index[whole]], axis=1)
+    for k in np.flatnonzero(~whole):
+        found[k] = np.median(x[index[k][there[k]]], axis=0)
     return found
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import InputError
 from exprmetric.video.courses import Course
+from exprmetric.video.spool import take
 
 CLUSTERS = 10
 """N (paper 004)."""
@@ -68,7 +69,10 @@ def digest(person: int, found: Sequence[Course], *, clusters: int = CLUSTERS) ->
         return Digest(person, (), 0, 0)
     total = sum(len(c) for c in mine)
     drawn = np.unique(np.linspace(0, total - 1, min(total, MOST)).round().astype(np.intp))
-    vectors = np.concatenate([c.vectors for c in mine])[drawn].astype(np.float64)
+    ends = np.cumsum([len(c) for c in mine])
+    parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
+    vectors = np.concatenate([take(c.vectors, p - (end - len(c))) for c, p, end in zip(mine, parts, ends, strict=True)])
+    vectors = vectors.astype(np.float64)
     video = np.concatenate([np.full(len(c), c.video) for c in mine])[drawn]
     row = np.concatenate([c.rows for c in mine])[drawn]
     frame = np.concatenate([c.frame for c in mine])[drawn]

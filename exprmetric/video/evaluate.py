@@ -21,12 +21,15 @@ from exprmetric.runtime import session_threads
 from exprmetric.triplets import Triplet
 from exprmetric.video import temporal
 from exprmetric.video.clip import Clip, Vector, measure_clip
+from exprmetric.video.events import intensity
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.frames import FOLDER_RATE
 from exprmetric.video.pairing import IDENTITY, NONE, OK, QUALITIES, main_person
 from exprmetric.video.result import SCHEMA_VERSION, VideoResult
+from exprmetric.video.spool import readable, take
 from exprmetric.video.summary import clip_record, clip_table, frame_table, summarise
 from exprmetric.video.tracks import DETECT_EVERY, track_faces
+from exprmetric.video.trajectory import Along
 from exprmetric.video.triplets import read_video_triplets
 
 DEFAULT_METHODS = ("default", "lm68", "lm51")
@@ -177,13 +180,12 @@ class _Reader:
         faces = self.faces(path)
         rows = main_person(faces)
         rows = rows[rows != NONE]
-        vectors = {m.name: faces.vectors[m.name][rows] for m in self._methods}
-        known = np.flatnonzero(np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in vectors.values()]))
-        if not len(known):
+        known = np.logical_and.reduce([readable(faces.vectors[m.name], rows) for m in self._methods])
+        rows = rows[known]
+        if not len(rows):
             raise NoFaceError(f"no face that can be measured in {str(path)!r}")
-        first = vectors[self._methods[0].name][known].astype(np.float64)
-        typical = known[int(np.argmin(((first - np.median(first, axis=0)) ** 2).sum(axis=1)))]
-        return {name: v[typical] for name, v in vectors.items()}
+        typical = rows[int(np.argmin(intensity(Along.of(faces.vectors[self._methods[0].name], rows))))]
+        return {m.name: take(faces.vectors[m.name], typical[None])[0] for m in self._methods}
 
 
 def _measure(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.video.temporal import PROMINENCE, TOLERANCE, known, runs
+from exprmetric.video.temporal import PROMINENCE, TOLERANCE
+from exprmetric.video.trajectory import Trajectory, known, one, parts, runs
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,7 +20,8 @@ BLENDSHAPE_SIGNALS = {
     "brows_up": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
 }
 """Events by the blendshapes whose mean is their signal."""
-
+LANDMARK_SIGNALS = ("blink", "smile", "jaw_open")
+"""Events that landmarks tell of."""
 
 NOISE = 5.0
 """Least prominence of an event, in standard deviations of the noise from frame to frame."""
@@ -119,17 +121,18 @@ def noise(signal: npt.ArrayLike) -> float:
     return float(1.4826 * np.median(bends) / np.sqrt(6)) if len(bends) else 0.0
 
 
-def intensity(trajectory: npt.ArrayLike) -> Floats:
+def intensity(trajectory: Trajectory) -> Floats:
     """(N,) Euclidean distance of each frame from the median of the trajectory: how far from the usual expression."""
-    x = np.asarray(trajectory, np.float64)
+    x = one(trajectory)
     rows = known(x)
     if not rows.any():
-        return np.full(len(x), np.nan)
-    return np.asarray(np.sqrt(((x - np.median(x[rows], axis=0)) ** 2).sum(1)))
+        return np.full(len(rows), np.nan)
+    squares = sum((((a - np.median(a[rows], axis=0)) ** 2).sum(1) for (a,) in parts(x)), np.zeros(len(rows)))
+    return np.asarray(np.sqrt(squares))
 
 
 def landmark_signals(landmarks: npt.ArrayLike) -> dict[str, Floats]:
-    """`blink`, `smile` and `jaw_open` out of (N, 68, 2) dlib points, each without unit and higher for more.
+    """`LANDMARK_SIGNALS` out of (N, 68, 2) dlib points, each without unit and higher for more.
 
     Blink: 1 - the opening of the eyes over their width (Soukupova, Cech 2016), over both eyes. Smile: the width of the
     mouth; jaw: the opening between the lips; both over the distance of the outer eye corners.

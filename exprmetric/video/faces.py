@@ -1,4 +1,4 @@
-"""`VideoFaces`: every face of a video as a row of arrays, small enough to keep and to save."""
+"""`VideoFaces`: every face of a video as a row of arrays, which lie in a temporary file where the video is long."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ _VECTORS = "vectors."
 @dataclass(frozen=True, eq=False)
 class VideoFaces:
     """N faces in F frames of one video, sorted by frame and, within one, by track.
+
+    Of a long video the arrays are read-only and mapped from a temporary file; see `spool` for how to go through them.
 
     Attributes:
         path: the video, as text.
@@ -120,7 +122,7 @@ class VideoFaces:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that one face takes in memory."""
+        """Bytes that one face takes, in memory or in the file."""
         arrays = (*(getattr(self, name) for name in ROWS), *self.vectors.values())
         return sum(array.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from exprmetric.video import quality
 from exprmetric.video.faces import ROWS
 from exprmetric.video.follow import Seen
 from exprmetric.video.frames import Frame
+from exprmetric.video.spool import Spool
 
 BATCH = 16
 """Faces that a method reads at a time; the numbers don't depend on it."""
@@ -50,25 +52,27 @@ class _Prepared:
     readable: list[bool]
 
 
-_MERGED = 64
-"""Batches that become one: many small arrays between large ones that come and go would leave holes in memory."""
 _Batch = dict[str, npt.NDArray[Any]]
 """Arrays with one row a face, by column, or by method with `_VECTORS` before its name."""
 _VECTORS = "vectors."
 
 
 class Gatherer:
-    """Gathers rows; faces wait for their batch and are then let go of."""
+    """Gathers rows; faces wait for their batch and are then let go of.
+
+    Attributes:
+        frames, times: index and seconds of each frame.
+    """
 
     def __init__(self, methods: Sequence[Method], sparse: Mapping[str, int]) -> None:
-        self.frames: list[int] = []
-        self.times: list[float] = []
+        self.frames = array("q")
+        self.times = array("d")
         self._methods = methods
         self._steps = [sparse.get(m.name, 1) for m in methods]
         self._seen: dict[int, int] = {}
         self._waiting: list[Future[_Prepared]] = []
-        self._batches: list[_Batch] = []
-        self._merged: list[_Batch] = []
+        none = {k: np.empty((0, *shape), kind) for k, (kind, shape) in ROWS.items()}
+        self._table = Spool(none | {_VECTORS + m.name: np.empty((0, m.dimension), np.float32) for m in methods})
         self._reading: Future[_Batch] | None = None
 
     def add(self, frame: Frame, found: Sequence[Found], pool: Executor) -> None:
@@ -110,10 +114,7 @@ class Gatherer:
         prepared = [f.result() for f in self._waiting]
         self._waiting = []
         if self._reading is not None:
-            self._batches.append(self._reading.result())
-            if len(self._batches) == _MERGED:
-                self._merged.append(_join(self._batches))
-                self._batches = []
+            self._table.add(self._reading.result())
         self._reading = pool.submit(self._read, prepared) if prepared else None
 
     def _read(self, prepared: Sequence[_Prepared]) -> _Batch:
@@ -127,23 +128,9 @@ class Gatherer:
         return batch
 
     def columns(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]:
-        """The arrays of `ROWS`, and the vectors by method."""
-        none: _Batch = {k: np.empty((0, *shape), kind) for k, (kind, shape) in ROWS.items()}
-        none |= {_VECTORS + m.name: np.empty((0, m.dimension), np.float32) for m in self._methods}
-        whole = _join([none, *self._merged, *self._batches])
+        """The arrays of `ROWS`, and the vectors by method; of long videos views of a temporary file."""
+        whole = self._table.arrays()
         return {k: whole[k] for k in ROWS}, {m.name: whole[_VECTORS + m.name] for m in self._methods}
-
-
-def _join(batches: Sequence[_Batch]) -> _Batch:
-    return {k: _stack([b[k] for b in batches]) for k in batches[0]}
-
-
-def _stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """One array below the other; where a method has not said its dimension, a batch it can't read has no columns."""
-    if arrays[0].ndim == 2 and len(widths := {a.shape[1] for a in arrays}) > 1:
-        wide = max(widths)
-        arrays = [a if a.shape[1] == wide else np.full((len(a), wide), np.nan, a.dtype) for a in arrays]
-    return np.concatenate(arrays)
 
 
 def _can_read(method: Method, face: Face) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from exprmetric.faces.finder import iou
 from exprmetric.video import quality
 from exprmetric.video.faces import Ints, VideoFaces
 from exprmetric.video.follow import SAME_PERSON
+from exprmetric.video.spool import mean_vector
 from exprmetric.video.temporal import pair_frames
 
 IDENTITY = "identity"
@@ -32,7 +34,7 @@ class Timeline:
 
     Attributes:
         frame, time: (F,) of the target's frames.
-        swapped_frame: (F,) index of the swapped frame, -1 where there is none.
+        swapped_frame, swapped_time: (F,) index and time of the swapped frame, -1 and NaN where there is none.
         target_row, swapped_row: (F,) rows of the two `VideoFaces`, -1 where there is none.
         status: (F,) `ok`, `unpaired` (no swapped frame), `no_face`, `low_quality`.
         reason: (F,) '' where ok.
@@ -41,6 +43,7 @@ class Timeline:
     frame: Ints
     time: npt.NDArray[np.float64]
     swapped_frame: Ints
+    swapped_time: npt.NDArray[np.float64]
     target_row: Rows
     swapped_row: Rows
     status: list[str]
@@ -56,13 +59,11 @@ class Timeline:
         """(F,) frames that a swapped frame stands against."""
         return np.asarray(self.swapped_frame != NONE)
 
-    def target(self, column: Column) -> npt.NDArray[np.float64]:
-        """A column of the target's faces along the timeline; NaN where a frame isn't measured."""
-        return along(column, np.where(self.ok, self.target_row, NONE))
-
-    def swapped(self, column: Column) -> npt.NDArray[np.float64]:
-        """Likewise of the swapped faces."""
-        return along(column, np.where(self.ok, self.swapped_row, NONE))
+    @property
+    def measured(self) -> tuple[Rows, Rows]:
+        """(F,) `target_row` and `swapped_row`, -1 where a frame isn't measured."""
+        ok = self.ok
+        return np.where(ok, self.target_row, NONE), np.where(ok, self.swapped_row, NONE)
 
 
 def along(column: Column, rows: Rows) -> npt.NDArray[np.float64]:
@@ -86,12 +87,11 @@ def main_person(faces: VideoFaces) -> Rows:
     main = max(area, key=lambda t: area[t])
     who = {t: _mean_identity(faces, t) for t in area}
     near = {t: float(np.linalg.norm(who[t] - who[main])) if t != main else 0.0 for t in area}
-    position = {int(frame): i for i, frame in enumerate(faces.all_frames)}
     for track in sorted((t for t in near if near[t] < SAME_PERSON), key=lambda t: (near[t], t)):
-        for row in np.flatnonzero(faces.track == track):
-            at = position[int(faces.frame[row])]
-            if found[at] == NONE:
-                found[at] = row
+        rows = np.flatnonzero(faces.track == track)
+        at = np.searchsorted(faces.all_frames, faces.frame[rows])
+        free = found[at] == NONE
+        found[at[free]] = rows[free]
     return found
 
 
@@ -99,9 +99,7 @@ def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
     vectors = faces.vectors.get(IDENTITY)
     if vectors is None:
         return np.full(1, np.nan)
-    vectors = vectors[faces.track == track]
-    known = vectors[np.isfinite(vectors).all(1)]
-    return known.mean(0, dtype=np.float64) if len(known) else np.full(vectors.shape[1], np.nan)
+    return mean_vector(vectors, np.flatnonzero(faces.track == track))
 
 
 def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> Timeline:
@@ -113,9 +111,7 @@ def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> 
     paired, partner = pair_frames(target.all_times, swapped.all_times)
     other = np.full(target.frames_total, NONE, np.intp)
     other[paired] = partner
-    in_frame: dict[int, list[int]] = {}
-    for row, frame in enumerate(swapped.frame):
-        in_frame.setdefault(int(frame), []).append(row)
+    begins, ends = (np.searchsorted(swapped.frame, swapped.all_frames, side) for side in ("left", "right"))
     target_row = main_person(target)
     swapped_row = np.full(len(target_row), NONE, np.intp)
     status, reason = [], []
@@ -126,7 +122,7 @@ def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> 
         elif row == NONE:
             state, why = NO_FACE, "target: no face of the main person"
         else:
-            candidates = in_frame.get(int(swapped.all_frames[other[at]]), [])
+            candidates = range(begins[other[at]], ends[other[at]])
             swapped_row[at] = _at_place(_place(target, int(row)), swapped, candidates)
             if swapped_row[at] == NONE:
                 where = " where the target's is" if candidates else ""
@@ -138,8 +134,10 @@ def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> 
         reason.append(why)
     swapped_frame = np.full(len(other), NONE, np.int64)
     swapped_frame[paired] = swapped.all_frames[partner]
+    swapped_time = np.full(len(other), np.nan)
+    swapped_time[paired] = swapped.all_times[partner]
     times = target.all_times.astype(np.float64)
-    return Timeline(target.all_frames, times, swapped_frame, target_row, swapped_row, status, reason)
+    return Timeline(target.all_frames, times, swapped_frame, swapped_time, target_row, swapped_row, status, reason)
 
 
 def _place(faces: VideoFaces, row: int) -> npt.NDArray[np.float64]:
@@ -147,7 +145,7 @@ def _place(faces: VideoFaces, row: int) -> npt.NDArray[np.float64]:
     return np.asarray(faces.box[row] / size)
 
 
-def _at_place(place: npt.NDArray[np.float64], faces: VideoFaces, rows: list[int]) -> int:
+def _at_place(place: npt.NDArray[np.float64], faces: VideoFaces, rows: Iterable[int]) -> int:
     overlaps = {row: iou(place, _place(faces, row)) for row in rows}
     best = max(overlaps, key=lambda row: overlaps[row], default=NONE)
     return best if best != NONE and overlaps[best] >= _OVERLAP else NONE

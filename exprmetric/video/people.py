@@ -17,6 +17,7 @@ from exprmetric.tables import listed, show
 from exprmetric.video import quality
 from exprmetric.video.dbscan import NOISE, dbscan
 from exprmetric.video.faces import VideoFaces
+from exprmetric.video.spool import mean_vector, readable
 
 IDENTITY = "identity"
 LEAST = 3
@@ -146,10 +147,11 @@ def find_people(
 def _track_vector(video: VideoFaces, track: int, method: str) -> Vector | None:
     if method not in video.vectors:
         raise InputError(f"{video.path!r} was read without {method!r}, which tells people apart")
-    rows = np.flatnonzero((video.track == track) & np.isfinite(video.vectors[method]).all(axis=1))
+    rows = np.flatnonzero(video.track == track)
+    rows = rows[readable(video.vectors[method], rows)]
     fit = rows[quality.passes(video.sharpness[rows], video.yaw[rows])]
     rows = fit if len(fit) else rows
-    return video.vectors[method][rows].mean(axis=0, dtype=np.float64) if len(rows) else None
+    return mean_vector(video.vectors[method], rows) if len(rows) else None
 
 
 def _name(centre: Vector, named: Sequence[NamedFace], radius: float) -> tuple[str, float]:

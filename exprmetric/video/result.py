@@ -25,8 +25,9 @@ class VideoResult:
         summary: the content of `video.json`: coverage, scores with intervals over clips, and each clip.
         clips: one row a clip: id, model, group, target, source, swapped, status, reason, frames, ok, offset, then
             `<method>.<score>`.
-        frames: one row a frame of a target: clip, frame, time, swapped_frame, status, reason, `<method>.t2c`, `.s2c`,
-            `.s2t`, and `target.` and `swapped.` sharpness, yaw and signals. Empty cells where nothing was measured.
+        frames: one row a frame of a target: clip, frame, time, swapped_frame, swapped_time, status, reason,
+            `<method>.t2c`, `.s2c`, `.s2t`, and `target.` and `swapped.` sharpness, yaw and signals. Empty cells where
+            nothing was measured.
     """
 
     summary: dict[str, Any]

@@ -13,6 +13,7 @@ from exprmetric.errors import ImageError, InputError, LowQualityError, NoFaceErr
 from exprmetric.methods import Method
 from exprmetric.tables import show
 from exprmetric.video.courses import Course, nearest_moments
+from exprmetric.video.spool import by_blocks
 
 COUNT = 20
 APART = 1.0
@@ -55,7 +56,7 @@ def search(
         raise InputError(f"count must be 1 or more and apart 0 or more, got {count} and {apart}")
     moments = []
     for c in found:
-        far = method.distance(c.vectors, np.broadcast_to(query, c.vectors.shape))
+        far = by_blocks(lambda part: method.distance(part, np.broadcast_to(query, part.shape)), c.vectors)
         for i in nearest_moments(far, c.start, count, apart):
             row, frame = int(c.rows[i]), int(c.frame[i])
             moments.append(Moment(c.video, c.person, row, frame, float(c.start[i]), float(far[i])))

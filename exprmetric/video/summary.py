@@ -12,7 +12,7 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError
 from exprmetric.files import path_text
 from exprmetric.metrics.preservation import SCORES, per_triplet
-from exprmetric.metrics.uncertainty import bootstrap_means
+from exprmetric.metrics.uncertainty import bootstrap_means, group_codes
 from exprmetric.triplets import ROLES, Triplet
 from exprmetric.video.clip import TEMPORAL_SCORES, Clip, number
 from exprmetric.video.pairing import OK
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Measured = Sequence[tuple[Triplet, Clip | ImageError]]
 Record = dict[str, Any]
+Groups = npt.NDArray[np.intp]
+"""Groups of the bootstrap as numbers in the order of their names."""
 DISTANCES = ("t2c", "s2c", "s2t")
 
 
@@ -41,11 +43,10 @@ def clip_record(triplet: Triplet, clip: Clip | ImageError, methods: Sequence[str
     return record | {"status": status, "reason": "" if status == OK else first, **clip.scores}
 
 
-def _interval(values: npt.ArrayLike, groups: Sequence[str], seed: int) -> dict[str, Any]:
+def _interval(values: npt.ArrayLike, groups: Groups, seed: int) -> dict[str, Any]:
     array = np.asarray(values, np.float64)
     known = np.isfinite(array)
-    names = [g for g, k in zip(groups, known, strict=True) if k]
-    (found,) = bootstrap_means({"value": array[known]}, names, seed=seed).values()
+    (found,) = bootstrap_means({"value": array[known]}, groups[known], seed=seed).values()
     mean = float(array[known].mean()) if known.any() else float("nan")
     return {"value": number(mean), "ci95": [number(v) for v in found]}
 
@@ -78,21 +79,22 @@ def _part(measured: Measured, methods: Sequence[str], identity: str | None, seed
     }
 
 
-def _frames(clips: Sequence[tuple[Triplet, Clip]], method: str) -> tuple[npt.NDArray[np.float64], list[str]]:
+def _frames(clips: Sequence[tuple[Triplet, Clip]], method: str) -> tuple[npt.NDArray[np.float64], Groups]:
     """(N, 3) distances of all measured frames, and the group of each."""
-    found, groups = [np.empty((0, 3))], []
-    for triplet, clip in clips:
+    found, groups = [np.empty((0, 3))], [np.empty(0, np.intp)]
+    names = [t.group or t.id for t, _ in clips]
+    for (_, clip), group in zip(clips, group_codes(names), strict=True):
         rows = clip.distances[method]
         rows = rows[np.isfinite(rows).all(axis=1)]
         found.append(rows)
-        groups += [triplet.group or triplet.id] * len(rows)
-    return np.concatenate(found), groups
+        groups.append(np.full(len(rows), group))
+    return np.concatenate(found), np.concatenate(groups)
 
 
 def _method(clips: Sequence[tuple[Triplet, Clip]], method: str, seed: int) -> dict[str, Any]:
     distances, groups = _frames(clips, method)
     columns = per_triplet(*distances.T)
-    names = [t.group or t.id for t, _ in clips]
+    names = group_codes([t.group or t.id for t, _ in clips])
     over_time = [c.scores["methods"][method]["temporal"] for _, c in clips]
     return {
         "n": len(distances),
@@ -180,6 +182,7 @@ def _frame_table(clip: str, measured: Clip, methods: Sequence[str]) -> pa.Table:
             "frame": pa.array(line.frame),
             "time": pa.array(line.time),
             "swapped_frame": pa.array(line.swapped_frame, mask=line.swapped_frame < 0),
+            "swapped_time": pa.array(line.swapped_time, pa.float64(), from_pandas=True),
             "status": pa.array(line.status, pa.string()),
             "reason": pa.array(line.reason, pa.string()),
             **{name: pa.array(values, pa.float64(), from_pandas=True) for name, values in numbers.items()},

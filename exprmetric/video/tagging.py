@@ -13,6 +13,7 @@ from exprmetric.errors import InputError
 from exprmetric.methods import Method
 from exprmetric.video.courses import Course, nearest_moments
 from exprmetric.video.references import Reference
+from exprmetric.video.spool import by_blocks
 from exprmetric.video.thresholds import Threshold
 
 CLOSEST, APART = 2, 1.0
@@ -118,14 +119,18 @@ def tag(found: Sequence[Course], references: Sequence[Reference], method: Method
     has = np.array([[t in r.tags for t in tags] for r in references], bool)
     done = []
     for course in found:
-        far = distances(method, course.vectors, references)
-        near = far.argmin(axis=1)
-        each = np.stack([far[:, has[:, t]].min(axis=1) for t in range(len(tags))], axis=1)
-        within = far.min(axis=1) <= threshold.value
-        done.append(TaggedCourse(course, each, has[near] & within[:, None]))
+        nearest = by_blocks(lambda part: _nearest(distances(method, part, references), has), course.vectors)
+        each, near = nearest[:, 1:-1], nearest[:, -1].astype(np.intp)
+        done.append(TaggedCourse(course, each, has[near] & (nearest[:, :1] <= threshold.value)))
     segments = [s for c in done for s in _segments(c, tags)]
     segments.sort(key=lambda s: (s.video, s.person, s.start, s.tag))
     return Tagged(tags, threshold, tuple(done), tuple(segments))
+
+
+def _nearest(far: Floats, has: npt.NDArray[np.bool_]) -> Floats:
+    """(M, T + 2) of (M, R): the least, the least to a reference of each tag, and which reference is nearest."""
+    each = [far[:, has[:, t]].min(axis=1) for t in range(has.shape[1])]
+    return np.stack([far.min(axis=1), *each, far.argmin(axis=1)], axis=1)
 
 
 def distances(method: Method, vectors: npt.NDArray[np.float32], references: Sequence[Reference]) -> Floats:

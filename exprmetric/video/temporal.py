@@ -4,6 +4,9 @@ A trajectory is (N, D): a method's vector in each of N frames, NaN in every colu
 trajectories that are compared are paired frame by frame (`pair_frames`); nothing is shifted on the way, so a swap that
 comes late loses, and `lag` says by how much it does.
 
+Long trajectories (`Along`) are read some components at a time, or some frames: the memory that a score takes does not
+grow with the length of a video times the components of a method.
+
 Where the target does not move there is nothing to follow, and scores are NaN. Where the target moves and the swap does
 not, correlations are 0.
 """
@@ -11,10 +14,11 @@ not, correlations are 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from exprmetric.video.trajectory import Along, Known, Trajectory, known, one, parts, runs
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -61,66 +65,14 @@ def _nearest(times: Floats, among: Floats) -> Ints:
     return np.where(np.abs(among[left] - times) <= np.abs(among[right] - times), left, right)
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Frames at even steps of time, some of which are missing.
-
-    Attributes:
-        rows: (P,) the frames that are there.
-        places: (P,) where they stand, 0 … E - 1.
-        times: (E,) s.
-    """
-
-    rows: Ints
-    places: Ints
-    times: Floats
-
-    @property
-    def rate(self) -> float:
-        """Steps a second; NaN of a single frame."""
-        return (len(self.times) - 1) / float(self.times[-1] - self.times[0]) if len(self.times) > 1 else float("nan")
-
-    def spread(self, values: npt.NDArray[np.floating[Any]]) -> Floats:
-        """(E, …) the values of all frames (F, …) at the places of those that are there, NaN between them."""
-        found = np.full((len(self.times), *values.shape[1:]), np.nan)
-        found[self.places] = values[self.rows]
-        return found
-
-
-def grid(times: npt.ArrayLike, there: npt.ArrayLike) -> Grid:
-    """Put the frames that are there on a grid whose step is the median of theirs.
-
-    So a swap with half the frames of its target is compared at half the rate, and one that lacks a stretch has a gap.
-
-    Args:
-        times: (F,) s, increasing.
-        there: (F,) bool.
-    """
-    rows = np.flatnonzero(np.asarray(there, bool))
-    when = np.asarray(times, np.float64)[rows]
-    steps = np.diff(when)
-    if not len(steps):
-        return Grid(rows, np.arange(len(rows)), when)
-    ahead = np.maximum(np.rint(steps / np.median(steps)), 1).astype(np.intp)
-    places = np.concatenate([[0], np.cumsum(ahead)])
-    return Grid(rows, places, np.interp(np.arange(places[-1] + 1), places, when))
-
-
-def _both(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
-    x, y = (np.asarray(v, np.float64) for v in (a, b))
-    x, y = (v[:, None] if v.ndim == 1 else v for v in (x, y))
-    if x.shape != y.shape or x.ndim != 2:
+def _both(a: Trajectory, b: Trajectory) -> tuple[Floats | Along, Floats | Along]:
+    x, y = one(a), one(b)
+    if x.shape != y.shape or len(x.shape) != 2:
         raise ValueError(f"expected two trajectories (N, D) of one shape, got {x.shape} and {y.shape}")
     return x, y
 
 
-def known(*trajectories: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """(N,) the frames in which all of them have numbers."""
-    arrays = [np.asarray(t, np.float64) for t in trajectories]
-    return np.asarray(np.logical_and.reduce([np.isfinite(t).reshape(len(t), -1).all(1) for t in arrays]))
-
-
-def correlation(target: npt.ArrayLike, swapped: npt.ArrayLike) -> float:
+def correlation(target: Trajectory, swapped: Trajectory) -> float:
     """How far the swap moves when and where the target moves, over all components at once.
 
     The sum of the components' covariances over the root of the product of the sums of their variances: Pearson's
@@ -133,8 +85,16 @@ def correlation(target: npt.ArrayLike, swapped: npt.ArrayLike) -> float:
     rows = known(x, y)
     if rows.sum() < _LEAST:
         return float("nan")
-    x, y = _centred(x[rows]), _centred(y[rows])
-    return _ratio(float((x * y).sum()), float((x**2).sum()), float((y**2).sum()))
+    return _ratio(*sum((_moments(a[rows], b[rows]) for a, b in parts(x, y)), _NOTHING))
+
+
+def _moments(x: Floats, y: Floats) -> Floats:
+    """(3,) sums of the products of both without their means, of the squares of the one, and of the other."""
+    x, y = _centred(x), _centred(y)
+    return np.array([(x * y).sum(), (x**2).sum(), (y**2).sum()])
+
+
+_NOTHING = np.zeros(3)
 
 
 def _centred(x: Floats) -> Floats:
@@ -148,10 +108,10 @@ def _ratio(product: float, first: float, second: float) -> float:
     return float(np.clip(product / np.sqrt(first * second), -1, 1)) if second > 0 else 0.0
 
 
-def component_correlations(target: npt.ArrayLike, swapped: npt.ArrayLike) -> Floats:
+def component_correlations(target: Trajectory, swapped: Trajectory) -> Floats:
     """(D,) `correlation` of each component by itself."""
     x, y = _both(target, swapped)
-    return np.array([correlation(x[:, d], y[:, d]) for d in range(x.shape[1])])
+    return np.array([correlation(a[:, d], b[:, d]) for a, b in parts(x, y) for d in range(a.shape[1])])
 
 
 def velocity(trajectory: npt.ArrayLike, times: npt.ArrayLike) -> Floats:
@@ -161,16 +121,34 @@ def velocity(trajectory: npt.ArrayLike, times: npt.ArrayLike) -> Floats:
     return np.asarray(np.diff(x, axis=0) / steps.reshape(-1, *[1] * (x.ndim - 1)))
 
 
-def movement(trajectory: npt.ArrayLike) -> float:
+def velocity_correlation(target: Trajectory, swapped: Trajectory, times: npt.ArrayLike) -> float:
+    """`correlation` of the two trajectories' `velocity`.
+
+    Args:
+        times: (N,) s.
+    """
+    x, y = _both(target, swapped)
+    rows = known(x, y)
+    rows = rows[1:] & rows[:-1]
+    if rows.sum() < _LEAST:
+        return float("nan")
+    found = (_moments(velocity(a, times)[rows], velocity(b, times)[rows]) for a, b in parts(x, y))
+    return _ratio(*sum(found, _NOTHING))
+
+
+def movement(trajectory: Trajectory) -> float:
     """How much there is to follow: root mean square distance from the mean, in the unit of the method's distances; NaN
     when fewer than 8 frames are known.
     """
-    x = np.asarray(trajectory, np.float64)
-    x = (x[:, None] if x.ndim == 1 else x)[known(x)]
-    return float(np.sqrt((_centred(x) ** 2).sum(1).mean())) if len(x) >= _LEAST else float("nan")
+    x = one(trajectory)
+    rows = known(x)
+    if rows.sum() < _LEAST:
+        return float("nan")
+    squares = sum(((_centred(a[rows]) ** 2).sum(1) for (a,) in parts(x)), np.zeros(rows.sum()))
+    return float(np.sqrt(squares.mean()))
 
 
-def amplitude(target: npt.ArrayLike, swapped: npt.ArrayLike) -> float:
+def amplitude(target: Trajectory, swapped: Trajectory) -> float:
     """How much the swap moves, over how much the target does: the ratio of the trajectories' standard deviations.
 
     Returns:
@@ -180,7 +158,7 @@ def amplitude(target: npt.ArrayLike, swapped: npt.ArrayLike) -> float:
     rows = known(x, y)
     if rows.sum() < _LEAST:
         return float("nan")
-    first, second = (float((_centred(v[rows]) ** 2).sum()) for v in (x, y))
+    _, first, second = sum((_moments(a[rows], b[rows]) for a, b in parts(x, y)), _NOTHING)
     return float(np.sqrt(second / first)) if first > 0 else float("nan")
 
 
@@ -199,7 +177,7 @@ class Lag:
     at_zero: float
 
 
-def lag(target: npt.ArrayLike, swapped: npt.ArrayLike, max_frames: int) -> Lag | None:
+def lag(target: Trajectory, swapped: Trajectory, max_frames: int) -> Lag | None:
     """The shift at which the two trajectories agree best.
 
     Args:
@@ -210,19 +188,28 @@ def lag(target: npt.ArrayLike, swapped: npt.ArrayLike, max_frames: int) -> Lag |
         None when no shift has a correlation: one of the two doesn't move, or too few frames are known.
     """
     x, y = _both(target, swapped)
-    count = len(x)
+    count = x.shape[0]
     reach = max(0, min(max_frames, count // 2))
-    at: dict[int, float] = {}
-    for k in range(-reach, reach + 1):
-        a, b = (x[: count - k], y[k:]) if k >= 0 else (x[-k:], y[: count + k])
-        at[k] = correlation(a, b)
+    overlaps = {k: (slice(max(-k, 0), count - max(k, 0)), slice(max(k, 0), count - max(-k, 0))) for k in _near(reach)}
+    first, second = known(x), known(y)
+    rows = {k: first[a] & second[b] for k, (a, b) in overlaps.items()}
+    sums = {k: _NOTHING for k in overlaps if rows[k].sum() >= _LEAST}
+    for p, q in parts(x, y):
+        for k in sums:
+            a, b = overlaps[k]
+            sums[k] = sums[k] + _moments(p[a][rows[k]], q[b][rows[k]])
+    at = {k: _ratio(*sums[k]) if k in sums else float("nan") for k in overlaps}
     best = max(at, key=lambda k: (at[k] if np.isfinite(at[k]) else -np.inf, -abs(k)))
     if not np.isfinite(at[best]) or np.nanmax(np.abs(list(at.values()))) == 0:
         return None
     return Lag(best, at[best], at[0])
 
 
-def dtw(target: npt.ArrayLike, swapped: npt.ArrayLike, band: int) -> float:
+def _near(reach: int) -> range:
+    return range(-reach, reach + 1)
+
+
+def dtw(target: Trajectory, swapped: Trajectory, band: int) -> float:
     """Dynamic time warping: the mean distance of two trajectories along the warping of time that brings them nearest.
 
     Sakoe and Chiba's (1978) symmetric form without slope constraint: a step in both counts twice, the sum is divided by
@@ -235,9 +222,7 @@ def dtw(target: npt.ArrayLike, swapped: npt.ArrayLike, band: int) -> float:
     Returns:
         0..inf, Euclidean; NaN when one has no known frame.
     """
-    x, y = (np.asarray(v, np.float64) for v in (target, swapped))
-    x, y = (v[:, None] if v.ndim == 1 else v for v in (x, y))
-    x, y = x[known(x)], y[known(y)]
+    x, y = Known(target), Known(swapped)
     n, m = len(x), len(y)
     if not n or not m:
         return float("nan")
@@ -251,7 +236,7 @@ def dtw(target: npt.ArrayLike, swapped: npt.ArrayLike, band: int) -> float:
         new = np.full(n + 1, np.inf)
         if low <= high:
             i = np.arange(low, high + 1)
-            apart = np.sqrt(((x[i] - y[s - i]) ** 2).sum(1))
+            apart = np.sqrt(((x.between(low, high + 1) - y.between(s - high, s - low + 1)[::-1]) ** 2).sum(1))
             # index -1 is the last, which is never filled
             before = np.minimum(np.minimum(one[i], one[i - 1]) + apart, two[i - 1] + 2 * apart)
             new[i] = 2 * apart if s == 0 else before
@@ -259,7 +244,9 @@ def dtw(target: npt.ArrayLike, swapped: npt.ArrayLike, band: int) -> float:
     return float(one[n - 1] / (n + m))
 
 
-def high_energy(trajectory: npt.ArrayLike, rate: float, cutoff: float = CUTOFF) -> float:
+def high_energy(
+    trajectory: Trajectory, rate: float, cutoff: float = CUTOFF, *, within: npt.NDArray[np.bool_] | None = None
+) -> float:
     """Mean energy of the movement above a frequency, summed over components.
 
     Hann-windowed periodogram of each uninterrupted run of at least 8 known frames, without its straight trend; runs
@@ -269,43 +256,36 @@ def high_energy(trajectory: npt.ArrayLike, rate: float, cutoff: float = CUTOFF) 
         trajectory: (N, D) or (N,), one frame every 1 / rate seconds.
         rate: frames a second.
         cutoff: Hz.
+        within: (N,) the frames that count; all that are known by default.
 
     Returns:
         In squared units of the trajectory; NaN without such a run, or where `rate` holds nothing above the cut-off.
     """
     from scipy.signal import detrend, get_window
 
-    x = np.asarray(trajectory, np.float64)
-    x = x[:, None] if x.ndim == 1 else x
     if not rate > 2 * cutoff:
         return float("nan")
-    energy, frames = 0.0, 0
-    for run in runs(known(x)):
-        count = run.stop - run.start
-        if count < _LEAST:
-            continue
-        window = get_window("hann", count)
-        spectrum = np.abs(np.fft.rfft(detrend(x[run], axis=0) * window[:, None], axis=0)) ** 2
-        spectrum[1 : (count + 1) // 2] *= 2  # the negative frequencies
-        high = np.fft.rfftfreq(count, 1 / rate) >= cutoff
-        energy += float(spectrum[high].sum() / (window**2).sum() / count) * count
-        frames += count
-    return energy / frames if frames else float("nan")
+    x = one(trajectory)
+    rows = known(x) if within is None else within
+    long = [run for run in runs(rows) if run.stop - run.start >= _LEAST]
+    energy = 0.0
+    for (part,) in parts(x) if long else ():
+        for run in long:
+            count = run.stop - run.start
+            window = get_window("hann", count)
+            spectrum = np.abs(np.fft.rfft(detrend(part[run], axis=0) * window[:, None], axis=0)) ** 2
+            spectrum[1 : (count + 1) // 2] *= 2  # the negative frequencies
+            high = np.fft.rfftfreq(count, 1 / rate) >= cutoff
+            energy += float(spectrum[high].sum() / (window**2).sum() / count) * count
+    return energy / sum(run.stop - run.start for run in long) if long else float("nan")
 
 
-def flicker(target: npt.ArrayLike, swapped: npt.ArrayLike, rate: float, cutoff: float = CUTOFF) -> float:
+def flicker(target: Trajectory, swapped: Trajectory, rate: float, cutoff: float = CUTOFF) -> float:
     """High-frequency energy of the swap over the target's, dB: 0 = as much, 10 = ten times, -10 = a tenth.
 
     Only frames known of both count. NaN as in `high_energy`, and when the target has none; -inf is given as NaN too.
     """
     x, y = _both(target, swapped)
-    rows = known(x, y)[:, None]
-    first, second = (high_energy(np.where(rows, v, np.nan), rate, cutoff) for v in (x, y))
+    rows = known(x, y)
+    first, second = (high_energy(v, rate, cutoff, within=rows) for v in (x, y))
     return float(10 * np.log10(second / first)) if first > 0 and second > 0 else float("nan")
-
-
-def runs(rows: npt.ArrayLike) -> list[slice]:
-    """Uninterrupted runs of True, as slices in order."""
-    padded = np.concatenate([[False], np.asarray(rows, bool), [False]])
-    edges = np.flatnonzero(np.diff(padded.astype(np.int8)))
-    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]

@@ -12,6 +12,7 @@ from exprmetric.errors import InputError
 from exprmetric.methods import Method
 from exprmetric.video.courses import Course
 from exprmetric.video.references import Reference
+from exprmetric.video.spool import by_blocks, take
 
 SAME_SHARE = 0.75
 """This share of the pairs with the same expression lies within a calibrated threshold …"""
@@ -113,4 +114,6 @@ def _pairs(method: Method, references: Sequence[Reference]) -> tuple[npt.NDArray
 
 def _steps(method: Method, course: Course) -> npt.NDArray[np.float64]:
     near = np.flatnonzero(np.diff(course.place) == 1)
-    return method.distance(course.vectors[near], course.vectors[near + 1]) if len(near) else np.empty(0)
+    if not len(near):
+        return np.empty(0)
+    return by_blocks(lambda rows: method.distance(take(course.vectors, rows), take(course.vectors, rows + 1)), near)
