@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,9 @@ import pytest
 from PIL import Image
 
 from exprmetric.errors import DamagedVideoError, InputError, VideoError
-from exprmetric.video.frames import Frame, find_videos, frames, info, read_frames, upright
+from exprmetric.video import container
+from exprmetric.video.container import pictures_at, upright
+from exprmetric.video.frames import Frame, find_videos, frames, info, read_frames
 
 av = pytest.importorskip("av")
 
@@ -31,19 +35,25 @@ def number(frame: Frame) -> int:
 
 
 def write_video(
-    path: Path, count: int = 30, rate: int = 25, pts: list[int] | None = None, codec: str = "libx264", **options: str
+    path: Path,
+    count: int = 30,
+    rate: int = 25,
+    pts: list[int] | None = None,
+    codec: str = "libx264",
+    coding: dict[str, str] | None = None,
+    **options: str,
 ) -> Path:
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        if codec == "libx264":
-            stream.options = {"crf": "10", "g": "8"}
+        base = Fraction(1, rate if codec.startswith("mpeg") else 1000)
+        stream.codec_context.time_base = base
+        stream.options = {"g": "8", **({"crf": "10"} if codec == "libx264" else {}), **(coding or {})}
         for i in range(count):
             frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
-            frame.pts = pts[i] if pts else i * 1000 // rate
-            frame.time_base = Fraction(1, 1000)
+            frame.pts = pts[i] if pts else round(Fraction(i, rate) / base)
+            frame.time_base = base
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -216,3 +226,124 @@ def test_folders_are_searched_for_videos(tmp_path: Path, video: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert [p.name for p in find_videos(tmp_path)] == ["b.mp4", "d.webp", "a.MOV"]
+
+
+# a few frames of a long video
+
+
+@pytest.fixture
+def jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame is jumped to."""
+    monkeypatch.setattr(container, "_NEAR", 0.0)
+
+
+KINDS = {
+    "B-frames.mp4": {"codec": "libx264", "bf": "3"},
+    "open.mkv": {"codec": "libx264", "bf": "3", "x264-params": "open-gop=1:keyint=10"},
+    "old.avi": {"codec": "mpeg4", "b": "8M"},
+    "broadcast.ts": {"codec": "libx264"},
+    "disc.mpg": {"codec": "mpeg2video", "bf": "2", "b": "8M"},
+    "web.webm": {"codec": "libvpx", "auto-alt-ref": "1", "lag-in-frames": "16"},
+    "flash.flv": {"codec": "libx264"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.usefixtures("jumps")
+def test_frames_that_are_jumped_to_are_those_of_the_whole(tmp_path: Path, name: str) -> None:
+    how = dict(KINDS[name])
+    path = write_video(tmp_path / name, 38, codec=how.pop("codec"), coding={"g": "10", **how})
+    whole = {f.index: f for f in frames(path)}
+    assert [number(f) for f in whole.values()] == list(range(38))
+    jumped = pictures_at(path, [f.time for f in whole.values()])
+    assert all(np.array_equal(jumped[f.time], f.image) for f in whole.values() if f.time in jumped)
+    if name.endswith(("mp4", "mkv", "avi", "webm")):
+        assert len(jumped) == 38
+    for wanted in ([37], [29, 4], [9, 10, 11, 35]):
+        found = read_frames(path, {i: whole[i].time for i in wanted})
+        assert sorted(found) == sorted(wanted)
+        assert all(np.array_equal(f.image, whole[i].image) and f.time == whole[i].time for i, f in found.items())
+
+
+@pytest.mark.usefixtures("jumps")
+def test_uneven_times_and_a_turned_picture_are_jumped_to(tmp_path: Path) -> None:
+    pts = np.random.default_rng(3).integers(5, 90, 38).cumsum().tolist()
+    data = bytearray(write_video(tmp_path / "uneven.mp4", 38, pts=pts, coding={"bf": "3", "g": "9"}).read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(data)
+    whole = {f.time: f.image for f in frames(path)}
+    assert whole[0.0].shape == (96, 64, 3) and len(set(np.diff(list(whole)).round(4))) > 10
+    jumped = pictures_at(path, whole)
+    assert jumped.keys() == whole.keys() and all(np.array_equal(jumped[t], whole[t]) for t in whole)
+
+
+def test_far_frames_are_not_decoded_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "long.mp4", 36, rate=1)  # with a key frame every 8 s
+    seen = []
+    stated = container._stated
+    monkeypatch.setattr(container, "_stated", lambda frame, stream: seen.append(frame) or stated(frame, stream))
+    found = read_frames(path, {3: 3.0, 30: 30.0, 31: 31.0})
+    assert {i: number(f) for i, f in found.items()} == {3: 3, 30: 30, 31: 31}
+    assert len(seen) < 16  # 0 to 3, and 24 to 31
+
+
+@pytest.mark.usefixtures("jumps")
+def test_where_no_jump_lands_all_is_decoded(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {f.index: f for f in frames(video)}
+
+    def right(found: dict[int, Frame]) -> bool:
+        return all(np.array_equal(f.image, whole[i].image) for i, f in found.items()) and sorted(found) == [3, 17]
+
+    assert right(read_frames(video, {3: whole[3].time, 17: 99.0}))  # a time that no frame has
+    # an index that knows the first key frame alone
+    data = bytearray(video.read_bytes())
+    at = data.index(b"stss") + 8
+    assert struct.unpack_from(">I", data, at)[0] > 1
+    data[at - 12 : at - 4] = struct.pack(">I4s", struct.unpack_from(">I", data, at - 12)[0], b"free")
+    unmarked = tmp_path / "unmarked.mp4"  # every frame is said to be a key frame
+    unmarked.write_bytes(data)
+    assert right(read_frames(unmarked, {3: whole[3].time, 17: whole[17].time}))
+    cut = tmp_path / "cut.mkv"  # the index stands at the end
+    data = write_video(tmp_path / "whole.mkv", 30).read_bytes()
+    cut.write_bytes(data[: int(len(data) * 0.8)])
+    there = []
+    with pytest.raises(DamagedVideoError):
+        there.extend(frames(cut))
+    found = read_frames(cut, {f.index: f.time for f in there[::5]})
+    assert all(np.array_equal(found[f.index].image, f.image) for f in there[::5])
+
+    class Refusing:
+        """A container that can't be jumped in."""
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def __enter__(self) -> Refusing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._inner.close()
+
+        def seek(self, *_: object, **__: object) -> None:
+            raise av.FFmpegError(1, "no way")
+
+    opened = container._open
+    monkeypatch.setattr(container, "_open", lambda path: (lambda c, s: (Refusing(c), s))(*opened(path)))
+    assert pictures_at(video, [0.4]) == {}
+    assert right(read_frames(video, {3: whole[3].time, 17: whole[17].time}))
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("jumps")
+@pytest.mark.parametrize("name", ["d10.mp4", "d20.mp4"])
+def test_published_clips_are_jumped_in(shared_data: Callable[[str], Path], name: str) -> None:
+    path = next(shared_data("videos").rglob(name))
+    wanted = {f.index: f for f in frames(path) if f.index % 37 == 5}
+    jumped = pictures_at(path, [f.time for f in wanted.values()])
+    assert len(jumped) == len(wanted)
+    assert all(np.array_equal(jumped[f.time], f.image) for f in wanted.values())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from exprmetric.faces import FaceFinder
 from exprmetric.report.crops import jpeg_uri
 from exprmetric.report.figures import spread
 from exprmetric.video.frames import Frame, read_frames
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FRAMES = 5
 """Pictures of a strip."""
@@ -66,14 +69,14 @@ def choose(worst: dict[str, list[dict[str, Any]]], most: int) -> list[Strip]:
 
 def with_pictures(
     strips: Sequence[Strip],
-    rows: Sequence[dict[str, Any]],
+    rows: pa.Table,
     paths: tuple[Path, Path],
     finder: FaceFinder,
     pool: Executor,
     *,
     rate: float,
 ) -> list[Strip]:
-    """The strips with their pictures; each of the two videos is decoded once.
+    """The strips with their pictures; each of the two videos is opened once.
 
     Args:
         rows: of the clip's frames, in order of time.
@@ -84,11 +87,11 @@ def with_pictures(
     Raises:
         VideoError: a video is not as it was any more.
     """
-    times = np.array([r["time"] for r in rows])
+    times = rows["time"].to_numpy()
     chosen = []
     for strip in strips:
-        inside = np.flatnonzero((times >= strip.start - 1e-9) & (times <= strip.end + 1e-9)).tolist()
-        chosen.append([rows[inside[i]] for i in spread(len(inside), FRAMES)])
+        inside = np.flatnonzero((times >= strip.start - 1e-9) & (times <= strip.end + 1e-9))
+        chosen.append(rows.take(inside[spread(len(inside), FRAMES)]).to_pylist())
     flat = [row for part in chosen for row in part]
     near: dict[int, npt.NDArray[np.float64] | None] = {}
 
@@ -96,10 +99,11 @@ def with_pictures(
         uri, near[frame.index] = _picture(frame, finder, None)
         return frame.index, uri
 
-    frames = read_frames(paths[0], {r["frame"] for r in flat}, rate=rate)
+    frames = read_frames(paths[0], {r["frame"]: r["time"] for r in flat}, rate=rate)
     targets = dict(pool.map(target, frames.values()))
     place = {r["swapped_frame"]: near[r["frame"]] for r in flat if r["swapped_frame"] is not None}
-    frames = read_frames(paths[1], set(place), rate=rate)
+    when = {r["swapped_frame"]: r.get("swapped_time") for r in flat if r["swapped_frame"] is not None}
+    frames = read_frames(paths[1], set(when) if None in when.values() else when, rate=rate)  # older results have none
     swapped = dict(pool.map(lambda f: (f.index, _picture(f, finder, place[f.index])[0]), frames.values()))
     return [
         Strip(

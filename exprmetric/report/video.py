@@ -107,10 +107,9 @@ def _shown(
 
     table = frames.filter(pc.equal(frames["clip"], clip["id"]))
     strips, problem = choose(clip["worst"], MOST_STRIPS), ""
-    rows = table.select(["frame", "time", "swapped_frame", "status", *(f"{m}.t2c" for m in methods)]).to_pylist()
     try:
         places = (Path(clip["target"]), Path(clip["swapped"]))
-        strips = with_pictures(strips, rows, places, finder, pool, rate=settings["rate"])
+        strips = with_pictures(strips, table, places, finder, pool, rate=settings["rate"])
     except VideoError as error:
         strips, problem = [], str(error)
     return Shown(clip, tuple(_distances(clip, table, methods)), tuple(_signals(clip, table)), tuple(strips), problem)

@@ -1,26 +1,24 @@
 """Frames of a video: a file that FFmpeg decodes, an animated WebP, GIF or PNG, or a folder of images.
 
 Frames are streamed: memory does not grow with the length of a video. Each comes upright (display matrix, EXIF), with
-square pixels, and with the time that the container states for it. Files are opened as files and nothing else: names
-that FFmpeg would take for an address or a list of other files are not followed.
+square pixels, and with the time that the container states for it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import DamagedVideoError, InputError, MissingPackageError, UnreadableImageError, VideoError
-from exprmetric.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from exprmetric.errors import DamagedVideoError, InputError, UnreadableImageError, VideoError
+from exprmetric.images import IMAGE_SUFFIXES, read_image
+from exprmetric.video.container import Opened, Undrawn, damaged_video, open_video, pictures_at
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".ogv"}
@@ -31,10 +29,7 @@ ANIMATED_SUFFIXES = frozenset({".webp", ".gif", ".png", ".apng"})
 FOLDER_RATE = 25.0
 """Frames a second of a folder of images, which states none."""
 
-# Demuxers that may run: containers of one video. Playlists and concatenations could name other files.
-_CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"
 _GIF_DURATION = 0.1  # seconds; what browsers show where a file states 0
-_LATE = 0.25  # seconds that a video may end before its stated duration
 
 Image = npt.NDArray[np.uint8]
 
@@ -73,18 +68,6 @@ class VideoInfo:
     duration: float | None
 
 
-_Undrawn = tuple[int, float, Callable[[], Image]]
-"""Index, time and a function that makes the picture: frames that are left out are not converted."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Opened:
-    rate: float
-    count: int | None
-    duration: float | None
-    frames: Iterator[_Undrawn]
-
-
 def frames(path: str | os.PathLike[str], *, every: int = 1, rate: float = FOLDER_RATE) -> Iterator[Frame]:
     """The frames of a video, in the order in which they are shown.
 
@@ -119,25 +102,38 @@ def info(path: str | os.PathLike[str], *, rate: float = FOLDER_RATE) -> VideoInf
     return VideoInfo(path, width, height, opened.rate, opened.count, opened.duration)
 
 
-def read_frames(path: str | os.PathLike[str], indices: Iterable[int], *, rate: float = FOLDER_RATE) -> dict[int, Frame]:
-    """A few frames by index; the others are decoded on the way and not converted.
+def read_frames(
+    path: str | os.PathLike[str], wanted: Iterable[int] | Mapping[int, float], *, rate: float = FOLDER_RATE
+) -> dict[int, Frame]:
+    """A few frames by index.
+
+    Args:
+        wanted: indices. With the time of each, as `frames` gave it, a file is decoded from the key frame before;
+            without, or where that fails, from its beginning.
+        rate: frames a second of a folder of images.
 
     Raises:
         VideoError: as `frames`, and when there is no frame of an index.
     """
-    wanted = set(indices)
+    video = Path(os.fsdecode(path))
+    left = set(wanted)
     found: dict[int, Frame] = {}
-    opened = _open(Path(os.fsdecode(path)), rate)
+    if isinstance(wanted, Mapping) and _is_file_of_video(video):
+        pictures = pictures_at(video, wanted.values())
+        found = {i: Frame(i, time, pictures[time]) for i, time in wanted.items() if time in pictures}
+        left -= found.keys()
+    opened = _open(video, rate)
     try:
-        for i, time, picture in opened.frames if wanted else ():
-            if i in wanted:
+        for i, time, picture in opened.frames if left else ():
+            if i in left:
                 found[i] = Frame(i, time, picture())
-                if len(found) == len(wanted):
+                left.remove(i)
+                if not left:
                     break
     except DamagedVideoError:
         pass  # whoever read the whole video was told
-    if missing := sorted(wanted - found.keys()):
-        raise VideoError(f"{str(path)!r}: there is no frame {missing[0]}")
+    if left:
+        raise VideoError(f"{str(path)!r}: there is no frame {min(left)}")
     return found
 
 
@@ -148,7 +144,11 @@ def find_videos(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
 
 
-def _open(path: Path, rate: float) -> _Opened:
+def _is_file_of_video(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() not in ANIMATED_SUFFIXES | IMAGE_SUFFIXES
+
+
+def _open(path: Path, rate: float) -> Opened:
     if not rate > 0:
         raise InputError(f"rate must be above 0 frames a second, got {rate}")
     if path.is_dir():
@@ -158,16 +158,16 @@ def _open(path: Path, rate: float) -> _Opened:
     if path.suffix.lower() in ANIMATED_SUFFIXES:
         return _open_animated(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _Opened(0.0, 1, None, iter([(0, 0.0, lambda: read_image(path))]))
-    return _open_video(path)
+        return Opened(0.0, 1, None, iter([(0, 0.0, lambda: read_image(path))]))
+    return open_video(path)
 
 
-def _open_folder(folder: Path, rate: float) -> _Opened:
+def _open_folder(folder: Path, rate: float) -> Opened:
     paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
     if not paths:
         raise VideoError(f"{str(folder)!r}: there is no image in this folder")
 
-    def each() -> Iterator[_Undrawn]:
+    def each() -> Iterator[Undrawn]:
         bad: list[str] = []
         good = 0
         for i, path in enumerate(paths):
@@ -179,9 +179,9 @@ def _open_folder(folder: Path, rate: float) -> _Opened:
             good += 1
             yield i, i / rate, lambda image=image: image  # type: ignore[misc]
         if bad:
-            raise _damaged(folder, good, f"{len(bad)} images can't be read, the first: {bad[0]}")
+            raise damaged_video(folder, good, f"{len(bad)} images can't be read, the first: {bad[0]}")
 
-    return _Opened(rate, len(paths), len(paths) / rate, each())
+    return Opened(rate, len(paths), len(paths) / rate, each())
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
@@ -189,7 +189,7 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(p), "") if p[0] in "0123456789" else (-1, p) for p in parts], path.name
 
 
-def _open_animated(path: Path) -> _Opened:
+def _open_animated(path: Path) -> Opened:
     from PIL import Image as pillow
 
     still = read_image(path)  # refuses what the project refuses of images: bombs, other formats, damaged files
@@ -198,7 +198,7 @@ def _open_animated(path: Path) -> _Opened:
     count = int(getattr(image, "n_frames", 1))
     first = _duration(image)
 
-    def each() -> Iterator[_Undrawn]:
+    def each() -> Iterator[Undrawn]:
         time = 0.0
         with image:
             yield 0, 0.0, lambda: still
@@ -209,126 +209,12 @@ def _open_animated(path: Path) -> _Opened:
                     image.load()
                     pixels = np.asarray(image.convert("RGBA"))
                 except Exception as error:  # on damaged bytes decoders raise anything
-                    raise _damaged(path, i, f"frame {i} can't be decoded: {error}") from error
+                    raise damaged_video(path, i, f"frame {i} can't be decoded: {error}") from error
                 yield i, time, lambda pixels=pixels: read_image(pixels)  # type: ignore[misc]
 
-    return _Opened(1 / first if count > 1 else 0.0, count, first * count if count > 1 else None, each())
+    return Opened(1 / first if count > 1 else 0.0, count, first * count if count > 1 else None, each())
 
 
 def _duration(image: Any) -> float:
     """Seconds that the loaded frame is shown."""
     return (image.info.get("duration") or 0) / 1000 or _GIF_DURATION
-
-
-def _pyav() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise MissingPackageError("video files need PyAV: pip install 'exprmetric[video]'") from error
-    return av
-
-
-def _open_video(path: Path) -> _Opened:
-    av = _pyav()
-    limits = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-    try:
-        container = av.open(f"file:{path.absolute()}", container_options=limits, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"{str(path)!r}: not a video that can be read ({_message(error)})") from error
-    stream = next((s for s in container.streams.video if not s.disposition & _cover(s)), None)
-    if stream is None:
-        container.close()
-        raise VideoError(f"{str(path)!r}: there is no video in it")
-    context = stream.codec_context
-    if context is None or context.width * context.height > MAX_PIXELS:
-        container.close()
-        what = "its codec isn't known" if context is None else f"{context.width} x {context.height} is too large"
-        raise VideoError(f"{str(path)!r}: {what}")
-    stream.thread_type = "AUTO"
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    duration = _stated_duration(stream)
-    return _Opened(rate, stream.frames or None, duration, _decode(path, container, stream, rate, duration))
-
-
-def _cover(stream: Any) -> Any:
-    """The flag of a cover picture, which is no video."""
-    return type(stream.disposition).attached_pic
-
-
-def _stated_duration(stream: Any) -> float | None:
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    clock = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
-    return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else None
-
-
-def _decode(path: Path, container: Any, stream: Any, rate: float, duration: float | None) -> Iterator[_Undrawn]:
-    av = _pyav()
-    step = 1 / rate if rate > 0 else 0.04
-    good, damaged, bad, reason = 0, 0, 0, ""
-    end = 0.0
-    start: float | None = None
-    time = -step
-    with container:
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                packet, bad, reason = None, bad + 1, _message(error)
-            try:
-                decoded = stream.decode(packet if packet is not None and packet.size else None)
-            except av.EOFError:
-                decoded = []
-            except av.FFmpegError as error:
-                decoded, bad, reason = [], bad + 1, _message(error)
-            for frame in decoded:
-                if frame.pts is None:
-                    time += step
-                else:
-                    stated = float(frame.pts * stream.time_base)
-                    start = stated if start is None else start
-                    time = max(stated - start, time + 1e-6)  # time goes on, whatever a broken file states
-                end = time + (float(frame.duration * stream.time_base) if frame.duration else step)
-                if frame.is_corrupt:
-                    damaged += 1
-                    continue
-                good += 1
-                yield good + damaged - 1, time, lambda frame=frame: _picture(frame, stream.sample_aspect_ratio)  # type: ignore[misc]
-            if packet is None or not packet.size:
-                break
-    if bad or damaged:
-        raise _damaged(path, good, f"{bad + damaged} of its parts can't be decoded ({reason or 'damaged frames'})")
-    if not good:
-        raise VideoError(f"{str(path)!r}: there is no frame in it")
-    if duration is not None and end < duration - _LATE:
-        raise _damaged(path, good, f"it ends after {end:.2f} of {duration:.2f} stated seconds: it is cut short")
-
-
-def _picture(frame: Any, aspect: Fraction | None) -> Image:
-    """RGB, with square pixels, upright."""
-    width = round(frame.width * aspect) if aspect else frame.width
-    image: Image = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return image if matrix is None else upright(image, np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]])
-
-
-def upright(image: Image, matrix: npt.ArrayLike) -> Image:
-    """Turn and mirror a picture by quarter turns.
-
-    Args:
-        matrix: a, b, c, d of a display matrix: a pixel at (x, y) is shown at (a x + c y, b x + d y).
-    """
-    a, b, c, d = (float(v) for v in np.asarray(matrix))
-    if abs(b) > abs(a):
-        image = image.transpose(1, 0, 2)
-        a, d = c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _damaged(path: Path, decoded: int, why: str) -> DamagedVideoError:
-    return DamagedVideoError(f"{str(path)!r}: {why}; {decoded} frames could be decoded", decoded=decoded)
-
-
-def _message(error: Exception) -> str:
-    return str(getattr(error, "strerror", "") or error)

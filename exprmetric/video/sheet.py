@@ -28,7 +28,7 @@ def face_pictures(
     *,
     rate: float = FOLDER_RATE,
 ) -> dict[tuple[int, int], Image]:
-    """Aligned crops (224, 224, 3) of faces, by video and row; each video is decoded once.
+    """Aligned crops (224, 224, 3) of faces, by video and row; each video is opened once.
 
     Args:
         paths: of the videos.
@@ -44,7 +44,7 @@ def face_pictures(
     found = {}
     for v, mine in rows.items():
         faces = videos[v]
-        frames = read_frames(paths[v], {int(faces.frame[r]) for r in mine}, rate=rate)
+        frames = read_frames(paths[v], {int(faces.frame[r]): float(faces.time[r]) for r in mine}, rate=rate)
         for r in mine:
             found[v, r] = _crop(frames[int(faces.frame[r])].image, faces, r)
     return found
