@@ -448,7 +448,7 @@ def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
 
 def test_the_same_seed_gives_the_same_result_broken_off_or_not(toy_run, toy, tmp_path: Path):
     scores, out = toy_run
-    wsupcon.pretrain(toy, replace(TOY, epochs=2), tmp_path)  # stopped after half of the epochs
+    wsupcon.run(toy, replace(TOY, epochs=2), tmp_path)  # stopped after half of the epochs, and its head learnt
     again = wsupcon.run(toy, TOY, tmp_path)
     one, other = (load_checkpoint(folder / "encoder.pt")["encoder"] for folder in (out, tmp_path))
     assert all(torch.equal(one[k], other[k]) for k in one)

@@ -12,6 +12,7 @@ The recipe is the paper's (section IV) wherever it speaks. Choices where it is s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,7 +128,8 @@ def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConCo
     """Section IV.B: the encoder stays frozen, the head learns with the same class weights and the same augmentation.
 
     A frozen encoder need not run again and again: the features of `head_views` augmented copies of the training set are
-    computed once, a share of them by each process, and the epochs go through them in turn.
+    computed once, a share of them by each process, and the epochs go through them in turn. It resumes from a folder
+    below `out/head`, one for each encoder: after more epochs of pre-training, the head begins anew.
     """
     train, valid = faces["train"], faces["valid"]
     device = train.labels.device
@@ -152,7 +154,15 @@ def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConCo
         return ((features[i], train.labels[i]) for i in torch.split(order, config.batch) if len(i) == config.batch)
 
     optimizer, scheduler = descent(head, config, config.head_epochs * per_epoch)
-    trainer = Trainer(head, optimizer, scheduler, step, out / "head", asdict(config), tensorboard=config.tensorboard)
+    trainer = Trainer(
+        head,
+        optimizer,
+        scheduler,
+        step,
+        out / "head" / _digest(encoder),
+        asdict(config),
+        tensorboard=config.tensorboard,
+    )
     trainer.resume()
     trainer.fit(
         batches,
@@ -162,6 +172,14 @@ def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConCo
         label="head",
     )
     return head
+
+
+def _digest(module: nn.Module) -> str:
+    """Of all its weights."""
+    found = hashlib.sha256()
+    for value in module.state_dict().values():
+        found.update(value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def train_from_data(
