@@ -17,6 +17,13 @@ VIDEO = click.Path(path_type=Path)
 @click.argument("inputs", metavar="INPUT | TARGET SOURCE SWAPPED", nargs=-1, required=True, type=VIDEO)
 @methods_option("the first one's movement says by how much a swap is late")
 @quality_option("any")
+@click.option(
+    "--people",
+    type=click.Choice(["one", "all"]),
+    default="one",
+    show_default=True,
+    help="Who is measured: who fills most of the target, or everybody in it, each with scores of their own.",
+)
 @click.option("--cutoff", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of flicker, Hz.")
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
 @seed_option()

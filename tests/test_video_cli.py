@@ -80,6 +80,8 @@ def test_evaluate_a_folder_in_three_formats(clips: Path, tmp_path: Path) -> None
     done = run("video", "evaluate", clips, "-m", "lm68", "--format", "csv", "--every", 2, "--no-identity", *FAST)
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert row["id"] == "a" and float(row["lm68.mean_t2c"]) > 0
+    done = run("video", "evaluate", clips, "-m", "lm68", "--people", "all", "--every", 2, *FAST)
+    assert done.exit_code == 0 and "1 of 1 clips measured, 12 of 12 frames" in done.output
 
 
 def test_evaluate_what_cannot_be_measured(clips: Path, grey: Path, tmp_path: Path) -> None:

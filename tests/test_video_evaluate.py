@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 from clips import Actor, write
 
 from exprmetric.errors import InputError, NoFaceError, VideoError
+from exprmetric.report.video import video_report_page
 from exprmetric.triplets import Triplet
 from exprmetric.video.clip import worst_seconds
 from exprmetric.video.evaluate import VideoSettings, evaluate_video, evaluate_videos
 from exprmetric.video.faces import ROWS, VideoFaces
-from exprmetric.video.pairing import NONE, align, main_person
+from exprmetric.video.pairing import NONE, align, main_person, people
 from exprmetric.video.result import VideoResult
 from exprmetric.video.triplets import read_video_triplets
 
@@ -100,6 +102,57 @@ def test_without_dynamics_a_clip_loses_them(measured: Callable[[str], dict[str, 
     assert not clip["offset"] or not clip["offset"]["shifted"]
     # the distance alone would not tell it from a swap that merely comes late
     assert clip["methods"]["default"]["mean_t2c"] < 2 * late["methods"]["default"]["mean_t2c"]
+
+
+@pytest.fixture(scope="module")
+def couple(portrait_photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two heads side by side, the right one smaller, in frames 4 to 39 alone; `swapped` keeps its grins only."""
+    import cv2
+
+    folder, actor = tmp_path_factory.mktemp("couple"), Actor(portrait_photo)
+    t = np.arange(44)
+    left, right = (sum(np.exp(-(((t - at) / 2.5) ** 2)) for at in peaks) for peaks in ((8, 30), (18,)))
+    stills = {"target": (left, right), "swapped": (0 * left, right)}
+    for name, (a, b) in stills.items():
+        images = []
+        for i, (x, y) in enumerate(zip(actor.play(a.tolist()), actor.play(b.tolist()), strict=True)):
+            small = cv2.resize(np.ascontiguousarray(y[:, ::-1]), (192, 192), interpolation=cv2.INTER_AREA)
+            image = np.full((256, 448, 3), 90, np.uint8)
+            image[:, :256] = x
+            if 4 <= i < 40:
+                image[32:224, 256:] = small
+            images.append(image)
+        write(folder / f"{name}.mp4", images)
+    return folder
+
+
+def test_everybody_has_scores_of_their_own(couple: Path, portrait_photo: Path) -> None:
+    paths = (couple / "target.mp4", portrait_photo, couple / "swapped.mp4")
+    how = VideoSettings(detector="dlib", detect_every=4)
+    alone = evaluate_video(*paths, ["lm51"], how)
+    both = evaluate_video(*paths, ["lm51"], replace(how, people="all"))
+    first, second = both.summary["clips"]
+    (only,) = alone.summary["clips"]
+    assert first == only and (first["person"], second["person"]) == (1, 2)
+    assert (first["coverage"]["frames"], second["coverage"]["frames"]) == (44, 36)
+    assert (
+        first["methods"]["lm51"]["temporal"]["amplitude"] < 0.6
+        and second["methods"]["lm51"]["temporal"]["amplitude"] > 0.9
+    )
+    assert second["methods"]["lm51"]["mean_t2c"] < 0.6 * first["methods"]["lm51"]["mean_t2c"]
+    assert both.summary["coverage"]["clips"] == both.summary["coverage"]["ok"] == 1
+    assert both.summary["coverage"]["people"] == 2 and both.summary["coverage"]["frames"]["total"] == 80
+    frames = both.frames.to_pylist()
+    assert frames[:44] == alone.frames.to_pylist() and [f["frame"] for f in frames[44:]] == list(range(4, 40))
+    assert all(f["target.x1"] < 256 for f in frames[:44])
+    assert all(f["target.x0"] > 240 for f in frames[44:]) and {f["person"] for f in frames[44:]} == {2}
+    assert both.clips.column("person").to_pylist() == [1, 2]
+    t2c = [f["lm51.t2c"] for f in frames if f["lm51.t2c"] is not None]
+    assert both.summary["methods"]["lm51"]["mean_t2c"]["value"] == pytest.approx(np.mean(t2c))
+    page = video_report_page(both)
+    assert "person 2" in page and "1 of 1 clips measured, 2 people, 80 of 80 frames" in page
+    with pytest.raises(InputError, match="people"):
+        evaluate_videos([], ["lm51"], VideoSettings(people="none"))
 
 
 def test_frames_without_a_face_are_rows_with_a_reason(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:
@@ -249,6 +302,32 @@ def test_the_swapped_face_is_the_one_at_the_targets_place() -> None:
     line = align(target, swapped)
     assert line.status == ["ok", "no_face", "ok"] and "where the target's is" in line.reason[1]
     assert swapped.track[line.swapped_row[[0, 2]]].tolist() == [1, 1]
+
+
+def test_everybody_is_a_person_of_their_own() -> None:
+    boxes = {(i, 0): (50.0, 40.0) for i in range(12)} | {(i, 1): (0.0, 30.0) for i in range(3, 12)}
+    boxes |= {(i, 2): (52.0, 30.0) for i in range(12, 16)}  # 0 again, after a cut
+    boxes |= {(i, 3): (10.0, 20.0) for i in range(16, 20)}  # like 0, but never beside it: the same person
+    boxes |= {(i, 4): (70.0, 10.0) for i in range(14, 16)}  # too few frames
+    target = faces(boxes, {0: 0.0, 1: 0.3, 2: 0.1, 3: 0.2, 4: 9.0}, 20)
+    main, other = people(target)
+    assert np.array_equal(main, main_person(target))
+    assert [int(t) for t in target.track[main]] == [0] * 12 + [2] * 4 + [3] * 4
+    # 1 has an identity as near as anybody's, and is seen beside 0
+    assert target.track[other[other != NONE]].tolist() == [1] * 9 and np.flatnonzero(other != NONE).tolist() == [
+        *range(3, 12)
+    ]
+    assert people(faces({}, {}, 5)) == []
+    line = align(target, target, person=other)
+    assert line.frame.tolist() == [*range(3, 12)] and set(line.status) == {"ok"} and len(line.reason) == 9
+    assert np.array_equal(line.target_row, line.swapped_row) and line.swapped_time == pytest.approx(line.time)
+
+
+def test_a_swapped_face_is_one_persons_alone() -> None:
+    target = faces({(0, 0): (20, 40), (0, 1): (45, 30)}, {0: 0.0, 1: 5.0}, 1)
+    swapped = faces({(0, 0): (44, 30)}, {0: 0.0}, 1)  # it overlaps both
+    assert align(target, swapped).status == ["no_face"]
+    assert align(target, swapped, person=np.array([1])).status == ["ok"]
 
 
 def test_worst_seconds_do_not_overlap_and_skip_what_is_not_known() -> None:

@@ -81,7 +81,7 @@ def with_pictures(
     Args:
         rows: of the clip's frames, in order of time.
         paths: target and swapped.
-        finder: finds the faces again: the largest of the target, the swapped one at its place.
+        finder: finds the faces again: the target's where it was measured, the swapped one at its place.
         rate: of folders of images.
 
     Raises:
@@ -94,9 +94,10 @@ def with_pictures(
         chosen.append(rows.take(inside[spread(len(inside), FRAMES)]).to_pylist())
     flat = [row for part in chosen for row in part]
     near: dict[int, npt.NDArray[np.float64] | None] = {}
+    boxes = {r["frame"]: [r.get(f"target.{c}") for c in ("x0", "y0", "x1", "y1")] for r in flat}
 
     def target(frame: Frame) -> tuple[int, str]:
-        uri, near[frame.index] = _picture(frame, finder, None)
+        uri, near[frame.index] = _picture(frame, finder, _share(boxes[frame.index], frame))
         return frame.index, uri
 
     frames = read_frames(paths[0], {r["frame"]: r["time"] for r in flat}, rate=rate)
@@ -124,6 +125,14 @@ def with_pictures(
         )
         for s, part in zip(strips, chosen, strict=True)
     ]
+
+
+def _share(box: Sequence[float | None], frame: Frame) -> npt.NDArray[np.float64] | None:
+    """A box as shares of the width and height; None where it isn't known."""
+    if None in box:
+        return None
+    height, width = frame.image.shape[:2]
+    return np.array(box, np.float64) / [width, height, width, height]
 
 
 def _picture(

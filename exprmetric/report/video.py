@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exprmetric.errors import ExprmetricError, VideoError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, load_detector
@@ -16,7 +18,17 @@ from exprmetric.report import lines
 from exprmetric.report.filmstrips import Strip, choose, with_pictures
 from exprmetric.report.html import REPORT, render, write_page
 from exprmetric.report.tables import identity_line
-from exprmetric.report.video_tables import COURSE, EVENTS, clip_line, coverage_line, lag_line, offset_line, value
+from exprmetric.report.video_tables import (
+    COURSE,
+    EVENTS,
+    clip_line,
+    clip_name,
+    coverage_line,
+    lag_line,
+    offset_line,
+    person_of,
+    value,
+)
 from exprmetric.video.clip import LEAST_EVENT, TEMPORAL_SCORES
 from exprmetric.video.result import VideoResult
 
@@ -83,6 +95,9 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
         temporal=TEMPORAL_SCORES,
         value=value,
         clip_line=clip_line,
+        clip_name=clip_name,
+        person_of=person_of,
+        several=any(person_of(c) > 1 for c in summary["clips"]),
         offset_line=offset_line,
         shown=shown,
         rows=summary["clips"][:MOST_ROWS],
@@ -105,14 +120,32 @@ def _shown(
 ) -> Shown:
     import pyarrow.compute as pc
 
-    table = frames.filter(pc.equal(frames["clip"], clip["id"]))
+    mine = pc.equal(frames["clip"], clip["id"])
+    if "person" in frames.column_names:  # older results have none
+        mine = pc.and_(mine, pc.equal(frames["person"], person_of(clip)))
+    table = frames.filter(mine)
     strips, problem = choose(clip["worst"], MOST_STRIPS), ""
     try:
         places = (Path(clip["target"]), Path(clip["swapped"]))
         strips = with_pictures(strips, table, places, finder, pool, rate=settings["rate"])
     except VideoError as error:
         strips, problem = [], str(error)
-    return Shown(clip, tuple(_distances(clip, table, methods)), tuple(_signals(clip, table)), tuple(strips), problem)
+    curves = _with_gaps(table)
+    return Shown(clip, tuple(_distances(clip, curves, methods)), tuple(_signals(clip, curves)), tuple(strips), problem)
+
+
+def _with_gaps(table: pa.Table) -> pa.Table:
+    """With an empty row wherever rows are missing: no curve is drawn over frames that don't show its person."""
+    import pyarrow as pa
+
+    frames = table["frame"].to_numpy()
+    steps = np.diff(frames)
+    gaps = np.flatnonzero(steps > steps.min()) + 1 if len(steps) else np.empty(0, np.intp)
+    rows = np.insert(np.arange(len(frames)), gaps, -1)
+    times = table["time"].to_numpy()
+    times = np.insert(times, gaps, times[gaps - 1])
+    found = table.take(pa.array(rows, mask=rows < 0))
+    return found.set_column(found.column_names.index("time"), "time", pa.array(times))
 
 
 def _distances(clip: dict[str, Any], table: pa.Table, methods: Sequence[str]) -> list[lines.LineChart]:

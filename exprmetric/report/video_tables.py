@@ -36,11 +36,24 @@ def value(number_or_none: float | None, digits: int = 2) -> str:
 def coverage_line(coverage: dict[str, Any]) -> str:
     """`3 of 4 clips measured; 500 of 510 frames; failed: …`."""
     frames = coverage["frames"]
-    line = f"{coverage['ok']} of {coverage['clips']} clips measured, {frames['ok']} of {frames['total']} frames"
+    people = coverage.get("people", coverage["ok"])
+    line = f"{coverage['ok']} of {coverage['clips']} clips measured, "
+    line += f"{people} people, " if people > coverage["ok"] else ""
+    line += f"{frames['ok']} of {frames['total']} frames"
     parts = [f"{status} {n}" for status, n in coverage["failed"].items()]
     unmeasured = [f"{status} {n}" for status, n in frames["failed"].items()]
     line += f"; failed clips: {', '.join(parts)}" if parts else ""
     return line + (f"; frames not measured: {', '.join(unmeasured)}" if unmeasured else "")
+
+
+def person_of(clip: dict[str, Any]) -> int:
+    """Which of a clip's people a record is of, 1 = the main one."""
+    return int(clip.get("person", 1))
+
+
+def clip_name(clip: dict[str, Any]) -> str:
+    """A clip's id, and which of its people it is about."""
+    return f"{clip['id']}, person {person_of(clip)}" if person_of(clip) > 1 else str(clip["id"])
 
 
 def lag_line(lag: dict[str, Any] | None) -> str:
@@ -116,19 +129,40 @@ def print_result(result: VideoResult) -> None:
             head,
             ([EVENTS.get(n, n), *(e[k] for k in keys), value(e["recall"]), value(e["precision"])] for n, e in events),
         )
+    if any(person_of(c) > 1 for c in summary["clips"]):
+        _print_people(summary)
     for clip in summary["clips"]:
         if line := clip_line(clip):
-            print(f"{printable(clip['id'])}: {line}.")
+            print(f"{printable(clip_name(clip))}: {line}.")
     if line := identity_line(summary["identity"]):
         print(line)
     failed = [c for c in summary["clips"] if c["status"] != "ok"]
     for clip in failed[:MOST_FAILURES]:
-        print(printable(f"{clip['status']}: {clip['id']}: {clip['reason']}"))
+        print(printable(f"{clip['status']}: {clip_name(clip)}: {clip['reason']}"))
     if len(failed) > MOST_FAILURES:
         print(f"… and {len(failed) - MOST_FAILURES} more failed clips; --out writes all")
     for clip in summary["clips"]:
         for role, why in clip.get("damaged", {}).items():
             print(printable(f"damaged: {clip['id']}: {role}: {why}"))
+
+
+def _print_people(summary: dict[str, Any]) -> None:
+    """A row for each of the people of each clip."""
+    methods = list(summary["methods"])
+    head = ["clip", "person", "frames", "nearer to source", *(f"{m} t2c ↓" for m in methods), "correlation ↑"]
+    rows = [
+        [
+            clip["id"],
+            person_of(clip),
+            clip["coverage"]["ok"],
+            value(clip["nearer_to_source"]),
+            *(value(clip["methods"][m]["mean_t2c"], 3) for m in methods),
+            value(clip["methods"][methods[0]]["temporal"]["correlation"]),
+        ]
+        for clip in summary["clips"]
+        if clip["coverage"]
+    ]
+    print_rows(head, rows)
 
 
 def print_csv(result: VideoResult) -> None:

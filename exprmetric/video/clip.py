@@ -44,13 +44,15 @@ _WORST, _WORST_SECONDS = 5, 1.0
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What was measured of one clip.
+    """What was measured of one person of a clip.
 
     Attributes:
+        person: 1 for the target's main person, 2, … for others.
         timeline: its frames.
         distances: by method (F, 3) t2c, s2c, s2t; NaN where a frame isn't measured.
         scores: for `video.json`: coverage, offset, by method scores and scores over time, events, worst seconds.
-        quality: (F,) `target.sharpness`, `target.yaw`, `swapped.sharpness`, `swapped.yaw`.
+        quality: (F,) `target.x0` … `target.y1` (the target's face, px), `target.sharpness`, `target.yaw`,
+            `swapped.sharpness`, `swapped.yaw`.
         signals: (F,) `target.blink`, `swapped.blink`, …
     """
 
@@ -59,6 +61,7 @@ class Clip:
     scores: dict[str, Any]
     quality: dict[str, Floats]
     signals: dict[str, Floats]
+    person: int = 1
 
 
 def measure_clip(
@@ -68,6 +71,8 @@ def measure_clip(
     methods: Sequence[Method],
     control: Method | None,
     *,
+    person: int = 1,
+    rows: Rows | None = None,
     required: str = "any",
     cutoff: float = temporal.CUTOFF,
 ) -> Clip:
@@ -78,23 +83,24 @@ def measure_clip(
         source: the source's vector by method.
         methods: what is scored.
         control: the identity method, whose distances are taken and which has no scores over time.
+        person: 1, 2, …; of all but the first, `rows` says where they are: see `pairing.people`.
         required: see `pairing.align`.
         cutoff: Hz, of flicker.
     """
-    line = align(target, swapped, required=required)
+    line = align(target, swapped, person=rows, required=required)
     _mark_unread(line, target, swapped, methods)
-    rows, ok = line.measured, line.ok
+    measured, ok = line.measured, line.ok
     distances = {
-        m.name: _distances(m, (target, swapped), rows, source[m.name])
+        m.name: _distances(m, (target, swapped), measured, source[m.name])
         for m in [*methods, *([control] if control else [])]
     }
     even = grid(line.time, line.paired)
-    places = even.place(rows[0]), even.place(rows[1])
+    places = even.place(measured[0]), even.place(measured[1])
     pairs = {
         m.name: (Along.of(target.vectors[m.name], places[0]), Along.of(swapped.vectors[m.name], places[1]))
         for m in methods
     }
-    signals = _signals(target, swapped, rows)
+    signals = _signals(target, swapped, measured)
     sides = (("target", target, line.target_row), ("swapped", swapped, line.swapped_row))
     scores = {
         "coverage": {"frames": len(ok), "ok": int(ok.sum()), "failed": _counts(line.status)},
@@ -107,14 +113,17 @@ def measure_clip(
             name: _events(even.spread(a), even.spread(b), even.times, LEAST_EVENT[name])
             for name, (a, b) in signals.items()
         },
+        "nearer_to_source": _nearer(distances[control.name][ok]) if control else None,
         "worst": {name: worst_seconds(line.time, d[:, 0]) for name, d in distances.items() if name in pairs},
     }
     return Clip(
         line,
         distances,
         scores,
-        {f"{s}.{c}": along(getattr(faces, c), rows) for s, faces, rows in sides for c in ("sharpness", "yaw")},
+        {f"target.{c}": along(target.box[:, i], line.target_row) for i, c in enumerate(("x0", "y0", "x1", "y1"))}
+        | {f"{s}.{c}": along(getattr(faces, c), rows) for s, faces, rows in sides for c in ("sharpness", "yaw")},
         {f"{side}.{name}": pair[i] for name, pair in signals.items() for i, side in enumerate(("target", "swapped"))},
+        person,
     )
 
 
@@ -145,6 +154,11 @@ def _distances(method: Method, faces: tuple[VideoFaces, VideoFaces], rows: tuple
         return found
 
     return by_blocks(block, *rows)
+
+
+def _nearer(distances: Floats) -> float | None:
+    """Share of frames whose swapped face is nearer to the source than to the target, by the identity control."""
+    return number((distances[:, 1] < distances[:, 0]).mean()) if len(distances) else None
 
 
 def _means(distances: Floats) -> dict[str, Any]:

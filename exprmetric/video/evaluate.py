@@ -24,7 +24,7 @@ from exprmetric.video.clip import Clip, Vector, measure_clip
 from exprmetric.video.events import intensity
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.frames import FOLDER_RATE
-from exprmetric.video.pairing import IDENTITY, NONE, OK, QUALITIES, main_person
+from exprmetric.video.pairing import IDENTITY, NONE, OK, PEOPLE, QUALITIES, main_person, people
 from exprmetric.video.result import SCHEMA_VERSION, VideoResult
 from exprmetric.video.spool import readable, take
 from exprmetric.video.summary import clip_record, clip_table, frame_table, summarise
@@ -47,6 +47,7 @@ class VideoSettings:
     rate: float = FOLDER_RATE
     provider: str = "cpu"
     quality: str = "any"
+    people: str = "one"
     cutoff: float = temporal.CUTOFF
     identity: bool = True
     seed: int = 0
@@ -86,7 +87,8 @@ def evaluate_videos(
         source: a folder or manifest (see `exprmetric.video.triplets`), or triplets of videos; a source may be an image.
         methods: names for `load_method`. The first one's trajectories say by how much a swap is late.
         settings: `detector`; `detect_every` and `every` (see `track_faces`); `rate` of folders of images; `provider`;
-            `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `cutoff` of flicker, Hz;
+            `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `people`: `one` (who fills most of
+            the target), or `all`, each with scores of their own, against the one source; `cutoff` of flicker, Hz;
             `identity`: measure the identity control; `seed` of the bootstrap.
         jobs: threads. The numbers don't depend on it.
         progress: told ("frames", done, total) of each video, and ("clips", done, total).
@@ -113,6 +115,8 @@ def _evaluate(
 ) -> VideoResult:
     if settings.quality not in QUALITIES:
         raise InputError(f"unknown quality {settings.quality!r}; known: {', '.join(QUALITIES)}")
+    if settings.people not in PEOPLE:
+        raise InputError(f"unknown people {settings.people!r}; known: {', '.join(PEOPLE)}")
     names = list(dict.fromkeys(methods))
     if not names:
         raise InputError("no method was asked for")
@@ -121,9 +125,9 @@ def _evaluate(
         control = loaded.get(IDENTITY) or load_method(IDENTITY, provider=settings.provider)
     reader = _Reader([*loaded.values(), *([] if IDENTITY in loaded else [control])], settings, jobs, progress)
     measured: list[tuple[Triplet, Clip | ImageError]] = []
-    for triplet in triplets:
-        measured.append((triplet, _measure(triplet, reader, list(loaded.values()), control, raising)))
-        progress("clips", len(measured), len(triplets))
+    for done, triplet in enumerate(triplets, 1):
+        measured += [(triplet, c) for c in _measure(triplet, reader, list(loaded.values()), control, raising)]
+        progress("clips", done, len(triplets))
     records = [clip_record(t, c, names) for t, c in measured]
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -190,7 +194,8 @@ class _Reader:
 
 def _measure(
     triplet: Triplet, reader: _Reader, methods: Sequence[Method], control: Method, raising: bool
-) -> Clip | ImageError:
+) -> Sequence[Clip | ImageError]:
+    """Each of the people, the main one first; or why there is none."""
     role = "clip"
     try:
         if triplet.problem or triplet.target is None or triplet.source is None or triplet.swapped is None:
@@ -202,15 +207,26 @@ def _measure(
         role = "swapped"
         swapped = reader.faces(triplet.swapped)
         s = reader.settings
-        clip = measure_clip(
-            target, swapped, source, methods, control if s.identity else None, required=s.quality, cutoff=s.cutoff
-        )
+        clips = [
+            measure_clip(
+                target,
+                swapped,
+                source,
+                methods,
+                control if s.identity else None,
+                person=person,
+                rows=rows,
+                required=s.quality,
+                cutoff=s.cutoff,
+            )
+            for person, rows in enumerate([None, *(people(target)[1:] if s.people == "all" else [])], 1)
+        ]
         damaged = {name: f.problem for name, f in (("target", target), ("swapped", swapped)) if f.problem}
-        return replace(clip, scores=clip.scores | {"damaged": damaged}) if damaged else clip
+        return [replace(c, scores=c.scores | {"damaged": damaged}) for c in clips] if damaged else clips
     except (ImageError, InputError) as error:
         if raising:
             raise _named(error, role) from error
-        return error if isinstance(error, ImageError) else _unreadable(error)
+        return [error if isinstance(error, ImageError) else _unreadable(error)]
 
 
 def _named(error: ExprmetricError, role: str) -> ExprmetricError:

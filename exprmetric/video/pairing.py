@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from exprmetric.faces.finder import iou
 from exprmetric.video import quality
 from exprmetric.video.faces import Ints, VideoFaces
 from exprmetric.video.follow import SAME_PERSON
+from exprmetric.video.people import LEAST
 from exprmetric.video.spool import mean_vector
 from exprmetric.video.temporal import pair_frames
 
@@ -20,6 +21,8 @@ IDENTITY = "identity"
 OK, UNPAIRED, NO_FACE, LOW_QUALITY = "ok", "unpaired", "no_face", "low_quality"
 QUALITIES = ("any", "paper004")
 """Which faces are measured: all that were found, or those fit by FaceQA."""
+PEOPLE = ("one", "all")
+"""Who is measured: the target's main person, or everybody in it."""
 _OVERLAP = 0.1
 """Least overlap of the swapped face's place with the target's."""
 
@@ -59,6 +62,14 @@ class Timeline:
         """(F,) frames that a swapped frame stands against."""
         return np.asarray(self.swapped_frame != NONE)
 
+    def only(self, frames: Rows) -> Timeline:
+        """Some of the frames."""
+        kept: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            kept[field.name] = column[frames] if isinstance(column, np.ndarray) else [column[i] for i in frames]
+        return Timeline(**kept)
+
     @property
     def measured(self) -> tuple[Rows, Rows]:
         """(F,) `target_row` and `swapped_row`, -1 where a frame isn't measured."""
@@ -77,22 +88,34 @@ def main_person(faces: VideoFaces) -> Rows:
     """(F,) the row of the person that fills most of the video, in each frame; -1 where it isn't.
 
     The track with the largest sum of box areas, and those whose mean identity vector is within the network's threshold
-    of its; a frame with several of them takes the one that comes first in this order.
+    of its; a frame with several of them takes the one that comes first in this order. A track that is mostly seen
+    beside those before it is somebody else: nobody is in two places.
     """
-    found = np.full(faces.frames_total, NONE, np.intp)
-    if not len(faces):
-        return found
+    return next(_people(faces), np.full(faces.frames_total, NONE, np.intp))
+
+
+def people(faces: VideoFaces) -> list[Rows]:
+    """The main person, then who fills most of what is left, …, as in `main_person`, down to `LEAST` frames."""
+    found = list(_people(faces))
+    return found[:1] + [rows for rows in found[1:] if np.count_nonzero(rows != NONE) >= LEAST]
+
+
+def _people(faces: VideoFaces) -> Iterator[Rows]:
     sides = np.maximum(faces.box[:, 2:] - faces.box[:, :2], 0).astype(np.float64)
     area = {t: float(sides[faces.track == t].prod(1).sum()) for t in faces.tracks}
-    main = max(area, key=lambda t: area[t])
     who = {t: _mean_identity(faces, t) for t in area}
-    near = {t: float(np.linalg.norm(who[t] - who[main])) if t != main else 0.0 for t in area}
-    for track in sorted((t for t in near if near[t] < SAME_PERSON), key=lambda t: (near[t], t)):
-        rows = np.flatnonzero(faces.track == track)
-        at = np.searchsorted(faces.all_frames, faces.frame[rows])
-        free = found[at] == NONE
-        found[at[free]] = rows[free]
-    return found
+    while area:
+        found = np.full(faces.frames_total, NONE, np.intp)
+        main = max(area, key=lambda t: area[t])
+        near = {t: float(np.linalg.norm(who[t] - who[main])) if t != main else 0.0 for t in area}
+        for track in sorted((t for t in near if near[t] < SAME_PERSON), key=lambda t: (near[t], t)):
+            rows = np.flatnonzero(faces.track == track)
+            at = np.searchsorted(faces.all_frames, faces.frame[rows])
+            free = found[at] == NONE
+            if 2 * np.count_nonzero(free) >= len(rows):
+                found[at[free]] = rows[free]
+                del area[track]
+        yield found
 
 
 def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
@@ -102,17 +125,19 @@ def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
     return mean_vector(vectors, np.flatnonzero(faces.track == track))
 
 
-def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> Timeline:
+def align(target: VideoFaces, swapped: VideoFaces, *, person: Rows | None = None, required: str = "any") -> Timeline:
     """Pair frames, then faces: the target's main person with the swapped face at the same place.
 
     Args:
+        person: (F,) another person's rows (see `people`); the timeline then has the frames that show them alone.
         required: `any`, or `paper004`: faces that FaceQA finds unfit are `low_quality`.
     """
     paired, partner = pair_frames(target.all_times, swapped.all_times)
     other = np.full(target.frames_total, NONE, np.intp)
     other[paired] = partner
     begins, ends = (np.searchsorted(swapped.frame, swapped.all_frames, side) for side in ("left", "right"))
-    target_row = main_person(target)
+    target_row = main_person(target) if person is None else person
+    first, last = (np.searchsorted(target.frame, target.all_frames, side) for side in ("left", "right"))
     swapped_row = np.full(len(target_row), NONE, np.intp)
     status, reason = [], []
     for at, row in enumerate(target_row):
@@ -123,7 +148,7 @@ def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> 
             state, why = NO_FACE, "target: no face of the main person"
         else:
             candidates = range(begins[other[at]], ends[other[at]])
-            swapped_row[at] = _at_place(_place(target, int(row)), swapped, candidates)
+            swapped_row[at] = _at_place(target, int(row), range(first[at], last[at]), swapped, candidates)
             if swapped_row[at] == NONE:
                 where = " where the target's is" if candidates else ""
                 state, why = NO_FACE, f"swapped: no face{where}"
@@ -137,7 +162,8 @@ def align(target: VideoFaces, swapped: VideoFaces, *, required: str = "any") -> 
     swapped_time = np.full(len(other), np.nan)
     swapped_time[paired] = swapped.all_times[partner]
     times = target.all_times.astype(np.float64)
-    return Timeline(target.all_frames, times, swapped_frame, swapped_time, target_row, swapped_row, status, reason)
+    line = Timeline(target.all_frames, times, swapped_frame, swapped_time, target_row, swapped_row, status, reason)
+    return line if person is None else line.only(np.flatnonzero(person != NONE))
 
 
 def _place(faces: VideoFaces, row: int) -> npt.NDArray[np.float64]:
@@ -145,10 +171,15 @@ def _place(faces: VideoFaces, row: int) -> npt.NDArray[np.float64]:
     return np.asarray(faces.box[row] / size)
 
 
-def _at_place(place: npt.NDArray[np.float64], faces: VideoFaces, rows: Iterable[int]) -> int:
-    overlaps = {row: iou(place, _place(faces, row)) for row in rows}
-    best = max(overlaps, key=lambda row: overlaps[row], default=NONE)
-    return best if best != NONE and overlaps[best] >= _OVERLAP else NONE
+def _at_place(target: VideoFaces, row: int, others: Iterable[int], swapped: VideoFaces, rows: Iterable[int]) -> int:
+    """Of the swapped faces of a frame the one at a target face's place, unless another of the target's is nearer."""
+    place = _place(target, row)
+    overlaps = {r: iou(place, _place(swapped, r)) for r in rows}
+    best = max(overlaps, key=lambda r: overlaps[r], default=NONE)
+    if best == NONE or overlaps[best] < _OVERLAP:
+        return NONE
+    there = _place(swapped, best)
+    return NONE if any(iou(_place(target, o), there) > overlaps[best] for o in others if o != row) else best
 
 
 def _unfit(target: VideoFaces, row: int, swapped: VideoFaces, other: int) -> str:

@@ -28,7 +28,7 @@ DISTANCES = ("t2c", "s2c", "s2t")
 
 
 def clip_record(triplet: Triplet, clip: Clip | ImageError, methods: Sequence[str]) -> Record:
-    """A clip for `video.json`; one of which no frame could be measured has the status of its frames."""
+    """A person of a clip for `video.json`; one of whom no frame could be measured has the status of its frames."""
     record: Record = {
         "id": triplet.id,
         "model": triplet.model,
@@ -36,11 +36,16 @@ def clip_record(triplet: Triplet, clip: Clip | ImageError, methods: Sequence[str
         **{role: path_text(getattr(triplet, role)) for role in ROLES},
     }
     if isinstance(clip, ImageError):
-        return record | {"status": clip.status, "reason": path_text(str(clip)), "coverage": None}
+        return record | {"person": 1, "status": clip.status, "reason": path_text(str(clip)), "coverage": None}
     failed = clip.scores["coverage"]["failed"]
     status = OK if clip.timeline.ok.any() or not failed else max(failed, key=lambda s: failed[s])
     first = next((r for s, r in zip(clip.timeline.status, clip.timeline.reason, strict=True) if s == status), "")
-    return record | {"status": status, "reason": "" if status == OK else first, **clip.scores}
+    return record | {
+        "person": clip.person,
+        "status": status,
+        "reason": "" if status == OK else first,
+        **clip.scores,
+    }
 
 
 def _interval(values: npt.ArrayLike, groups: Groups, seed: int) -> dict[str, Any]:
@@ -64,12 +69,16 @@ def _part(measured: Measured, methods: Sequence[str], identity: str | None, seed
     clips = [(t, c) for t, c in measured if isinstance(c, Clip)]
     good = [(t, c) for t, c in clips if c.timeline.ok.any()]
     failed = Counter(c.status for _, c in measured if isinstance(c, ImageError))
-    failed["no_frame"] = len(clips) - len(good)
+    starts = np.cumsum([isinstance(c, ImageError) or c.person == 1 for _, c in measured])  # of a clip its first person
+    ok = {int(i) for i, (_, c) in zip(starts, measured, strict=True) if isinstance(c, Clip) and c.timeline.ok.any()}
+    total = int(starts[-1]) if measured else 0
+    failed["no_frame"] = total - len(ok) - failed.total()
     status = Counter(s for _, c in clips for s in c.timeline.status)
     return {
         "coverage": {
-            "clips": len(measured),
-            "ok": len(good),
+            "clips": total,
+            "ok": len(ok),
+            "people": len(good),
             "failed": {k: v for k, v in sorted(failed.items()) if v},
             "frames": {"total": sum(status.values()), "ok": status.pop(OK, 0), "failed": dict(sorted(status.items()))},
         },
@@ -134,19 +143,21 @@ def _events(clips: Sequence[tuple[Triplet, Clip]]) -> dict[str, Any]:
 
 
 def clip_table(records: Sequence[Record], methods: Sequence[str]) -> pa.Table:
-    """`clips.csv`: what a clip's record says in one row."""
+    """`clips.csv`: what the record of a clip, or of each of its people, says in one row."""
     import pyarrow as pa
 
     text = ("id", "model", "group", *ROLES, "status", "reason")
     fields = [pa.field(c, pa.string()) for c in text]
-    fields += [pa.field(c, pa.int64()) for c in ("frames", "frames_ok", "offset_frames")]
+    fields += [pa.field(c, pa.int64()) for c in ("person", "frames", "frames_ok", "offset_frames")]
     fields += [pa.field("offset_seconds", pa.float64()), pa.field("shifted", pa.bool_())]
+    fields += [pa.field("nearer_to_source", pa.float64())]
     core = ("n", *SCORES, "mean_s2c", "mean_s2t")
     fields += [pa.field(f"{m}.{s}", pa.float64()) for m in methods for s in (*core, *TEMPORAL_SCORES, "lag")]
     rows = []
     for record in records:
         row = {c: record[c] for c in text}
         coverage, offset = record.get("coverage") or {}, record.get("offset") or {}
+        row |= {k: record.get(k) for k in ("person", "nearer_to_source")}
         row |= {"frames": coverage.get("frames"), "frames_ok": coverage.get("ok")}
         row |= {f"offset_{k}": offset.get(k) for k in ("frames", "seconds")} | {"shifted": offset.get("shifted")}
         for method, scores in record.get("methods", {}).items():
@@ -178,7 +189,8 @@ def _frame_table(clip: str, measured: Clip, methods: Sequence[str]) -> pa.Table:
     }
     return pa.table(
         {
-            "clip": pa.array([clip] * len(line.frame), pa.string()),
+            "clip": pa.repeat(pa.scalar(clip, pa.string()), len(line.frame)),
+            "person": pa.repeat(pa.scalar(measured.person, pa.int64()), len(line.frame)),
             "frame": pa.array(line.frame),
             "time": pa.array(line.time),
             "swapped_frame": pa.array(line.swapped_frame, mask=line.swapped_frame < 0),
