@@ -249,6 +249,14 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(stop: str, ave
     assert [{k: v for k, v in line.items() if k != "seconds"} for line in lines(tmp_path / "broken")] == plain
 
 
+def test_a_checkpoint_with_another_kind_of_scheduler_is_refused(tmp_path: Path):
+    regression(tmp_path).fit(shuffled, everything, Schedule(1, 6), batches=4)
+    other = regression(tmp_path)
+    other.scheduler = torch.optim.lr_scheduler.LambdaLR(other.optimizer, lambda i: 1.0)
+    with pytest.raises(InputError, match="another way of the learning rate"):
+        other.resume()
+
+
 def test_nothing_to_resume_is_no_error(tmp_path: Path):
     assert climber(tmp_path).resume() is False
 

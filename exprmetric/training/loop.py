@@ -124,7 +124,8 @@ class Trainer:
         """Go on from `last.pt`, if there is one.
 
         Raises:
-            InputError: it was trained with other settings than this run's, apart from those that say when to stop.
+            InputError: it was trained with other settings than this run's, apart from those that say when to stop; or by
+                an earlier version that let the learning rate fall otherwise.
         """
         path = self.out / "last.pt"
         found = path.exists()
@@ -145,7 +146,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+            try:
+                self.scheduler.load_state_dict(state["scheduler"])
+            except KeyError as error:
+                raise InputError(f"{path} has another way of the learning rate: choose another folder") from error
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
