@@ -124,8 +124,8 @@ class Trainer:
         """Go on from `last.pt`, if there is one.
 
         Raises:
-            InputError: it was trained with other settings than this run's, apart from those that say when to stop; or by
-                an earlier version that let the learning rate fall otherwise.
+            InputError: it was trained with other settings than this run's, apart from those that say when to stop;
+                or by an earlier version that let the learning rate fall otherwise.
         """
         path = self.out / "last.pt"
         found = path.exists()
