@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option
-from exprmetric_cli.video_options import VIDEO_FORMATS, apart_from_inputs, out_option, quality_option, reading_options
+from exprmetric_cli.video_options import (
+    VIDEO_FORMATS,
+    apart_from_inputs,
+    keep_option,
+    out_option,
+    quality_option,
+    reading_options,
+)
 
 VIDEO = click.Path(path_type=Path)
 
@@ -80,10 +87,19 @@ def evaluate(
 
 @click.command()
 @click.argument("videos", metavar="VIDEO...", nargs=-1, required=True, type=VIDEO)
+@keep_option
 @reading_options
 @out_option("quality.json and quality.csv (a row a face)")
 @format_option(VIDEO_FORMATS)
-def quality(videos: tuple[Path, ...], out: Path | None, form: str, jobs: int | None, quiet: bool, **how: Any) -> None:
+def quality(
+    videos: tuple[Path, ...],
+    keep: Path | None,
+    out: Path | None,
+    form: str,
+    jobs: int | None,
+    quiet: bool,
+    **how: Any,
+) -> None:
     """Which faces of videos are fit for reading expressions: sharp around the eyes, not too sideways (paper 004).
 
     Exit status: 0 measured, 1 no face could be measured, 2 wrong usage.
@@ -96,7 +112,7 @@ def quality(videos: tuple[Path, ...], out: Path | None, form: str, jobs: int | N
 
     apart_from_inputs(out, videos)
     with progress_bar("looking", quiet=quiet) as progress:
-        result = measure_quality(find_inputs(videos), Reading(**how), jobs=jobs, progress=progress)
+        result = measure_quality(find_inputs(videos), Reading(**how), keep=keep, jobs=jobs, progress=progress)
     record = result.record()
     files = {"quality.json": json_bytes(record), "quality.csv": csv_bytes(result.rows(), COLUMNS)}
     if out is not None:

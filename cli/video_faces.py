@@ -11,6 +11,7 @@ from exprmetric_cli.options import DETECTORS, format_option, progress_bar
 from exprmetric_cli.video_options import (
     VIDEO_FORMATS,
     apart_from_inputs,
+    keep_option,
     out_option,
     people_options,
     reading_options,
@@ -51,6 +52,7 @@ def add(database: Path, faces: tuple[Path, ...], tags: tuple[str, ...], at: floa
 @VIDEOS
 @people_options
 @click.option("--threshold", type=float, help="Distance within which a face gets a tag.  [default: the method's]")
+@keep_option
 @reading_options
 @out_option("tags.html, tags.json, segments.csv, rates.csv, intensity.csv, closest.png, subtitles/*.vtt")
 @format_option(VIDEO_FORMATS)
@@ -58,6 +60,7 @@ def run(
     database: Path,
     videos: tuple[Path, ...],
     threshold: float | None,
+    keep: Path | None,
     out: Path | None,
     form: str,
     jobs: int | None,
@@ -79,7 +82,7 @@ def run(
     if threshold is not None:
         Threshold(threshold, "")  # wrong usage should not wait for the videos
     references = read_references(database, how["method"], detector=how["detector"], provider=how["provider"])
-    library = _read(videos, out, jobs=jobs, quiet=quiet, **how)
+    library = _read(videos, out, keep=keep, jobs=jobs, quiet=quiet, **how)
     limit = threshold_of(library.method, references, library.courses, threshold)
     tagged = tag_courses(library.courses, references, library.method, limit)
     nearest = closest(tagged, references, library.method)
@@ -99,6 +102,7 @@ def run(
 @people_options
 @PERSON
 @click.option("-n", "clusters", type=click.IntRange(min=1), default=10, show_default=True, help="Faces of a person.")
+@keep_option
 @reading_options
 @out_option("summary.html, summary.json, expressions.csv, summary.png")
 @format_option(VIDEO_FORMATS)
@@ -106,6 +110,7 @@ def summary(
     videos: tuple[Path, ...],
     persons: tuple[str, ...],
     clusters: int,
+    keep: Path | None,
     out: Path | None,
     form: str,
     jobs: int | None,
@@ -121,7 +126,7 @@ def summary(
     from exprmetric.video import outputs
     from exprmetric.video.digest import digest
 
-    library = _read(videos, out, jobs=jobs, quiet=quiet, **how)
+    library = _read(videos, out, keep=keep, jobs=jobs, quiet=quiet, **how)
     digests = [d for p in library.persons(persons) if (d := digest(p, library.courses, clusters=clusters)).expressions]
     record = outputs.digest_record(library, digests)
     files = outputs.digest_files(record)
@@ -142,6 +147,7 @@ def summary(
 @click.option(
     "--apart", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds between two of one person."
 )
+@keep_option
 @reading_options
 @out_option("search.html, search.json, moments.csv, search.png")
 @format_option(VIDEO_FORMATS)
@@ -151,6 +157,7 @@ def search(
     persons: tuple[str, ...],
     count: int,
     apart: float,
+    keep: Path | None,
     out: Path | None,
     form: str,
     jobs: int | None,
@@ -168,7 +175,7 @@ def search(
     from exprmetric.video.search import search as search_courses
 
     asked = query_vector(query, how["method"], detector=how["detector"], provider=how["provider"])
-    library = _read(videos, out, jobs=jobs, quiet=quiet, **how)
+    library = _read(videos, out, keep=keep, jobs=jobs, quiet=quiet, **how)
     wanted = set(library.persons(persons))
     among = [c for c in library.courses if c.person in wanted]
     moments = search_courses(asked, among, library.method, count=count, apart=apart)
@@ -182,13 +189,15 @@ def search(
     _finish(library, files, out, shown[form])
 
 
-def _read(videos: tuple[Path, ...], out: Path | None, *, jobs: int | None, quiet: bool, **how: Any) -> Library:
+def _read(
+    videos: tuple[Path, ...], out: Path | None, *, keep: Path | None, jobs: int | None, quiet: bool, **how: Any
+) -> Library:
     from exprmetric.video.library import Reading, find_inputs, read_library
 
     apart_from_inputs(out, videos)
     paths = find_inputs(videos)
     with progress_bar("reading", quiet=quiet) as progress:
-        return read_library(paths, Reading(**how), jobs=jobs, progress=progress)
+        return read_library(paths, Reading(**how), keep=keep, jobs=jobs, progress=progress)
 
 
 def _finish(library: Library, files: Files, out: Path | None, shown: Any) -> None:

@@ -56,6 +56,15 @@ def out_option(holds: str) -> Any:
     return click.option("--out", type=click.Path(file_okay=False, path_type=Path), help=f"Folder for {holds}.")
 
 
+def keep_option(command: F) -> F:
+    """`--keep`: the folder of faces that need not be looked for again."""
+    return click.option(
+        "--keep",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder where the faces of VIDEOs are kept, for the next question about them.",
+    )(command)
+
+
 def people_options(command: F) -> F:
     """`--method --quality --identity --names --min-faces`: whose expressions, in which space."""
     for option in (

@@ -145,6 +145,31 @@ def test_a_tag_from_its_reference_to_its_subtitles(clips: Path, tmp_path: Path, 
     assert again.exit_code == 0 and again.stdout.count("\n") == 1  # nothing is so near
 
 
+def test_kept_faces_are_not_looked_for_again(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exprmetric.video import library
+
+    kept, video = tmp_path / "kept", tmp_path / "moved.mp4"
+    how = (video, "-m", "lm68", "--quality", "any", "--keep", kept, *FAST)
+    shutil.copy(clips / "target/a.mp4", video)
+    first = run("video", "summary", "-n", 3, "--out", tmp_path / "a", *how)
+    assert first.exit_code == 0 and len(listed(kept)) == 1 and kept.stat().st_mode & 0o777 == 0o700
+    read, looked = library.track_faces, []
+    monkeypatch.setattr(library, "track_faces", lambda path, *a, **k: looked.append(path) or read(path, *a, **k))
+    second = run("video", "summary", "-n", 3, "--out", tmp_path / "b", *how)
+    assert second.exit_code == 0 and not looked
+    for name in ("expressions.csv", "summary.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert run("video", "search", clips / "source/a.png", *how).exit_code == 0 and not looked
+    assert run("video", "summary", *how, "--every", 2).exit_code == 0 and looked == [video]  # another setting
+    shutil.copy(clips / "swapped/a.mp4", video)
+    assert run("video", "summary", *how).exit_code == 0 and looked == [video] * 2  # another content
+    assert len(listed(kept)) == 3
+    for path in kept.iterdir():
+        path.write_bytes(b"damaged")
+    assert run("video", "summary", *how).exit_code == 0 and looked == [video] * 3
+    assert run("video", "quality", video, "--keep", kept, *FAST).exit_code == 0 and looked == [video] * 4
+
+
 def test_tag_refuses_before_it_reads_videos(clips: Path, grey: Path, tmp_path: Path) -> None:
     video = clips / "target/a.mp4"
     assert run("video", "tag", "run", tmp_path / "gone", video, *FAST).exit_code == 2

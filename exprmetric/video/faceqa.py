@@ -81,12 +81,17 @@ def _video(path: Path, video: VideoFaces) -> dict[str, Any]:
 
 
 def measure_quality(
-    paths: Sequence[Path], reading: Reading, *, jobs: int | None = None, progress: Progress = no_progress
+    paths: Sequence[Path],
+    reading: Reading,
+    *,
+    keep: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress = no_progress,
 ) -> QualityResult:
     """Sharpness and yaw of all faces of some videos; one that can't be read is named in `failed`.
 
     Raises:
         InputError, WeightsError, ProviderError: a setting is wrong.
     """
-    good, videos, failed = read_videos(paths, reading, jobs=jobs, progress=progress)
+    good, videos, failed = read_videos(paths, reading, keep=keep, jobs=jobs, progress=progress)
     return QualityResult(tuple(good), tuple(videos), failed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.images import IMAGE_SUFFIXES
 from exprmetric.methods import Method, load_method
 from exprmetric.runtime import session_threads
@@ -16,6 +18,7 @@ from exprmetric.tables import show
 from exprmetric.video.courses import Course, Left, courses
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.frames import FOLDER_RATE, VIDEO_SUFFIXES, find_videos, info
+from exprmetric.video.kept import kept
 from exprmetric.video.people import IDENTITY, People, find_people, read_named_faces
 from exprmetric.video.sheet import Image, face_pictures
 from exprmetric.video.tracks import DETECT_EVERY, SPARSE, track_faces
@@ -109,14 +112,20 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def read_library(
-    paths: Sequence[Path], reading: Reading = Reading(), *, jobs: int | None = None, progress: Progress = no_progress
+    paths: Sequence[Path],
+    reading: Reading = Reading(),
+    *,
+    keep: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress = no_progress,
 ) -> Library:
     """Read videos, find their people, and put each one's expressions in order.
 
     Args:
         paths: as of `find_inputs`. A video that can't be read is named in `failed`, and the others are read.
+        keep: a folder where the faces of videos are kept, and are found the next time; see `kept`.
         jobs: threads.
-        progress: told ("frames", done, total) of each video.
+        progress: told ("frames", done, total) of each video that is read.
 
     Raises:
         InputError, UnknownMethodError, WeightsError, ProviderError: a setting is wrong.
@@ -128,7 +137,7 @@ def read_library(
     named = read_named_faces(reading.names, **_how(reading)) if reading.names is not None else []
     methods = list({m.name: m for m in (method, identity)}.values())
     sparse = {} if method.name == identity.name else {identity.name: SPARSE[IDENTITY]}
-    good, videos, failed = read_videos(paths, reading, methods, jobs=jobs, sparse=sparse, progress=progress)
+    good, videos, failed = read_videos(paths, reading, methods, keep=keep, jobs=jobs, sparse=sparse, progress=progress)
     people = find_people(videos, named, method=identity.name, least=reading.least)
     found, left = courses(videos, people, method.name, required=reading.quality)
     return Library(reading, method, tuple(videos), tuple(good), people, tuple(found), tuple(left), failed)
@@ -139,6 +148,7 @@ def read_videos(
     reading: Reading,
     methods: Sequence[Method] = (),
     *,
+    keep: Path | None = None,
     jobs: int | None = None,
     sparse: Mapping[str, int] = SPARSE,
     progress: Progress = no_progress,
@@ -147,20 +157,16 @@ def read_videos(
     good: list[Path] = []
     videos: list[VideoFaces] = []
     failed: dict[str, str] = {}
+    how = {n: getattr(reading, n) for n in ("detector", "detect_every", "every", "rate", "provider")}
+    settings = {**how, "sparse": dict(sparse), "methods": {m.name: m.fingerprint for m in methods}}
+    if keep is not None:
+        with session_threads(1):
+            detector = load_detector(reading.detector, provider=reading.provider)
+        settings["faces"] = FaceFinder(detector).fingerprint
     for path in paths:
         try:
-            faces = track_faces(
-                path,
-                methods,
-                detector=reading.detector,
-                detect_every=reading.detect_every,
-                every=reading.every,
-                rate=reading.rate,
-                provider=reading.provider,
-                jobs=jobs,
-                sparse=sparse,
-                progress=progress,
-            )
+            read = partial(track_faces, path, methods, jobs=jobs, sparse=sparse, progress=progress, **how)
+            faces = kept(keep, path, settings, read)
         except ImageError as error:
             failed[str(path)] = str(error)
         else:
