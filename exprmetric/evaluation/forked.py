@@ -158,7 +158,9 @@ def open_reader(reader: FaceReader, jobs: int, images: int) -> Iterator[FaceRead
 def _begin(parent: int) -> None:
     """In a new process: Ctrl-C is its parent's to hear, and it doesn't outlive it."""
     import ctypes
+    import gc
 
+    gc.freeze()  # a collection would write to all that is shared, and so copy it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent: Callable[..., int] = ctypes.CDLL(None).prctl
     die_with_parent(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -33,7 +33,7 @@ Integers = npt.NDArray[np.int64]
 
 BLOCK = 64
 """New images that a block of rows needs, at most, and images that are read ahead."""
-MOST_ROWS = 65_536
+MOST_ROWS = 8192
 """Rows of a block, at most."""
 BATCH = 8
 """Faces represented at a time; on one core, more make an encoder no faster."""

@@ -58,12 +58,12 @@ class Plan:
     hashes: list[str]
     paths: list[Path]
     stamps: list[Stamp]
-    contents: npt.NDArray[np.int64]
+    contents: npt.NDArray[np.int32]
     unreadable: dict[Path, str]
 
     def looks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """(M, 3) a number for each look that M rows need, NONE in rows with an image missing; `look` decodes it."""
-        contents = self.contents[rows]
+        contents = self.contents[rows].astype(np.int64)
         near = np.full_like(contents, NONE)
         near[:, 2] = np.where(contents[:, 2] == contents[:, 0], NONE, contents[:, 0])
         numbers = contents * (len(self.hashes) + 1) + (near + 1)
@@ -118,7 +118,7 @@ def row_text(triplet: Triplet) -> bytes:
 def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
     """Read and hash every distinct file once."""
     files: dict[Path, int] = {}
-    wanted = np.full((len(triplets), len(ROLES)), NONE, np.int64)
+    wanted = np.full((len(triplets), len(ROLES)), NONE, np.int32)
     for row, triplet in enumerate(triplets):
         for column, role in enumerate(ROLES):
             path = getattr(triplet, role)
@@ -128,7 +128,7 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
     paths: list[Path] = []
     stamps: list[Stamp] = []
     unreadable: dict[Path, str] = {}
-    content_of = np.full(len(files) + 1, NONE, np.int64)  # the last one stands for no file
+    content_of = np.full(len(files) + 1, NONE, np.int32)  # the last one stands for no file
     for (path, file), found in zip(files.items(), _in_order(pool, files), strict=True):
         if isinstance(found, UnreadableImageError):
             unreadable[path] = str(found)

@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import TRIPLET_COLUMNS, Record, Rows, columns_of, schema
 from exprmetric.files import Fill, write_files, write_whole
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 SCHEMA_VERSION = 1
 NAMES = list(TRIPLET_COLUMNS[1:])
-AT_A_TIME = 65_536
-"""Rows that are written together; also the row groups of the Parquet file."""
+LINES = 8192
+"""Rows that are plain values at a time."""
+ROW_GROUP = 65_536
+"""Rows of a group in the Parquet file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,17 +106,17 @@ class EvaluationResult:
         self._write_csv(text)
         return text.getvalue()
 
-    def _parts(self) -> Iterator[Rows]:
-        for start in range(0, len(self.rows), AT_A_TIME):
-            yield Rows(self.rows.table.slice(start, AT_A_TIME))
+    def _parts(self, size: int) -> Iterator[pa.Table]:
+        for start in range(0, len(self.rows), size):
+            yield self.rows.table.slice(start, size)
 
     def _write_csv(self, text: IO[str]) -> None:
         # the default end of line, \r\n, is also what makes the writer quote a lone \r in a name
         columns = columns_of(self.rows.methods)
         writer = csv.writer(text)
         writer.writerow(columns)
-        for part in self._parts():
-            writer.writerows(zip(*(part.table[c].to_pylist() for c in columns), strict=True))
+        for part in self._parts(LINES):
+            writer.writerows(zip(*(part[c].to_pylist() for c in columns), strict=True))
 
     def _save_csv(self, file: IO[bytes]) -> None:
         import io
@@ -126,5 +131,5 @@ class EvaluationResult:
 
         columns = schema(self.rows.methods, inner=False)
         with pq.ParquetWriter(file, columns) as writer:
-            for part in self._parts():
-                writer.write_table(part.table.cast(columns))
+            for part in self._parts(ROW_GROUP):
+                writer.write_table(part.cast(columns))

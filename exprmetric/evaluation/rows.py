@@ -95,7 +95,7 @@ class Rows:
 
     def __init__(self, rows: pa.Table) -> None:
         self.table = rows
-        self._codes: dict[str, tuple[npt.NDArray[np.int64], list[str]]] = {}
+        self._codes: dict[str, tuple[npt.NDArray[np.int32], list[str]]] = {}
 
     @classmethod
     def from_records(cls, records: Sequence[Record]) -> Rows:
@@ -115,7 +115,7 @@ class Rows:
         """Methods in the order of their columns."""
         return [c.removesuffix(".t2c") for c in self.table.column_names if c.endswith(".t2c")]
 
-    def codes(self, column: str) -> tuple[npt.NDArray[np.int64], list[str]]:
+    def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
         """(N,) numbers 0..K-1 of a text column, and the K texts in sorted order."""
         if column not in self._codes:
             import pyarrow as pa
@@ -130,9 +130,9 @@ class Rows:
             names = [n or "" for n in whole.dictionary.to_pylist()]
             kept = sorted(set(names))
             place = {name: i for i, name in enumerate(kept)}
-            lookup = np.array([place[n] for n in names], np.int64)
+            lookup = np.array([place[n] for n in names], np.int32)
             found = whole.indices.to_numpy(zero_copy_only=False)
-            self._codes[column] = (lookup[found.astype(np.int64)] if len(found) else np.empty(0, np.int64), kept)
+            self._codes[column] = (lookup[found] if len(found) else np.empty(0, np.int32), kept)
         return self._codes[column]
 
     def mask(self, column: str, text: str) -> npt.NDArray[np.bool_]:
@@ -144,7 +144,7 @@ class Rows:
         """(N,) where two text columns say the same."""
         (codes_a, names_a), (codes_b, names_b) = self.codes(a), self.codes(b)
         place = {name: i for i, name in enumerate(names_b)}
-        found: npt.NDArray[np.bool_] = np.array([place.get(n, -1) for n in names_a], np.int64)[codes_a] == codes_b
+        found: npt.NDArray[np.bool_] = np.array([place.get(n, -1) for n in names_a], np.int32)[codes_a] == codes_b
         return found
 
     def where(self, part: npt.NDArray[np.bool_]) -> Rows:
@@ -166,7 +166,7 @@ class Rows:
         given, groups = self.codes("group")
         target, paths = self.codes("target")
         content, hashes = self.codes("content")
-        name_of = np.full(len(hashes), len(paths), np.int64)
+        name_of = np.full(len(hashes), len(paths), np.int32)
         np.minimum.at(name_of, content, target)  # codes are in sorted order
         if "" in hashes:
             name_of[hashes.index("")] = -1  # unreadable targets are told apart by their paths
