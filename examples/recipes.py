@@ -30,7 +30,8 @@ LABELLED = {"optimiser": "adamw", "warmup": 50, "limit": 12000, "epochs": 3}
 UNLABELLED = {"optimiser": "adamw", "warmup": 50, "limit": 6000, "epochs": 2, "augment": "robust"}
 WARP = {**UNLABELLED, "projection": 256, "hidden": 512, "landmark_weight": 10, "target_similarity": 0.2}
 NEAR = {**UNLABELLED, "hidden": 512}
-VOTED = {"epochs": 1, "head_views": 1}
+VOTED = {"epochs": 6, "head_views": 1}
+FROM_SCRATCH = {"backbone": "resnet50v2", "pretrained": False, "learning_rate": 1e-3}
 
 ROWS: dict[str, tuple[str, list[str], dict[str, object]]] = {
     "imagenet": ("selfsupervised", LABELS, {"epochs": 0, "limit": 256}),
@@ -57,6 +58,7 @@ ROWS: dict[str, tuple[str, list[str], dict[str, object]]] = {
     "003-rw-random-ld": ("contrawarping", FACES, {**WARP, "warp": "random"}),
     "001-d": ("contrastive", CLIPS, {**NEAR, "row": "d"}),
     "001-f": ("contrastive", CLIPS, {**NEAR, "row": "f"}),
+    "000-wsupcon-resnet50v2": ("wsupcon", VOTES, {**VOTED, **FROM_SCRATCH}),
     "003-byol-ld": ("contrawarping", FACES, {**WARP, "engine": "byol", "momentum": 0.99}),
     "003-mocov2-ld": ("contrawarping", FACES, {**WARP, "engine": "mocov2", "momentum": 0.99, "queue": 1024}),
 }
