@@ -6,8 +6,10 @@ process's memory until they are let go of (`let_go`), so whoever goes through a 
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
@@ -69,6 +71,15 @@ class Spool:
         except OSError as error:
             raise _no_room(error) from error
         self._waiting, self._bytes = [], 0
+        _give_back()
+
+
+def _give_back() -> None:
+    """Have glibc return what is free to the system: where arrays of all sizes come and go, its heaps grow by holes."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries have none, and need none
+        if trim is not None:
+            trim(0)
 
 
 class _Column:
