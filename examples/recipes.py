@@ -3,7 +3,7 @@
 All begin with ImageNet's weights of one backbone, which is the first row: a few minutes are too short to begin with
 none, and what a recipe adds is what differs from that row.
 
-    python examples/recipes.py data/ runs/                    # about an hour on two cores
+    python examples/recipes.py data/ runs/                    # about two hours on two cores
     python examples/recipes.py data/ runs/ --only 003 004     # rows whose names begin so
     python examples/recipes.py data/ runs/ --judge --swaps swaps/     # no training; all rows as methods on real swaps
 
@@ -31,7 +31,7 @@ UNLABELLED = {"optimiser": "adamw", "warmup": 50, "limit": 6000, "epochs": 2, "a
 WARP = {**UNLABELLED, "projection": 256, "hidden": 512, "landmark_weight": 10, "target_similarity": 0.2}
 NEAR = {**UNLABELLED, "hidden": 512}
 VOTED = {"epochs": 6, "head_views": 1}
-FROM_SCRATCH = {"backbone": "resnet50v2", "pretrained": False, "learning_rate": 1e-3}
+FROM_SCRATCH = {"backbone": "resnet50v2", "pretrained": False, "epochs": 1, "learning_rate": 1e-3}
 
 ROWS: dict[str, tuple[str, list[str], dict[str, object]]] = {
     "imagenet": ("selfsupervised", LABELS, {"epochs": 0, "limit": 256}),
