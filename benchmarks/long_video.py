@@ -2,7 +2,8 @@
 
     python benchmarks/long_video.py clip.mp4                  # 30 minutes of it, to and fro; some twenty minutes
 
-The clip is repeated forwards and backwards at 25 frames/s and evaluated against itself, every second frame detected.
+The clip is repeated forwards and backwards at 25 frames/s and evaluated against itself, every second frame detected; as
+target and swap it is read once.
 Prints the memory of the process over time. SCRFD's weights must be there (`exprmetric weights pull scrfd-500m`).
 """
 
