@@ -36,13 +36,18 @@ def spawn(work: Any, folder: Path, *, processes: int = 2) -> list[Any]:
     context = mp.start_processes(
         _process, (work, str(folder), processes, port), processes, join=False, start_method="spawn"
     )
-    end = time.monotonic() + SECONDS
+    wait(context, SECONDS)
+    return [torch.load(folder / f"returned-{rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def wait(context: mp.ProcessContext, seconds: float) -> None:
+    """Until all processes have ended; fails, and kills them, when they don't in time."""
+    end = time.monotonic() + seconds
     while not context.join(timeout=1):
         if time.monotonic() > end:
             for process in context.processes:
                 process.kill()
-            pytest.fail(f"the processes didn't end within {SECONDS} s: a deadlock")
-    return [torch.load(folder / f"returned-{rank}.pt", weights_only=True) for rank in range(processes)]
+            pytest.fail(f"the processes didn't end within {seconds} s: a deadlock")
 
 
 def _process(rank: int, work: Any, folder: str, processes: int, port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ for package in ("torch", "timm", "torchmetrics"):
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 import torch.multiprocessing as mp  # noqa: E402
+from several_processes import needs_gloo, wait  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 from torch_faces import batch, encoder, triplets  # noqa: E402
@@ -27,7 +27,7 @@ from exprmetric.torch import ExpressionLoss, ExpressionPreservation  # noqa: E40
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs torch's gloo"),
+    needs_gloo,
 ]
 
 RANKS = 2
@@ -40,12 +40,7 @@ SHARES = {"uneven": ([3, 3, 1], [4]), "an empty rank": ([5, 6], []), "empty batc
 def spawn(work: Any, folder: Path, *arguments: Any) -> list[dict[str, Any]]:
     """What each of two gloo processes returned; fails when they don't end in time."""
     context = mp.start_processes(_rank, (work, str(folder), arguments), RANKS, join=False, start_method="spawn")
-    end = time.monotonic() + SECONDS
-    while not context.join(timeout=1):
-        if time.monotonic() > end:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the ranks didn't end within {SECONDS} s: a deadlock")
+    wait(context, SECONDS)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 

@@ -102,12 +102,15 @@ class ForkedReader(FaceReader):
         if not some:
             return
 
+        def fail(error: BaseException) -> None:
+            for image in some:
+                image.sighted.set_exception(_named(error))
+
         def finish(work: Future[tuple[list[Sighted | ImageError], dict[str, float]]]) -> None:
             try:
                 outcomes, seconds = work.result()
             except BaseException as error:
-                for image in some:
-                    image.sighted.set_exception(_named(error))
+                fail(error)
             else:
                 self.profile.add(seconds)
                 for image, outcome in zip(some, outcomes, strict=True):
@@ -117,8 +120,7 @@ class ForkedReader(FaceReader):
         try:
             work = self._processes.submit(_read, [(i.source, i.place, i.known) for i in some])
         except BaseException as error:
-            for image in some:
-                image.sighted.set_exception(_named(error))
+            fail(error)
         else:
             work.add_done_callback(finish)
 

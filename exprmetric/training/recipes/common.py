@@ -197,6 +197,36 @@ def descent(
     return optimizer, config.scheduler(optimizer, steps)
 
 
+def resumed(
+    model: nn.Module,
+    step: Callable[[nn.Module, Batch], Losses],
+    config: RecipeConfig,
+    steps: int,
+    out: Path,
+    *,
+    after: Callable[[], None] | None = None,
+) -> Trainer:
+    """A trainer by the config's settings that goes on from `out/last.pt`, where there is one.
+
+    Args:
+        model, step, after: see `fit`.
+        steps: of the whole training.
+    """
+    trainer = Trainer(
+        model,
+        *descent(model, config, steps),
+        step,
+        out,
+        asdict(config),
+        config.average,
+        after,
+        precision=config.precision,
+        tensorboard=config.tensorboard,
+    )
+    trainer.resume()
+    return trainer
+
+
 def fit(
     model: nn.Module,
     step: Callable[[nn.Module, Batch], Losses],
@@ -223,18 +253,7 @@ def fit(
     """
     train, valid = faces["train"], faces["valid"]
     per_epoch = max(1, len(train) // (config.batch * distributed.world()))
-    trainer = Trainer(
-        model,
-        *descent(model, config, config.epochs * per_epoch),
-        step,
-        out,
-        asdict(config),
-        config.average,
-        after,
-        precision=config.precision,
-        tensorboard=config.tensorboard,
-    )
-    trainer.resume()
+    trainer = resumed(model, step, config, config.epochs * per_epoch, out, after=after)
 
     def epoch(number: int) -> Iterable[Batch]:
         augmenter.start(number)

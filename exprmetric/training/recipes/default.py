@@ -19,7 +19,7 @@ batches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -36,16 +36,16 @@ from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.augment import low_resolution
 from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 from exprmetric.training.distributed import gather, world
-from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
+from exprmetric.training.loop import Losses, Schedule, autocast
 from exprmetric.training.models import Encoder
 from exprmetric.training.recipes import common, wsupcon
 from exprmetric.training.recipes.common import (
     Augmenter,
     RecipeConfig,
     Scores,
-    descent,
     embed,
     fixed_batches,
+    resumed,
     save_encoder,
 )
 from exprmetric.training.space import classification_scores, space_scores
@@ -202,17 +202,7 @@ def train_encoder(train: FaceArrays, valid: FaceArrays, config: DefaultConfig, o
         seen = seen[shuffle(len(seen))]
         return map(train.batch, torch.split(seen, config.batch)[: per_epoch * world()])
 
-    trainer = Trainer(
-        model,
-        *descent(model, config, config.epochs * per_epoch),
-        step,
-        out,
-        asdict(config),
-        config.average,
-        precision=config.precision,
-        tensorboard=config.tensorboard,
-    )
-    trainer.resume()
+    trainer = resumed(model, step, config, config.epochs * per_epoch, out)
     schedule = Schedule(config.epochs, config.patience, config.minutes)
     trainer.fit(batches, lambda: fixed_batches(valid, config), schedule, batches=per_epoch, label="encoder")
     return model
