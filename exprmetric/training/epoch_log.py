@@ -33,7 +33,7 @@ class EpochLog(AbstractContextManager["EpochLog"]):
         self._writer: Any = None
 
     def write(self, line: dict[str, Any]) -> None:
-        """One epoch: `epoch`, numbers, and dictionaries of numbers, which become curves named `train/total`."""
+        """One epoch: `epoch`, texts, numbers, and dictionaries of numbers, which become curves named `train/total`."""
         with (self._out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         if self._tensorboard:
@@ -52,6 +52,6 @@ class EpochLog(AbstractContextManager["EpochLog"]):
         for name, value in line.items():
             curves = {f"{name}/{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
             for curve, number in curves.items():
-                if curve != "epoch":
+                if curve != "epoch" and not isinstance(number, str):
                     self._writer.add_scalar(curve, float(number), line["epoch"])
         self._writer.flush()  # a kill loses no epoch

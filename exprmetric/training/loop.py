@@ -21,7 +21,7 @@ from exprmetric.files import write_whole
 from exprmetric.training import distributed
 from exprmetric.training.epoch_log import EpochLog
 from exprmetric.training.precision import autocast as autocast
-from exprmetric.training.precision import check_precision, computing_in
+from exprmetric.training.precision import check_precision, computed_in, computing_in, sentence
 
 Losses = dict[str, Tensor]
 
@@ -120,6 +120,10 @@ class Trainer:
         """The weights that are validated and kept."""
         return self.model if self.average is None else self.average.module
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     def resume(self) -> bool:
         """Go on from `last.pt`, if there is one.
 
@@ -136,7 +140,7 @@ class Trainer:
         return found
 
     def _restore(self, path: Path) -> None:
-        state = load_checkpoint(path, next(self.model.parameters()).device)
+        state = load_checkpoint(path, self._device)
         now = {**self.config, "processes": distributed.world()}
         before = {**state["config"], "processes": state.get("processes", 1)}
         other = {k: (v, now.get(k)) for k, v in before.items() if k not in STOPPING and v != now.get(k)}
@@ -183,6 +187,7 @@ class Trainer:
         started = time.monotonic()
         bars = Progress(console=Console(stderr=True), refresh_per_second=2, disable=not distributed.is_main())
         with bars as progress, computing_in(self.precision), self.log:
+            progress.console.print(f"{label}: {sentence(self._device, self.precision)}", highlight=False, markup=False)
             bar = progress.add_task(label, total=schedule.epochs * batches, completed=self.epoch * batches)
             while self.epoch < schedule.epochs and self.epoch - self.best_epoch < max(1, schedule.patience):
                 begun = time.monotonic()
@@ -252,6 +257,7 @@ class Trainer:
                     "best": better,
                     "seconds": round(seconds, 1),
                     "learning_rate": self.optimizer.param_groups[0]["lr"],
+                    "precision": computed_in(self._device, self.precision),
                 }
             )
 
