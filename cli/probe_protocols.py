@@ -51,9 +51,10 @@ def protocols(
 ) -> None:
     """Judge methods and trained checkpoints under all protocols, on the same faces.
 
-    DATA are data sets with labelled faces (FER+, AffectNet, labels.csv, folder per class); each gives a table of its
-    own. Classifiers learn from its training faces and are judged on its test faces, or on its validation faces where
-    it has no others. The protocols: linear, 10-nn, 30-nn, head, affect, agreement, triplets, fec, retrieval, leak.
+    DATA are data sets with labelled faces (FER+, RAF-DB, AffectNet, labels.csv, folder per class); each gives a table
+    of its own. Classifiers learn from its training faces and are judged on its test faces, or on its validation faces
+    where it has no others. The protocols: linear, 10-nn, 30-nn, head, affect, agreement, triplets, fec, retrieval,
+    leak.
 
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
     """

@@ -64,6 +64,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def outside() -> Path:
+    """The folder of data sets whose terms forbid passing them on; tests that need it skip where it is absent."""
+    folder = os.environ.get("EXPRMETRIC_OUTSIDE")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("no outside data sets; name their folder in EXPRMETRIC_OUTSIDE")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def shared_data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`shared_data("swaps_dev")` is a folder with what is in data/swaps_dev.zip, unpacked once a session."""
     folders: dict[str, Path] = {}

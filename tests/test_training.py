@@ -390,6 +390,32 @@ def test_arrays_hold_the_crops_that_evaluate_measures(only_dlib: None, faces, tm
         load("test", 224)
 
 
+def test_missing_and_broken_images_are_left_out_of_the_arrays_and_counted(only_dlib: None, faces, tmp_path: Path):
+    label = "EmoLabel/list_patition_label.txt"
+    (tmp_path / "raf" / "EmoLabel").mkdir(parents=True)
+    (tmp_path / "raf" / label).write_text("".join(f"train_{i}.jpg {i + 1}\n" for i in range(5)))
+    for i in (0, 2, 4):
+        save_png(tmp_path / "raf" / "Image" / "aligned" / f"train_{i}_aligned.jpg", faces[i])
+    (tmp_path / "raf" / "Image" / "aligned" / "train_3_aligned.jpg").write_bytes(b"no picture")
+    seen = []
+
+    def annotate(dataset, alignment, keep):
+        seen.append(keep)
+        return {"row": np.array(keep)}
+
+    def load() -> FaceArrays:
+        how = {"crop": 176, "size": 48, "cache": tmp_path / "cache", "device": CPU, "jobs": 1}
+        return load_arrays([open_dataset(tmp_path / "raf")], "train", annotate=annotate, **how)
+
+    for _ in range(2):  # aligned now, then from what is kept
+        with pytest.warns(UserWarning, match="2 of 5 images are left out, the first: .*train_1_aligned"):
+            arrays = load()
+        assert [EXPRESSIONS[i] for i in arrays.labels] == ["surprise", "disgust", "sadness"]
+        assert arrays.images.shape == (3, 1, 48, 48) and arrays.images.float().std((1, 2, 3)).min() > 5
+        assert arrays.sources == ("raf",) * 3 and arrays.extra["row"].tolist() == [0, 2, 4]
+    assert seen == [[0, 2, 4]] * 2
+
+
 def test_batches_are_shuffled_by_their_generator_and_leave_no_face_out():
     pixels = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 2, 2) * 25
     unknown = torch.full((10,), float("nan"))

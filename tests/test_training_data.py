@@ -108,6 +108,17 @@ AFFECTNET_NPY: Contents = {
     },
     "train_set/images/0.jpg": png(),
 }
+RAFDB: Contents = {
+    "basic/EmoLabel/list_patition_label.txt": (
+        b"train_00001.jpg 5\r\ntrain_00002.jpg 7\r\ntrain_00003.jpg 1\r\ntrain_00004.jpg 2\r\n"
+        b"test_0001.jpg 3\r\ntest_0002.jpg 4\r\ntest_0003.jpg 6\r\n"
+    ),
+    "basic/Image/aligned/train_00001_aligned.jpg": png(),
+    "basic/Image/original/train_00001.jpg": png(),
+    "basic/Image/aligned/train_00002.jpg": png(),
+    "basic/Image/original/train_00003.jpg": png(),
+    "basic/Image/aligned/test_0001_aligned.jpg": png(),
+}
 CLASSES_SPLIT: Contents = {
     "train/Happy/1.png": png(),
     "Validation/angry/2.JPG": png(),
@@ -173,6 +184,38 @@ def test_affectnet_npy_reads_numbers_and_text(write: Writer, tmp_path: Path):
     np.testing.assert_array_equal(affect, [(0.8, 0.3), (-0.5, 0.7), (math.nan, math.nan), (-0.4, 0.1)])
 
 
+@both
+def test_rafdb_codes_are_named_the_prefix_is_the_split_and_a_missing_image_is_still_a_sample(
+    write: Writer, tmp_path: Path
+):
+    expected = [
+        ("aligned/train_00001_aligned.jpg", "train", "sadness"),
+        ("aligned/train_00002.jpg", "train", "neutral"),
+        ("original/train_00003.jpg", "train", "surprise"),
+        ("aligned/train_00004_aligned.jpg", "train", "fear"),
+        ("aligned/test_0001_aligned.jpg", "test", "disgust"),
+        ("aligned/test_0002_aligned.jpg", "test", "happiness"),
+        ("aligned/test_0003_aligned.jpg", "test", "anger"),
+    ]
+    for prefix, above in (("basic/", ""), ("RAF-DB/basic/", "RAF-DB/"), ("", None)):
+        contents = {n.removeprefix("basic/") if above is None else above + n: d for n, d in RAFDB.items()}
+        dataset = open_dataset(write(contents, tmp_path / f"rafdb{len(prefix)}"))
+        assert described(dataset) == [(f"{prefix}Image/{name}", *rest) for name, *rest in expected]
+        assert dataset.image(0).shape == (4, 4, 3)
+        with pytest.raises(UnreadableImageError, match="train_00004_aligned"):
+            dataset.image(3)
+
+
+@pytest.mark.parametrize(
+    "line", ["train_00005.jpg 8", "train_00005.jpg 0", "train_00005.jpg", "photo.jpg 3", "test_1.jpg x"]
+)
+def test_a_line_of_rafdb_that_says_no_label_is_named(line: str, tmp_path: Path):
+    table = "basic/EmoLabel/list_patition_label.txt"
+    contents = {**RAFDB, table: RAFDB[table] + line.encode()}
+    with pytest.raises(InputError, match="line 8"):
+        open_dataset(as_folder(contents, tmp_path / "rafdb"))
+
+
 class Bomb:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -235,7 +278,9 @@ def test_a_folder_of_photographs_and_nothing_else_is_unlabelled(write: Writer, t
             open_dataset(write(other, tmp_path / f"other{len(other)}"))
 
 
-@pytest.mark.parametrize("contents", [FERPLUS, LABELLED_LIST, AFFECTNET_CSV, AFFECTNET_NPY, CLASSES_SPLIT, CLASSES])
+@pytest.mark.parametrize(
+    "contents", [FERPLUS, LABELLED_LIST, AFFECTNET_CSV, AFFECTNET_NPY, RAFDB, CLASSES_SPLIT, CLASSES]
+)
 def test_folder_and_zip_give_the_same_samples_and_pixels(contents: Contents, tmp_path: Path):
     folder = open_dataset(as_folder(contents, tmp_path / "same"))
     packed = open_dataset(as_zip(contents, tmp_path / "same"))
@@ -313,6 +358,19 @@ def test_a_picture_that_cannot_be_decoded_is_named(tmp_path: Path):
         dataset.image(0)
 
 
+def test_a_picture_that_is_missing_empty_or_damaged_inside_a_zip_is_an_error_of_that_picture(tmp_path: Path):
+    missing = open_dataset(as_folder({**LABELLED_LIST, "images/z.png": b""}, tmp_path / "list"))
+    (tmp_path / "list" / "images" / "x.png").unlink()
+    whole = as_zip(LABELLED_LIST, tmp_path / "damaged")
+    content = bytearray(whole.read_bytes())
+    content[content.index(b"images/x.png") + 40] ^= 0xFF  # of its pixels; the sum in the zip tells
+    whole.write_bytes(content)
+    for dataset, index in ((missing, 0), (missing, 2), (open_dataset(whole), 0)):
+        with pytest.raises(UnreadableImageError, match=dataset.samples[index].image):
+            dataset.image(index)
+    assert open_dataset(whole).image(1).shape == missing.image(1).shape == (4, 4, 3)
+
+
 def test_a_person_is_in_one_split_alone(tmp_path: Path):
     rows = [f"{i}.png,person {i % 97},fear" for i in range(970)]
     dataset = open_dataset(
@@ -367,3 +425,27 @@ def test_the_real_lfw_list_keeps_its_people_apart(shared: Path):
     assert not people["train"] & people["valid"]
     assert 0.05 < len(people["valid"]) / len(people["train"] | people["valid"]) < 0.15
     assert dataset.image(0).shape == (160, 160, 3)
+
+
+@pytest.mark.shared
+def test_the_real_london_faces_are_102_people_twice(shared: Path):
+    dataset = open_dataset(shared / "data" / "london_faces.zip")
+    assert Counter(EXPRESSIONS[s.label] for s in dataset.samples) == {"neutral": 102, "happiness": 102}
+    assert set(Counter(s.person for s in dataset.samples).values()) == {2}
+    assert {s.image for s in dataset.samples} <= dataset.files.names
+    assert dataset.image(0).ndim == 3
+
+
+@pytest.mark.shared
+def test_the_real_rafdb_has_the_published_counts(outside: Path):
+    dataset = open_dataset(outside / "rafdb.zip")
+    counts = {split: Counter(s.label for s in dataset.samples if s.split == split) for split in ("train", "test")}
+    named = {split: {EXPRESSIONS[k]: n for k, n in found.items()} for split, found in counts.items()}
+    assert named["train"] == {
+        "happiness": 4772, "neutral": 2524, "sadness": 1982, "surprise": 1290, "disgust": 717, "anger": 705, "fear": 281
+    }  # fmt: skip
+    assert named["test"] == {
+        "happiness": 1185, "neutral": 680, "sadness": 478, "surprise": 329, "disgust": 160, "anger": 162, "fear": 74
+    }  # fmt: skip
+    assert {s.image for s in dataset.samples} <= dataset.files.names
+    assert dataset.image(0).shape == (100, 100, 3)

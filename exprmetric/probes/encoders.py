@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import InputError, MissingPackageError
+from exprmetric.errors import InputError, MissingPackageError, UnreadableImageError
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, load_detector
@@ -28,7 +28,7 @@ from exprmetric.metrics.distances import DISTANCES, l2
 from exprmetric.metrics.resampling import Distance, Floats
 from exprmetric.probes.parts import FaceRows, Vectors, unique_names
 from exprmetric.probes.vectors import Reader, embed_faces
-from exprmetric.training.alignment import CHOICE, align_dataset, load_crops
+from exprmetric.training.alignment import CHOICE, align_dataset, load_readable_crops
 from exprmetric.weights import sha256_of
 
 BATCH = 256
@@ -165,10 +165,11 @@ class Bench:
         aligned = alignment.subset(ok.tolist())
         done = 0
         for crop, size in sorted({(c.crop, c.size) for c in checkpoints}):
-            crops = load_crops(part, aligned, crop=crop, size=size, jobs=jobs)
+            crops, readable = load_readable_crops(part, aligned, crop=crop, size=size, jobs=jobs)
+            status[np.delete(ok, readable)] = UnreadableImageError.status
             for checkpoint in (c for c in checkpoints if (c.crop, c.size) == (crop, size)):
                 vectors = _run(checkpoint.path, crops, self.device)
-                self._keep(checkpoint.name, rows, ok, vectors, status, files[checkpoint.name])
+                self._keep(checkpoint.name, rows, ok[readable], vectors, status, files[checkpoint.name])
                 done += 1
                 self.progress(f"{rows.name}, checkpoints", done, len(checkpoints))
 

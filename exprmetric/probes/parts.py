@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.errors import InputError
 from exprmetric.metrics.odd_one_out import Triplets
 from exprmetric.metrics.resampling import Distance, Floats, Indices
 from exprmetric.probes.dataset import ALL, Faces, person_faces, repeated_people
@@ -141,13 +139,8 @@ class _Loader:
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> Image:
-        import cv2
-
-        try:
-            with self._lock:
-                return self._dataset.image(self._index[name])
-        except (InputError, zipfile.BadZipFile, zlib.error, EOFError, cv2.error) as error:
-            raise UnreadableImageError(f"{name!r}: {error}") from error
+        with self._lock:
+            return self._dataset.image(self._index[name])
 
 
 @dataclass(frozen=True, eq=False)

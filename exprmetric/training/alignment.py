@@ -7,6 +7,7 @@ original pixels.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import ImageError, InputError
+from exprmetric.errors import ImageError, InputError, UnreadableImageError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, warp
 from exprmetric.files import write_whole
@@ -105,7 +106,37 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
 def load_crops(
     dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
 ) -> npt.NDArray[np.uint8]:
-    """(N, size, size) uint8 luma of every face: the centre `crop` px of the 224 crop, in one warp to `size` px."""
+    """(N, size, size) uint8 luma of every face: the centre `crop` px of the 224 crop, in one warp to `size` px.
+
+    Raises:
+        UnreadableImageError: an image is missing or can't be decoded.
+    """
+    images, errors = _crops(dataset, alignment, crop, size, jobs)
+    for error in errors.values():
+        raise error
+    return images
+
+
+def load_readable_crops(
+    dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:
+    """(R, size, size) crops as `load_crops` makes them, and the (R,) samples whose images could be read.
+
+    The others are left out; a warning counts them and names the first.
+    """
+    images, errors = _crops(dataset, alignment, crop, size, jobs)
+    rows = np.array([i for i in range(len(images)) if i not in errors], np.intp)
+    if errors:
+        first = errors[min(errors)]
+        warnings.warn(f"{len(errors)} of {len(images)} images are left out, the first: {first}", stacklevel=2)
+        images = images[rows]
+    return images, rows
+
+
+def _crops(
+    dataset: FaceDataset, alignment: Alignment, crop: int, size: int, jobs: int
+) -> tuple[npt.NDArray[np.uint8], dict[int, UnreadableImageError]]:
+    """(N, size, size) crops, and by sample the error that says why its crop is empty."""
     from concurrent.futures import ThreadPoolExecutor
 
     import cv2
@@ -113,7 +144,9 @@ def load_crops(
     scale = size / crop
     margin = (CROP_SIZE - crop) / 2
     shift = 0.5 * scale - 0.5 - scale * margin  # pixel centres are at whole numbers on both sides
-    images = np.empty((len(dataset.samples), size, size), np.uint8)
+    images = np.zeros((len(dataset.samples), size, size), np.uint8)
+    errors: dict[int, UnreadableImageError] = {}
+    decoded: dict[int, npt.NDArray[np.uint8]] = {}
 
     def one(i: int) -> None:
         matrix = alignment.matrices[i] * scale
@@ -123,6 +156,11 @@ def load_crops(
     with ThreadPoolExecutor(jobs) as pool:
         for start in range(0, len(images), CHUNK):
             block = range(start, min(start + CHUNK, len(images)))
-            decoded = {i: dataset.image(i) for i in block}  # a zip file is read by one thread
-            list(pool.map(one, block))
-    return images
+            decoded.clear()
+            for i in block:  # a zip file is read by one thread
+                try:
+                    decoded[i] = dataset.image(i)
+                except UnreadableImageError as error:
+                    errors[i] = error
+            list(pool.map(one, decoded))
+    return images, errors

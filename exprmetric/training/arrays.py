@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from exprmetric.errors import InputError
-from exprmetric.training.alignment import Alignment, align_dataset, load_crops
+from exprmetric.training.alignment import Alignment, align_dataset, load_readable_crops
 from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
 
 
@@ -103,7 +103,8 @@ def load_arrays(
     the seed, unless that is 0.
 
     Labelled faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy
-    to find. `annotate` adds arrays of its own to `FaceArrays.extra`.
+    to find. Those whose image can't be read are left out, with a warning that counts them. `annotate` adds
+    arrays of its own to `FaceArrays.extra`.
 
     Raises:
         InputError: the split has no such face.
@@ -114,14 +115,19 @@ def load_arrays(
         _usable(d, align_dataset(d, cache, jobs=jobs), split, unlabelled) for d in _with(datasets, split, unlabelled)
     ]
     for dataset, alignment, keep in _drawn(found, limit, seed):
-        for name, values in (annotate(dataset, alignment, keep) if annotate else {}).items():
-            extra.setdefault(name, []).append(values)
         part = FaceDataset(dataset.name, dataset.files, tuple(dataset.samples[i] for i in keep))
-        images.append(load_crops(part, alignment.subset(keep), crop=crop, size=size, jobs=jobs))
-        labels += [s.label for s in part.samples]
-        votes += [s.votes or (float("nan"),) * len(EXPRESSIONS) for s in part.samples]
-        va += [(s.valence, s.arousal) for s in part.samples]
-        sources += [dataset.name] * len(keep)
+        crops, readable = load_readable_crops(part, alignment.subset(keep), crop=crop, size=size, jobs=jobs)
+        if not len(readable):
+            continue
+        images.append(crops)
+        kept = [keep[i] for i in readable]
+        for name, values in (annotate(dataset, alignment, kept) if annotate else {}).items():
+            extra.setdefault(name, []).append(values)
+        samples = [dataset.samples[i] for i in kept]
+        labels += [s.label for s in samples]
+        votes += [s.votes or (float("nan"),) * len(EXPRESSIONS) for s in samples]
+        va += [(s.valence, s.arousal) for s in samples]
+        sources += [dataset.name] * len(kept)
     if not images:
         names = ", ".join(d.name for d in datasets)
         raise InputError(f"no face to use in split {split!r} of {names}")

@@ -4,6 +4,7 @@
 | --- | --- |
 | FER+ | `labels.csv` with a split and ten vote columns |
 | labelled list | `labels.csv` with `image, person, emotion` (LFW and others) |
+| RAF-DB | `basic/EmoLabel/list_patition_label.txt` beside `basic/Image/aligned/` (or `original/`) |
 | AffectNet, official | `training.csv` / `validation.csv` with `subDirectory_filePath, expression, valence, arousal` |
 | AffectNet, per image | `train_set/annotations/ID_exp.npy`, `_val.npy`, `_aro.npy` beside `train_set/images/` |
 | folder per class | sub-folders named after expressions, optionally below `train/ valid/ test/` |
@@ -16,6 +17,7 @@ import csv
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +38,9 @@ SYNONYMS = {
 }
 AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """AffectNet's codes 0..7; 8, 9 and 10 are none, uncertain and no face."""
+RAFDB = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+"""RAF-DB's codes 1..7."""
+RAFDB_TABLE = "EmoLabel/list_patition_label.txt"
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -118,13 +123,17 @@ class FaceDataset:
     samples: tuple[Sample, ...]
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB."""
+        """(H, W, 3) uint8 RGB; UnreadableImageError when it is missing or can't be decoded."""
         import cv2
 
-        data = np.frombuffer(self.files.read(self.samples[index].image), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        name = self.samples[index].image
+        try:
+            content = np.frombuffer(self.files.read(name), np.uint8)
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        except (InputError, zipfile.BadZipFile, zlib.error, EOFError, cv2.error) as error:
+            raise UnreadableImageError(f"{self.name}: {name} can't be read: {error}") from error
         if image is None:
-            raise UnreadableImageError(f"{self.name}: {self.samples[index].image} can't be decoded")
+            raise UnreadableImageError(f"{self.name}: {name} can't be decoded")
         return np.ascontiguousarray(image[..., ::-1])
 
 
@@ -154,6 +163,29 @@ def _labelled_list(files: Files) -> Iterator[Sample]:
     for row in files.rows("labels.csv"):
         name = row["image"] if row["image"] in files.names else f"images/{row['image']}"
         yield Sample(name, person_split(row["person"]), expression_index(row["emotion"]), person=row["person"])
+
+
+def _rafdb_table(files: Files) -> str | None:
+    """Name of the list of labels; the data set may be packed below another folder."""
+    return next((n for n in sorted(files.names) if f"/{n}".endswith(f"/{RAFDB_TABLE}")), None)
+
+
+def _rafdb(files: Files) -> Iterator[Sample]:
+    """`aligned` before `original`: the authors' crop shows one face, the photograph perhaps several."""
+    table = _rafdb_table(files) or RAFDB_TABLE
+    root = table.removesuffix(RAFDB_TABLE)
+    for number, line in enumerate(files.read(table).decode("utf-8-sig").splitlines(), 1):
+        name, _, code = line.strip().partition(" ")
+        if not name:
+            continue
+        split, (stem, _, suffix) = SPLITS.get(name.partition("_")[0]), name.rpartition(".")
+        if split is None or code.strip() not in map(str, range(1, len(RAFDB) + 1)):
+            raise InputError(f"{files.path}: {table}, line {number}: {line!r} is no name and label 1 to {len(RAFDB)}")
+        found = [
+            f"{root}Image/{n}" for n in (f"aligned/{stem}_aligned.{suffix}", f"aligned/{name}", f"original/{name}")
+        ]
+        image = next((n for n in found if n in files.names), found[0])
+        yield Sample(image, split, EXPRESSIONS.index(RAFDB[int(code) - 1]))
 
 
 def _affectnet_csv(files: Files) -> Iterator[Sample]:
@@ -221,6 +253,7 @@ def _columns(files: Files) -> set[str]:
 LAYOUTS: dict[str, tuple[Callable[[Files], bool], Callable[[Files], Iterator[Sample]]]] = {
     "FER+": (lambda f: {"split", "neutral", "not_face"} <= _columns(f), _ferplus),
     "labelled list": (lambda f: {"image", "person", "emotion"} <= _columns(f), _labelled_list),
+    "RAF-DB": (lambda f: _rafdb_table(f) is not None, _rafdb),
     "AffectNet CSV": (
         lambda f: any(PurePosixPath(n).name == "training.csv" for n in f.names),
         _affectnet_csv,
