@@ -404,6 +404,21 @@ def test_a_wrong_file_is_never_skipped(everywhere: dict[str, Path], place: str) 
         assert told in str(caught.value)
 
 
+def test_every_digit_of_a_hash_counts(everywhere: dict[str, Path], server: Server) -> None:
+    """A file whose hash begins or ends as the pinned one does is another file."""
+    pinned = sha(CONTENT)
+    others = [pinned[:i] + ("0" if pinned[i] != "0" else "1") + pinned[i + 1 :] for i in range(64)]
+    for other in others:
+        with pytest.raises(WeightsHashError, match=other):
+            weights.find(toy(sha256=other))
+    for path in everywhere.values():
+        path.unlink()
+    server.files["toy.onnx"] = CONTENT
+    for other in (others[0], others[8], others[-1]):
+        with pytest.raises(WeightsHashError, match=other):
+            weights.pull(toy(sha256=other, urls=[server.url("toy.onnx")]), progress=False)
+
+
 def test_a_file_that_changes_after_it_was_verified_is_refused(everywhere: dict[str, Path]) -> None:
     item = toy()
     path = weights.find(item)
