@@ -66,10 +66,15 @@ def synced(rank: int, share: str, intervals: bool) -> dict[str, Any]:
     metric = ExpressionPreservation(encoder=encoder(quantise=True), intervals=intervals)
     for part in _parts(rank, share):
         metric.update(*part)
+    broken = [torch.full((1, 3, 224, 224), float("nan"))] * 3
+    if rank == 1:
+        metric.update(*broken)  # is left out and changes nothing
+    with metric.sync_context():
+        left_out = int(metric.left_out)
     scores = metric.compute()
     local = int(metric.count)  # unsynced again
     metric.update(*(batch(i)[:1] for i in triplets()))
-    return {"scores": scores, "local": local, "after": int(metric.count)}
+    return {"left_out": left_out, "scores": scores, "local": local, "after": int(metric.count)}
 
 
 @pytest.mark.parametrize("intervals", [False, True], ids=["sums", "intervals"])
@@ -82,6 +87,7 @@ def test_two_ranks_are_one(share: str, intervals: bool, tmp_path: Path, one_thre
     assert len(expected) == (11 if intervals else 5)
     for rank, result in enumerate(found):
         assert {k: v.item() for k, v in result["scores"].items()} == pytest.approx(expected, abs=1e-6)
+        assert result["left_out"] == 1
         assert result["local"] == sum(SHARES[share][rank])
         assert result["after"] == result["local"] + 1
 

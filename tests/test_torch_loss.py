@@ -235,6 +235,42 @@ class TestUse:
             ExpressionLoss(encoder=smooth)(target, swapped[:2])
 
 
+class TestValueRange:
+    @pytest.mark.parametrize(
+        ("value_range", "scale", "offset", "told"),
+        [
+            ((-1.0, 1.0), 1.0, 0.0, "9 of 9 images fill only the upper half"),
+            ((0.0, 1.0), 2.0, -1.0, "9 of 9 images have values far outside"),
+            ((-1.0, 1.0), 255.0, 0.0, "9 of 9 images have values far outside"),
+            ((0.0, 255.0), 2.0, -1.0, "9 of 9 images .* almost none of it"),
+        ],
+        ids=["0..1 under -1..1", "-1..1 under 0..1", "0..255 under -1..1", "-1..1 under 0..255"],
+    )
+    def test_images_in_another_range_are_told_of_once(
+        self, value_range: tuple[float, float], scale: float, offset: float, told: str, smooth: ExpressionEncoder,
+        images: tuple[Tensor, ...],
+    ) -> None:  # fmt: skip
+        target, source, swapped = (i * scale + offset for i in images)
+        loss = ExpressionLoss(value_range=value_range, margin=0.2, encoder=smooth)
+        with pytest.warns(UserWarning, match=told) as caught:
+            for _ in range(10):
+                loss(target[:1], swapped[:1], source[:1]) if loss._calls else loss(target, swapped, source)
+        assert len([w for w in caught if "value_range" in str(w.message)]) == 1
+
+    @pytest.mark.filterwarnings("error")
+    def test_right_images_are_no_cause_for_a_warning(
+        self, smooth: ExpressionEncoder, images: tuple[Tensor, ...]
+    ) -> None:
+        target, _, swapped = images
+        for value_range in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+            low, high = value_range
+            right = [i * (high - low) + low for i in (target, swapped)]
+            ExpressionLoss(value_range=value_range, encoder=smooth)(*right)
+        bytes_ = (target * 255).round().to(torch.uint8)
+        ExpressionLoss(value_range=(-1.0, 1.0), encoder=smooth)(bytes_, swapped * 2 - 1)
+        ExpressionLoss(encoder=smooth)(target, swapped * 1.1 - 0.05)  # a generator without a last tanh
+
+
 class Generator(nn.Module):
     """Paints, with a mask of its own making, parts of the target over the source."""
 

@@ -425,7 +425,7 @@ class TestMetric:
         metric.persistent(True)
         metric.update(*(i[:4] for i in batches))
         stored = metric.state_dict()
-        assert sorted(stored) == ["count", "outside", "sums"]
+        assert sorted(stored) == ["count", "half_empty", "left_out", "outside", "sums"]
         other = ExpressionPreservation(encoder=metric.encoder)
         other.load_state_dict(stored)
         other.update(*(i[4:] for i in batches))
@@ -489,6 +489,68 @@ class TestMetric:
         metric.update(*((i[:3] / 255) * 1.1 - 0.05 for i in batches))  # what a generator without a last tanh gives
         metric.compute()
         assert int(metric.outside) == 0
+
+    @pytest.mark.parametrize(
+        ("value_range", "told"),
+        [
+            ((-1.0, 1.0), r"9 of 9 images fill only the upper half"),
+            ((0.0, 255.0), "9 of 9 images .* almost none of it"),
+        ],
+    )
+    def test_images_of_0_to_1_under_a_wider_range_are_told_of(
+        self, value_range: tuple[float, float], told: str, metric: ExpressionPreservation, batches: tuple[Tensor, ...]
+    ) -> None:
+        other = ExpressionPreservation(value_range=value_range, encoder=metric.encoder)
+        other.update(*(i[:3] / 255 for i in batches))
+        with pytest.warns(UserWarning, match=told):
+            other.compute()
+
+    @pytest.mark.parametrize("which", [0, 1, 2], ids=["target", "source", "swapped"])
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+    def test_a_triplet_whose_image_is_no_numbers_is_left_out_counted_and_told_of(
+        self, which: int, value: float, like_the_command_line: ExpressionEncoder, onnx_encoder: OnnxEncoder,
+        batches: tuple[Tensor, ...],
+    ) -> None:  # fmt: skip
+        metric = ExpressionPreservation(encoder=like_the_command_line, identity=Colours(), intervals=True)
+        images = [i / 255 for i in batches]
+        images[which][4, 1, 100, 90] = value  # one pixel: clipped, an infinite one would be a white one
+        metric.update(*(i[:6] for i in images))
+        metric.update(*(i[6:] for i in images))
+        with pytest.warns(UserWarning, match="1 of 11 triplets hold a value that is NaN or infinite"):
+            found = metric.compute()
+        assert (int(metric.count), int(metric.left_out)) == (10, 1)
+        rest = [np.delete(i, 4, 0) for i in triplets()]
+        assert_scores({k: found[k] for k in functional.SCORES}, scores_of_onnx(onnx_encoder, *rest))
+        without = ExpressionPreservation(encoder=like_the_command_line, identity=Colours(), intervals=True)
+        without.update(*(batch(i) for i in rest))
+        assert_scores(found, {k: v.item() for k, v in without.compute().items()}, 1e-6)
+
+    def test_landmarks_or_vectors_that_are_no_numbers_are_left_out_too(
+        self, metric: ExpressionPreservation, batches: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        eyes = torch.tensor([[[76.5, 76.5], [146.5, 76.5]]] * 3)
+        eyes[1, 0, 0] = float("nan")
+        by_eyes = ExpressionPreservation(align="landmarks", encoder=metric.encoder)
+        by_eyes.update(*(i[:3] for i in batches), target_landmarks=eyes, source_landmarks=eyes.nan_to_num(76.5))
+        assert (int(by_eyes.count), int(by_eyes.left_out)) == (2, 1)
+        represent = ExpressionEncoder.represent
+
+        def overflows(self: ExpressionEncoder, faces: Tensor) -> Tensor:
+            vectors = represent(self, faces)
+            vectors[2] = float("inf")
+            return vectors
+
+        monkeypatch.setattr(ExpressionEncoder, "represent", overflows)
+        metric.update(*(i[:4] for i in batches))
+        assert (int(metric.count), int(metric.left_out)) == (3, 1)
+
+    def test_where_no_triplet_is_numbers_there_is_no_score(
+        self, like_the_command_line: ExpressionEncoder, batches: tuple[Tensor, ...]
+    ) -> None:
+        metric = ExpressionPreservation(encoder=like_the_command_line, intervals=True)
+        metric.update(*(torch.full_like(i[:2], 1, dtype=torch.float32) * float("nan") for i in batches))
+        with pytest.warns(UserWarning, match="2 of 2 triplets"):
+            assert all(v.isnan() for v in metric.compute().values())
 
     @pytest.mark.parametrize(
         ("arguments", "told"),

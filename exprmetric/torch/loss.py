@@ -7,14 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics.utilities import rank_zero_warn
 
 from exprmetric.errors import InputError
 from exprmetric.torch.alignment import aligned, check_alignment
 from exprmetric.torch.encoder import EMBEDDING, ExpressionEncoder
 from exprmetric.torch.functional import distance_function, widened
 from exprmetric.torch.pixels import check_images, to_pixels
+from exprmetric.torch.value_range import check_value_range, faults, warnings_of
 
 REDUCTIONS = ("mean", "sum", "none")
+LOOKS = (1, 10, 100, 1000)
+"""Calls in which the values of the images are looked at: it makes the host wait for the device."""
 
 
 class ExpressionLoss(nn.Module):
@@ -29,7 +33,8 @@ class ExpressionLoss(nn.Module):
             (`backbone.s2`), compared as perceptual losses do (Zhang et al. 2018): unit norm over the channels, squared
             differences summed over them, mean over the places. None for `{"embedding": 1.0}`.
         reduction: `mean`, `sum`, or `none` for (B,).
-        value_range: of floating-point images. Values outside aren't clipped: they keep their gradient.
+        value_range: of floating-point images. Values outside aren't clipped: they keep their gradient. Some of the
+            first calls look at the images and warn, once, of those far outside or that leave half the range empty.
         align: see `exprmetric.torch.alignment.aligned`.
         crop_fraction: its `fraction`.
         encoder: an `ExpressionEncoder` to share with the metric; None for one that doesn't round to 8 bits.
@@ -54,13 +59,11 @@ class ExpressionLoss(nn.Module):
             raise InputError(f"margin must be 0 or more, got {margin}")
         if reduction not in REDUCTIONS:
             raise InputError(f"unknown reduction {reduction!r}; known: {', '.join(REDUCTIONS)}")
-        if not value_range[0] < value_range[1]:
-            raise InputError(f"value_range must rise, got {value_range}")
         if not 0 < crop_fraction <= 1:
             raise InputError(f"crop_fraction must be above 0 and at most 1, got {crop_fraction}")
         self.margin = margin
         self.reduction = reduction
-        self.value_range = value_range
+        self.value_range = check_value_range(value_range)
         self.align = check_alignment(align)
         self.crop_fraction = crop_fraction
         self.encoder = encoder if encoder is not None else ExpressionEncoder()
@@ -71,6 +74,7 @@ class ExpressionLoss(nn.Module):
             if name != EMBEDDING:
                 self.encoder.layer(name)
         self._distance = distance_function(self.encoder.distance_name)
+        self._calls, self._warned = 0, False
 
     def forward(
         self,
@@ -102,12 +106,29 @@ class ExpressionLoss(nn.Module):
             wanted = self._describe(target, target_landmarks)
             unwanted = self._describe(source, source_landmarks) if source is not None else None
         found = self._describe(swapped, swapped_landmarks)
+        if not torch.compiler.is_compiling():
+            self._look_at_range([images.detach() for images in (target, swapped, source) if images is not None])
         loss = self._distances(wanted, found)
         if unwanted is not None and self.margin is not None:
             loss = F.relu(loss - self._distances(unwanted, found) + self.margin)
         if self.reduction == "none":
             return loss
         return loss.mean() if self.reduction == "mean" else loss.sum()
+
+    def _look_at_range(self, batches: list[Tensor]) -> None:
+        """Warn, once, of images that are in another range than was said."""
+        self._calls += 1
+        plain = all(
+            type(images) is Tensor and not images.is_meta for images in batches
+        )  # of others, values may be unknown
+        captured = batches[0].is_cuda and torch.cuda.is_current_stream_capturing()
+        if self._warned or self._calls not in LOOKS or captured or not plain or not len(batches[0]):
+            return
+        found = torch.stack([torch.stack(faults(images, self.value_range)).sum(1) for images in batches])
+        outside, half_empty = found.sum(0).tolist()
+        for sentence in warnings_of(outside, half_empty, len(batches) * len(batches[0]), self.value_range):
+            self._warned = True
+            rank_zero_warn(sentence, UserWarning)
 
     def _describe(self, images: Tensor, landmarks: Tensor | None) -> dict[str, Tensor]:
         check_images(images)

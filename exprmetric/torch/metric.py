@@ -22,13 +22,10 @@ from exprmetric.torch.encoder import ExpressionEncoder
 from exprmetric.torch.frozen import Frozen, only_device
 from exprmetric.torch.functional import SCORES, distance_function, l2, per_triplet, widened
 from exprmetric.torch.pixels import check_images, to_bytes, to_pixels
+from exprmetric.torch.value_range import are_numbers, check_value_range, faults, warnings_of
 
 IDENTITY_SCORES = ("identity_nearer_to_source", "identity_mean_t2c", "identity_mean_s2c", "identity_mean_s2t")
 """The identity control's, where an identity encoder is given."""
-OUTSIDE = 0.1
-"""An image whose values leave the range by more than this share of it was normalised otherwise than it was said."""
-LOOKED_AT = 8
-"""Every which row and column is looked at for that: a wrong normalisation is everywhere."""
 
 
 class ExpressionPreservation(Metric):
@@ -37,14 +34,16 @@ class ExpressionPreservation(Metric):
     `update(target, source, swapped)` takes three batches of equal length; `compute()` gives a dict of 0-dim float64
     tensors: `l2_error` (lower is better), `mean_t2c` (lower), `ratio` (higher), `mean_s2c`, `mean_s2t`, as defined in
     `exprmetric.metrics.preservation_scores`; all NaN where nothing was measured. On 8-bit `eyes70` crops they are the
-    command line's scores of the same crops.
+    command line's scores of the same crops. A triplet with a value that is NaN or infinite, in an image, a landmark or
+    a distance, is left out of all scores: `left_out` counts them, and `compute` warns.
 
     The states are one sum for each score and a count, so memory doesn't grow and ranks may have any number of triplets,
     or none. `update` never waits for the device. The encoder is in no checkpoint (see `Frozen`), computes in float32
     whatever precision the trainer runs in, and sees what an image file would hold: values clipped, rounded to 8 bits.
 
     Args:
-        value_range: of floating-point images; uint8 images are 0..255. `compute` warns of images far outside.
+        value_range: of floating-point images; uint8 images are 0..255. `compute` warns of images far outside, and of
+            those that leave half the range empty, as 0..1 images do under (-1, 1).
         align: `none` (the images are `eyes70` crops), `center_crop` or `landmarks`; see
             `exprmetric.torch.alignment.aligned`. Only numbers with the same alignment can be compared.
         crop_fraction: for `center_crop`, the side as a share of the shorter side: about 0.8 for FFHQ-like images.
@@ -75,7 +74,9 @@ class ExpressionPreservation(Metric):
 
     sums: Tensor
     count: Tensor
+    left_out: Tensor
     outside: Tensor
+    half_empty: Tensor
 
     def __init__(
         self,
@@ -89,11 +90,9 @@ class ExpressionPreservation(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not value_range[0] < value_range[1]:
-            raise InputError(f"value_range must rise, got {value_range}")
         if not 0 < crop_fraction <= 1:
             raise InputError(f"crop_fraction must be above 0 and at most 1, got {crop_fraction}")
-        self.value_range = value_range
+        self.value_range = check_value_range(value_range)
         self.align = check_alignment(align)
         self.crop_fraction = crop_fraction
         self.intervals = intervals
@@ -103,8 +102,8 @@ class ExpressionPreservation(Metric):
         self._in_forward = False
         # float64: a sum over a million triplets must still notice the next one
         self.add_state("sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("outside", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("count", "left_out", "outside", "half_empty"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("t2c", "s2c", "s2t", "groups") if intervals else ():
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -140,14 +139,8 @@ class ExpressionPreservation(Metric):
             raise InputError(f"groups are ({len(target)},), and for intervals=True; got {tuple(groups.shape)}")
         if swapped_landmarks is None:
             swapped_landmarks = target_landmarks
-        crops = [
-            self._crop(images, points)
-            for images, points in (
-                (target, target_landmarks),
-                (source, source_landmarks),
-                (swapped, swapped_landmarks),
-            )
-        ]
+        given = ((target, target_landmarks), (source, source_landmarks), (swapped, swapped_landmarks))
+        crops = [self._crop(images, points) for images, points in given]
         if not len(target):
             return
         self._look_at_range([target, source, swapped])
@@ -156,14 +149,19 @@ class ExpressionPreservation(Metric):
         columns = per_triplet(t2c, s2c, s2t)
         if self.identity is not None:
             columns |= self._identity_columns([self._pixels(*crop) for crop in crops], self.identity)
+        rows = torch.stack([columns[name] for name in self.names])
+        measured = rows.isfinite().all(0)
+        for values in (values for pair in given for values in pair if values is not None):
+            measured = measured & are_numbers(values).to(measured.device)  # an infinite pixel would be clipped to white
         # not in place: a state that was reset under inference mode couldn't be changed outside it
-        self.sums = self.sums + torch.stack([columns[name] for name in self.names]).to(self.sums.dtype).sum(1)
-        self.count = self.count + len(target)
+        self.sums = self.sums + torch.where(measured, rows, 0).to(self.sums.dtype).sum(1)
+        self.count = self.count + measured.sum()
+        self.left_out = self.left_out + (~measured).sum()
         if self.intervals:
             # of the metric's own dtype, which is what torchmetrics sends for a rank that has none
             own = torch.full_like(t2c, -1) if groups is None else groups.to(self.device)
             for name, values in (("t2c", t2c), ("s2c", s2c), ("s2t", s2t), ("groups", own)):
-                getattr(self, name).append(values.to(self.dtype))
+                getattr(self, name).append(torch.where(measured, values, torch.nan).to(self.dtype))
 
     def _crop(self, images: Tensor, landmarks: Tensor | None) -> tuple[Tensor, tuple[float, float]]:
         """Aligned (B, 3, S, S) and the range of their values."""
@@ -174,14 +172,11 @@ class ExpressionPreservation(Metric):
         return aligned(images, self.align, landmarks, fraction=self.crop_fraction), value_range
 
     def _look_at_range(self, batches: list[Tensor]) -> None:
-        """Count images that leave the range."""
-        looked_at = [i[..., ::LOOKED_AT, ::LOOKED_AT].flatten(1) for i in batches if i.is_floating_point()]
-        ends = [widened(values).aminmax(dim=1) for values in looked_at]
-        if ends:
-            low, high = (torch.cat(end) for end in zip(*ends, strict=True))
-            margin = OUTSIDE * (self.value_range[1] - self.value_range[0])
-            outside = (low < self.value_range[0] - margin) | (high > self.value_range[1] + margin)
+        """Count images that are in another range than was said."""
+        for images in batches:
+            outside, half_empty = faults(images, self.value_range)
             self.outside = self.outside + outside.sum()
+            self.half_empty = self.half_empty + half_empty.sum()
 
     def _pixels(self, images: Tensor, value_range: tuple[float, float]) -> Tensor:
         """In 0..255, as an image file would hold them where the encoder rounds."""
@@ -208,17 +203,24 @@ class ExpressionPreservation(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The scores, NaN where nothing was measured. With `intervals`, their bootstrap runs on the host."""
-        if not self._in_forward and int(self.outside):
-            rank_zero_warn(
-                f"{int(self.outside)} of {3 * int(self.count)} images have values far outside value_range="
-                f"{self.value_range}, and were clipped: are they normalised otherwise?",
-                UserWarning,
-            )
+        if not self._in_forward:
+            self._warn()
         means = self.sums / self.count
         scores = dict(zip(self.names, means.unbind(), strict=True))
         if self.intervals and not self._in_forward:
             scores |= self._intervals()
         return scores
+
+    def _warn(self) -> None:
+        triplets, left_out = int(self.count + self.left_out), int(self.left_out)
+        said = warnings_of(int(self.outside), int(self.half_empty), 3 * triplets, self.value_range)
+        if left_out:
+            said.append(
+                f"{left_out} of {triplets} triplets hold a value that is NaN or infinite, "
+                "and are left out of all scores"
+            )
+        for sentence in said:
+            rank_zero_warn(sentence, UserWarning)
 
     def _intervals(self) -> dict[str, Tensor]:
         t2c, s2c, s2t, groups = (
@@ -226,6 +228,7 @@ class ExpressionPreservation(Metric):
             for values in (getattr(self, name) for name in ("t2c", "s2c", "s2t", "groups"))
         )
         order = np.lexsort((groups, s2t, s2c, t2c))  # so that batches and ranks don't show
+        order = order[np.isfinite(t2c[order])]
         t2c, s2c, s2t, groups = t2c[order], s2c[order], s2t[order], groups[order]
         columns = per_triplet_float64(t2c, s2c, s2t)
         names = [f"row {i}" if g < 0 else f"group {int(g)}" for i, g in enumerate(groups)]
