@@ -19,6 +19,7 @@ from exprmetric.metrics.resampling import (
     Floats,
     Indices,
     bootstrap,
+    dot,
     draw,
     matrices,
     pair_distances,
@@ -39,6 +40,7 @@ def triplet_accuracy(
     *,
     triplets: int | npt.ArrayLike = 200_000,
     margin: float = MARGIN,
+    points: float | None = None,
     persons: Sequence[object] | None = None,
     across_people: bool = True,
     distance: Distance = l2,
@@ -48,13 +50,15 @@ def triplet_accuracy(
     """Share of clear triplets of faces whose nearest pair is the same for the method as for people; chance is 1/3.
 
     A triplet is clear when its second smallest rating distance exceeds the smallest by more than `margin` times the
-    mean rating distance of all triplets drawn. Where the method has k equally near pairs, it gets 1/k of the point.
+    mean rating distance of all triplets drawn, or by more than `points`. Where the method has k equally near pairs, it
+    gets 1/k of the point.
 
     Args:
         embeddings: (N, D) the method's vectors.
         ratings: (N, K) human ratings, compared by Euclidean distance.
         triplets: how many to draw, or (T, 3) rows.
         margin: >= 0, in mean rating distances.
+        points: the margin in the unit of the ratings; then `margin` says nothing.
         persons: N names ('' = unknown); intervals then resample people, else rows.
         across_people: only triplets of three different people; else of three different rows.
         distance: of the method.
@@ -69,18 +73,13 @@ def triplet_accuracy(
     vectors, rated = matrices(embeddings, ratings)
     people = units(len(vectors), persons)
     drawn = _lines(triplets, 3, people if across_people else np.arange(len(vectors)), seed)
-    human = _triplet_distances(rated, drawn, l2)
-    ordered = np.sort(human, axis=1)
-    clear = ordered[:, 1] - ordered[:, 0] > margin * (human.mean() if human.size else 0.0)
-    drawn = drawn[clear]
-    method = _triplet_distances(vectors, drawn, distance)
-    nearest = method == method.min(axis=1, keepdims=True, initial=np.inf)
-    agreed = nearest[np.arange(len(drawn)), human[clear].argmin(1)] / np.maximum(nearest.sum(1), 1)
+    drawn = clear_triplets(rated, drawn, margin=margin, points=points)
+    agreed = nearest_pair_found(triplet_distances(vectors, drawn, distance))
     first, second, third = drawn.T
 
     def share(weights: Floats) -> list[float]:
         w = weights[first] * weights[second] * weights[third]
-        return [ratio(w @ agreed, w.sum())]
+        return [ratio(dot(w, agreed), w.sum())]
 
     (found,) = bootstrap(share, people, resamples=resamples, seed=seed)
     return Estimate(*found, n=len(drawn))
@@ -116,37 +115,61 @@ def rank_correlation(
 
     def correlation(weights: Floats) -> list[float]:
         w = weights[first] * weights[second]
-        return [_weighted_correlation(_mid_ranks(far, w), _mid_ranks(apart, w), w)]
+        return [weighted_correlation(mid_ranks(far, w), mid_ranks(apart, w), w)]
 
     (found,) = bootstrap(correlation, people, resamples=resamples, seed=seed)
     return Estimate(*found, n=len(first))
 
 
+def clear_triplets(
+    ratings: npt.ArrayLike, triplets: Indices, *, margin: float = MARGIN, points: float | None = None
+) -> Indices:
+    """(C, 3) those of the triplets that people are clear about, each with their nearest pair in front.
+
+    Args:
+        ratings: (N, K). triplets: (T, 3) rows.
+        margin, points: as in `triplet_accuracy`.
+    """
+    human = triplet_distances(ratings, triplets, l2)
+    ordered = np.sort(human, axis=1)
+    least = margin * (human.mean() if human.size else 0.0) if points is None else points
+    clear = ordered[:, 1] - ordered[:, 0] > least
+    front = np.array([(0, 1, 2), (0, 2, 1), (1, 2, 0)])[human[clear].argmin(1)]
+    return np.take_along_axis(triplets[clear], front, axis=1)
+
+
+def nearest_pair_found(distances: Floats) -> Floats:
+    """(T,) 1 where the first of a method's (T, 3) triplet distances is its smallest, 1/k of k equal ones, else 0."""
+    nearest = distances == distances.min(axis=1, keepdims=True, initial=np.inf)
+    return np.asarray(nearest[:, 0] / np.maximum(nearest.sum(1), 1))
+
+
 def _lines(asked: int | npt.ArrayLike, size: int, people: Indices, seed: int) -> Indices:
     if isinstance(asked, int | np.integer):
-        return draw(size, int(asked), people, seed) if people.size else np.empty((0, size), np.intp)
+        return draw(size, int(asked), people, seed)
     lines = np.asarray(asked, np.intp)
     if lines.ndim != 2 or lines.shape[1] != size:
         raise ValueError(f"expected rows of shape (T, {size}), got {lines.shape}")
     return lines
 
 
-def _triplet_distances(vectors: npt.ArrayLike, triplets: Indices, distance: Distance) -> Floats:
+def triplet_distances(vectors: npt.ArrayLike, triplets: Indices, distance: Distance) -> Floats:
     """(T, 3) distances of the pairs (0, 1), (0, 2), (1, 2) of each triplet."""
     a, b, c = triplets.T
     return np.stack([pair_distances(vectors, x, y, distance) for x, y in ((a, b), (a, c), (b, c))], axis=1)
 
 
-def _mid_ranks(codes: Indices, weights: Floats) -> Floats:
+def mid_ranks(codes: Indices, weights: Floats) -> Floats:
     """Ranks of weighted values: the weight below, and half of the weight that is equal."""
     mass = np.bincount(codes, weights)
     return np.asarray((np.cumsum(mass) - 0.5 * mass)[codes])
 
 
-def _weighted_correlation(x: Floats, y: Floats, weights: Floats) -> float:
+def weighted_correlation(x: Floats, y: Floats, weights: Floats) -> float:
     total = weights.sum()
     if not total > 0:
         return float("nan")
-    x, y = x - weights @ x / total, y - weights @ y / total
-    spread = (weights @ (x * x)) * (weights @ (y * y))
-    return float(weights @ (x * y) / np.sqrt(spread)) if spread > 0 else float("nan")
+    x, y = x - dot(weights, x) / total, y - dot(weights, y) / total
+    weighed = weights * x
+    spread = dot(weighed, x) * dot(weights * y, y)
+    return float(dot(weighed, y) / np.sqrt(spread)) if spread > 0 else float("nan")

@@ -16,12 +16,17 @@ from exprmetric.metrics.resampling import (
     Floats,
     Indices,
     bootstrap,
-    draw,
+    every_pair,
     matrices,
     pair_distances,
     units,
 )
 from exprmetric.metrics.uncertainty import group_codes
+
+NEAREST = 0.05
+"""Share of all pairs of faces, by their rating distance, that show the same expression."""
+PAIRS = 400_000
+"""Of a set with more pairs of faces, so many are drawn."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Leak:
 
 
 @dataclass(frozen=True, eq=False)
-class _Matched:
+class Matched:
     """Pairs (i, j) of one person in P lines, and pairs (i, k) of j's doubles in Q lines, with their groups' codes."""
 
     same: Indices
@@ -58,30 +63,34 @@ def identity_leak(
     distance: Distance = l2,
     most: int = 20,
     doubles: int = 4,
-    nearest: float = 0.5,
+    nearest: float = NEAREST,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Leak:
     """Distances between people against distances within one person, at the same expression.
 
-    For each pair (i, j) of one person at one expression, j is exchanged for doubles k: faces of other people with the
-    same expression. So both means run over the same mix of expressions, and a person's pairs are compared with pairs
+    With `groups`, for each pair (i, j) of one person in one group, j is exchanged for doubles k: faces of other people
+    of the same group. So both means run over the same mix of expressions, and a person's pairs are compared with pairs
     that share a photograph with them. Means and AUC are taken within each group and averaged, weighted by its pairs of
     one person.
+
+    With `ratings`, the pairs of faces that people rate most alike are those of one expression, whoever wears them: the
+    mean over those of two people is divided by the mean over those of one person.
 
     Args:
         embeddings: (N, D) the method's vectors.
         persons: N names; a row whose name is '' is a person of its own.
         groups: N expression labels: pairs and doubles have one label. Exactly one of `groups` and `ratings` is given.
-        ratings: (N, K) human ratings: each face is paired with the most alike face of its person, if they are at most
-            `nearest` mean rating distances apart; doubles are those of other people with the ratings nearest to j's.
+        ratings: (N, K) human ratings.
         distance: of the method.
-        most: pairs drawn of one person in one group, so that the most photographed don't decide.
-        doubles: for each pair.
+        most, doubles: of groups: pairs drawn of one person in one group, so that the most photographed don't decide,
+            and doubles for each pair.
+        nearest: of ratings: the share of all pairs of faces, 0..1, that is taken.
         resamples, seed: of the bootstrap over people; the seed also draws pairs and doubles.
 
     Returns:
-        NaN when no pair of one person at one expression has a double; `n` counts pairs of one person, and of two.
+        NaN when there is no pair of one person, or of two, at one expression; `n` counts pairs of one
+        person, and of two.
 
     Raises:
         ValueError: shapes differ, or a number is not finite.
@@ -97,12 +106,12 @@ def identity_leak(
         matched = _by_group(people, group_codes(groups), most, doubles, generator)
     else:
         vectors, rated = matrices(vectors, np.asarray(ratings))
-        matched = _by_ratings(people, rated, doubles, nearest, seed)
+        matched = near_pairs(people, rated, nearest=nearest, seed=seed)
     i, j = matched.same.T
     first, second = matched.different.T
     within = pair_distances(vectors, i, j, distance)
     between = pair_distances(vectors, first, second, distance)
-    statistic = _Means(within, between, matched)
+    statistic = MatchedMeans(within, between, matched)
 
     def numbers(weights: Floats) -> list[float]:
         # a person drawn twice is two people: their pairs count twice, not four times
@@ -112,10 +121,10 @@ def identity_leak(
     return Leak(Estimate(*ratio, n=len(i)), Estimate(*auc, n=len(i) + len(first)), len(np.unique(people[i])))
 
 
-class _Means:
+class MatchedMeans:
     """Ratio of means and AUC of weighted distances, by group, averaged by the groups' weights of one-person pairs."""
 
-    def __init__(self, within: Floats, between: Floats, matched: _Matched) -> None:
+    def __init__(self, within: Floats, between: Floats, matched: Matched) -> None:
         self.within, self.between = within, between
         self.groups = matched.same_group, matched.different_group
         self.count = 1 + max((int(g.max()) for g in self.groups if g.size), default=-1)
@@ -147,7 +156,7 @@ class _Means:
         return [float(ratio), float(auc)]
 
 
-def _by_group(people: Indices, groups: Indices, most: int, doubles: int, generator: np.random.Generator) -> _Matched:
+def _by_group(people: Indices, groups: Indices, most: int, doubles: int, generator: np.random.Generator) -> Matched:
     same: list[tuple[int, int]] = []
     different: list[tuple[int, int]] = []
     for group in np.unique(groups):
@@ -167,27 +176,20 @@ def _by_group(people: Indices, groups: Indices, most: int, doubles: int, generat
     return _matched(same, different, groups)
 
 
-def _by_ratings(people: Indices, ratings: Floats, doubles: int, nearest: float, seed: int) -> _Matched:
-    some = draw(2, 20_000, np.arange(len(people)), seed) if len(people) else np.empty((0, 2), np.intp)
-    limit = nearest * pair_distances(ratings, *some.T).mean() if len(some) else 0.0
-    rows = np.arange(len(people))
-    pairs: set[tuple[int, int]] = set()
-    different: list[tuple[int, int]] = []
-    for i in rows:
-        mine = rows[(people == people[i]) & (rows != i)]
-        if not len(mine):
-            continue
-        apart = l2(np.broadcast_to(ratings[i], (len(mine), ratings.shape[1])), ratings[mine])
-        j = int(mine[np.argmin(apart)])
-        others = rows[people != people[i]]
-        if apart.min() > limit or (j, int(i)) in pairs or not len(others):
-            continue
-        pairs.add((int(i), j))
-        alike = l2(np.broadcast_to(ratings[j], (len(others), ratings.shape[1])), ratings[others])
-        different += [(int(i), int(k)) for k in others[np.argsort(alike, kind="stable")[:doubles]]]
-    return _matched(sorted(pairs), different, np.zeros(len(people), np.intp))
+def near_pairs(people: Indices, ratings: npt.ArrayLike, *, nearest: float = NEAREST, seed: int = 0) -> Matched:
+    """The share `nearest` of all pairs of faces whose ratings are nearest, those of one person and those of two.
+
+    Args:
+        people: (N,) codes. ratings: (N, K).
+    """
+    i, j = every_pair(len(people), PAIRS, seed).T
+    apart = pair_distances(ratings, i, j, l2)
+    near = apart <= np.quantile(apart, nearest) if len(apart) else np.zeros(0, bool)
+    same = people[i] == people[j]
+    lines = [list(zip(i[kept], j[kept], strict=True)) for kept in (near & same, near & ~same)]
+    return _matched(*lines, np.zeros(len(people), np.intp))
 
 
-def _matched(same: list[tuple[int, int]], different: list[tuple[int, int]], groups: Indices) -> _Matched:
+def _matched(same: list[tuple[int, int]], different: list[tuple[int, int]], groups: Indices) -> Matched:
     a, b = (np.array(lines, np.intp).reshape(-1, 2) for lines in (same, different))
-    return _Matched(a, groups[a[:, 0]], b, groups[b[:, 0]])
+    return Matched(a, groups[a[:, 0]], b, groups[b[:, 0]])

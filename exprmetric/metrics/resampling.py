@@ -7,8 +7,10 @@ same people give the same lines and draws, so that methods are compared on the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +76,37 @@ def units(count: int, persons: Sequence[object] | None) -> Indices:
 
 def draw(size: int, count: int, units: Indices, seed: int) -> Indices:
     """(<= count, size) random rows, each line's from different units; lines drawn with a unit twice are left out."""
+    if not len(units):
+        return np.empty((0, size), np.intp)
     drawn = np.random.default_rng(seed).integers(0, len(units), (count, size))
     codes = np.sort(units[drawn], axis=1)
     return np.asarray(drawn[(np.diff(codes, axis=1) > 0).all(1)], np.intp)
+
+
+def draw_within(size: int, count: int, units: Indices, seed: int) -> Indices:
+    """(<= count, size) different rows of one unit each: all there are, or so many of them, drawn."""
+    lines = [rows for unit in np.unique(units) if len(rows := np.flatnonzero(units == unit)) >= size]
+    total = sum(math.comb(len(rows), size) for rows in lines)
+    if not total:
+        return np.empty((0, size), np.intp)
+    if total <= count:
+        return np.array([line for rows in lines for line in combinations(rows.tolist(), size)], np.intp)
+    generator = np.random.default_rng(seed)
+    shares = np.array([math.comb(len(rows), size) for rows in lines]) / total
+    numbers = generator.multinomial(count, shares)
+    # the first `size` of a random order of the unit's rows
+    drawn = [
+        rows[np.argsort(generator.random((number, len(rows))), axis=1)[:, :size]]
+        for rows, number in zip(lines, numbers, strict=True)
+    ]
+    return np.asarray(np.concatenate(drawn), np.intp)
+
+
+def every_pair(count: int, most: int, seed: int) -> Indices:
+    """(P, 2) all pairs of different rows; of more than `most`, about so many, drawn."""
+    if count * (count - 1) // 2 <= most:
+        return np.stack(np.triu_indices(count, 1), axis=1).astype(np.intp)
+    return draw(2, most, np.arange(count), seed)
 
 
 def bootstrap(
@@ -114,6 +144,11 @@ def matrices(embeddings: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[npt.NDA
         if not finite.all():
             raise ValueError(f"{name}: row {int(np.argmin(finite))} is not finite")
     return vectors, rated
+
+
+def dot(a: Floats, b: Floats) -> float:
+    """Sum of the products of two (P,) arrays, in this thread: for a thousand short sums, waking others costs more."""
+    return float(np.einsum("i,i->", a, b))
 
 
 def ratio(above: float, below: float) -> float:
