@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .errors import InputError, UnreadableImageError
 
@@ -35,6 +36,8 @@ MAX_BYTES = 8 * MAX_PIXELS
 # and some are dangerous on strangers' files: EPS starts Ghostscript.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM")
 _EXIF_ORIENTATION = 0x0112
+_HEAD = 256
+_TOO_MANY = "more than any image that is read"
 _CHUNK = 1 << 20
 _STRIP = 1 << 20  # pixels converted at a time, so that no second copy of a large image stands in memory
 # What people take for images, by its first bytes.
@@ -68,8 +71,26 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     path = _regular_file(source)
+    return _read(path, lambda: path.open("rb"))
+
+
+def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+    """`read_image` for the content of a file, as of a member of a zip; `name` says in errors whose it is."""
+    path = Path(name)
+    if not content:
+        raise _unreadable(path, "the file is empty")
+    if len(content) > MAX_BYTES:
+        raise _unreadable(path, f"the file has {len(content):,} bytes, {_TOO_MANY}")
+    return _read(path, lambda: io.BytesIO(content))
+
+
+def _read(path: Path, open_file: Callable[[], IO[bytes]]) -> NDArray[np.uint8]:
+    """What `open_file` opens, decoded and upright; `path` is its name in errors."""
+    import numpy as np
+
     try:
-        pixels, turn = _decode(path)
+        with open_file() as file:
+            pixels, turn = _decode(path, file)
         return np.ascontiguousarray(turn(pixels))
     except (UnreadableImageError, InputError, ImportError):  # ImportError: the installation is at fault
         raise
@@ -113,12 +134,17 @@ def _regular_file(source: str | os.PathLike[str]) -> Path:
     if not found.st_size:
         raise _unreadable(path, "the file is empty")
     if found.st_size > MAX_BYTES:
-        what = _no_image(path) or "more than any image that is read"
+        try:
+            with path.open("rb") as file:
+                what = _no_image(file.read(_HEAD))
+        except OSError:
+            what = ""
+        what = what or _TOO_MANY
         raise _unreadable(path, f"the file has {found.st_size:,} bytes, {what}")
     return path
 
 
-def _decode(path: Path) -> tuple[NDArray[np.uint8], _Turn]:
+def _decode(path: Path, file: IO[bytes]) -> tuple[NDArray[np.uint8], _Turn]:
     """The pixels as stored, and what turns them upright."""
     from PIL import Image, ImageFile
 
@@ -129,12 +155,24 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], _Turn]:
         )
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # older Pillows know no AVIF
-    with path.open("rb") as file, Image.open(file, formats=formats) as image:
+    with _opened(path, file, formats) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise _unreadable(path, f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
         image.load()  # before the orientation is asked for: TIFF files turn themselves while loading
         return _to_rgb(path, image), _upright(path, image)
+
+
+def _opened(path: Path, file: IO[bytes], formats: list[str]) -> PILImage:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        if what := _no_image(file.read(_HEAD)):
+            raise _unreadable(path, f"it is {what}") from error
+        raise
 
 
 _Turn = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
@@ -255,8 +293,6 @@ def _reason(path: Path, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):  # its own message holds a memory address
-        if what := _no_image(path):
-            return f"it is {what}"
         known = "" if path.suffix.lower() in IMAGE_SUFFIXES else f" (suffix {path.suffix!r})"
         return f"not an image in a format that can be read{known}"
     if isinstance(error, FileNotFoundError):
@@ -268,11 +304,6 @@ def _reason(path: Path, error: Exception) -> str:
     return f"can't be decoded: {str(error) if str(error) and not quoted else type(error).__name__}"
 
 
-def _no_image(path: Path) -> str:
-    """What a file is by its first bytes, if that is known and no image."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(256)
-    except OSError:
-        return ""
+def _no_image(head: bytes) -> str:
+    """What a file is by its first `_HEAD` bytes, if that is known and no image."""
     return next((what for pattern, what in _NO_IMAGES.items() if re.match(pattern, head, re.DOTALL)), "")

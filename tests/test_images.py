@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, features
 
 from exprmetric import images
 from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.images import IMAGE_SUFFIXES, content_hash, read_image
+from exprmetric.images import IMAGE_SUFFIXES, content_hash, decode_image, read_image
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +300,24 @@ def test_refusals_name_the_file_and_say_why(tmp_path: Path) -> None:
             assert repr(str(tmp_path / name)) in str(caught.value)
             assert caught.value.status == "unreadable"
             assert "0x7f" not in str(caught.value)
+
+
+def test_the_content_of_a_file_is_read_as_the_file_is(group_photo: Path) -> None:
+    np.testing.assert_array_equal(decode_image(group_photo.read_bytes(), "a.zip/b.jpg"), read_image(group_photo))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"....ftypheic....", "it is a HEIF picture"),
+        (b"\0\0\0\x18ftypmp42", "it is a video"),
+        (b"no picture", r"not an image in a format that can be read \(suffix '.txt'\)"),
+    ],
+)
+def test_content_that_is_no_image_is_refused_by_the_name_that_is_given(content: bytes, why: str) -> None:
+    with pytest.raises(UnreadableImageError, match=f"a.zip/b.txt.*{why}"):
+        decode_image(content, "a.zip/b.txt")
 
 
 def test_a_name_with_a_line_break_is_read_and_shown_escaped(photo: np.ndarray, tmp_path: Path) -> None:

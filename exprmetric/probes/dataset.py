@@ -13,9 +13,7 @@ nothing else but rating columns, which hold numbers. Relative images resolve aga
 from __future__ import annotations
 
 import math
-import threading
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.errors import InputError
 from exprmetric.evaluation.embed import find_images
 from exprmetric.images import IMAGE_SUFFIXES, read_image
 from exprmetric.tables import READERS, listed, read_table, show
@@ -101,7 +99,7 @@ def rated_faces(path: Path, split: str = "test") -> Faces:
     return Faces(
         f"{dataset.name} {split}",
         tuple(s.image for s in samples),
-        _Loader(dataset.files),
+        dataset.files.image,
         persons if any(persons) else (),
         ratings,
         scales,
@@ -125,7 +123,7 @@ def person_faces(path: Path, split: str = ALL) -> Faces:
     return Faces(
         f"{dataset.name} {split}",
         tuple(s.image for s in known),
-        _Loader(dataset.files),
+        dataset.files.image,
         tuple(s.person for s in known),
         labels=tuple(EXPRESSIONS[s.label] for s in known),
     )
@@ -165,29 +163,8 @@ def photographs(path: Path) -> Faces:
         names = sorted(n for n in files.names if Path(n).suffix.lower() in IMAGE_SUFFIXES)
         if not names:
             raise InputError(f"no image in {path}")
-        return Faces(path.stem, tuple(names), _Loader(files))
+        return Faces(path.stem, tuple(names), files.image)
     return Faces(path.name, tuple(str(p) for p in find_images([path])), read_image)
-
-
-class _Loader:
-    """Images of a folder or zip file; a zip is read by one thread at a time."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self._lock = threading.Lock()
-
-    def __call__(self, name: str) -> Image:
-        import cv2
-
-        try:
-            with self._lock:
-                content = self._files.read(name)
-        except (InputError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise UnreadableImageError(f"{name!r}: {error}") from error
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-        if image is None:
-            raise UnreadableImageError(f"{name!r} in {self._files.path} can't be decoded")
-        return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
 
 
 def _splits(dataset: FaceDataset) -> list[str]:

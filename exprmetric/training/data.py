@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.images import decode_image
 
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SYNONYMS = {
@@ -79,10 +81,11 @@ class Sample:
 
 
 class Files:
-    """Read access to a folder or a zip file; pickles as its path, so that workers open it themselves."""
+    """Read access to a folder or zip file, from any thread; pickles as its path, so that workers open it themselves."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Files], tuple[Path]]:
         return Files, (self.path,)
@@ -102,12 +105,25 @@ class Files:
         """The content of a file; InputError when it is missing, or when its name leads out of the data set."""
         try:
             if self._zip is not None:
-                return self._zip.read(name)
+                with self._lock:
+                    return self._zip.read(name)
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise InputError(f"{self.path}: {name!r} is outside the data set")
             return (self.path / name).read_bytes()
         except (KeyError, OSError) as error:
             raise InputError(f"{self.path}: {name!r} can't be read: {error}") from error
+
+    def image(self, name: str) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of an image file, as `exprmetric.images.read_image` reads the faces that are measured.
+
+        Raises:
+            UnreadableImageError: it is missing, outside the data set, or can't be decoded.
+        """
+        try:
+            content = self.read(name)
+        except (InputError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise UnreadableImageError(f"{str(self.path / name)!r}: {error}") from error
+        return decode_image(content, str(self.path / name))
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file."""
@@ -124,17 +140,7 @@ class FaceDataset:
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB; UnreadableImageError when it is missing or can't be decoded."""
-        import cv2
-
-        name = self.samples[index].image
-        try:
-            content = np.frombuffer(self.files.read(name), np.uint8)
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-        except (InputError, zipfile.BadZipFile, zlib.error, EOFError, cv2.error) as error:
-            raise UnreadableImageError(f"{self.name}: {name} can't be read: {error}") from error
-        if image is None:
-            raise UnreadableImageError(f"{self.name}: {name} can't be decoded")
-        return np.ascontiguousarray(image[..., ::-1])
+        return self.files.image(self.samples[index].image)
 
 
 def expression_index(name: str) -> int:
