@@ -115,11 +115,11 @@ def test_imagenet_weights_are_those_of_a_network_that_knows_a_cat():
     import skimage.data
 
     from exprmetric import weights
-    from exprmetric.training.models import PRETRAINED, import_timm
+    from exprmetric.training.models import IMAGENET, import_timm
 
     encoder = Encoder("efficientnet_lite0").eval()
     load_pretrained(encoder, "efficientnet_lite0")
-    stored = torch.load(weights.find(PRETRAINED["efficientnet_lite0"]), weights_only=True)
+    stored = torch.load(weights.find(IMAGENET), weights_only=True)
     network = import_timm().create_model("efficientnet_lite0", bn_eps=1e-3).eval()
     own = encoder.backbone.state_dict()
     network.load_state_dict(

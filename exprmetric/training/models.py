@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from exprmetric.errors import InputError
 from exprmetric.training.depthwise import use_fast_depthwise
+from exprmetric.training.face_networks import DlibResnet, FaceMobileNet, load_dlib, load_mobilenet
 from exprmetric.training.inception_resnet_v1 import InceptionResNetV1
 from exprmetric.training.necks import NECKS, ON_MAP
 
@@ -21,12 +22,11 @@ BACKBONES: dict[str, dict[str, Any] | Callable[[int], nn.Module]] = {
     "resnet50v2": {"model_name": "resnetv2_50"},
     "regnetx_004": {"model_name": "regnetx_004"},
     "inception_resnet_v1": InceptionResNetV1,
+    "dlib_resnet": DlibResnet,
+    "3ddfa_mobilenet": FaceMobileNet,
 }
 """Our names, and how timm is asked for them; or, for what timm doesn't have, channels of the images → a network with
 `num_features`, `forward_features` and `forward_head` as timm's have them."""
-
-PRETRAINED = {"efficientnet_lite0": "efficientnet-lite0-imagenet"}
-"""Backbones whose ImageNet weights a package of the `torch` extra brings: backbone → manifest entry."""
 
 
 def import_timm() -> Any:
@@ -140,27 +140,45 @@ class Encoder(nn.Module):
         return embedding
 
 
-def load_pretrained(encoder: Encoder, backbone: str) -> None:
-    """Give an encoder's backbone its ImageNet weights; the first layer's kernels are summed over red, green and blue.
+IMAGENET = "efficientnet-lite0-imagenet"
+"""Manifest entry of the file that a package of the `torch` extra brings."""
+
+
+def _load_imagenet(backbone: nn.Module) -> None:
+    """EfficientNet-Lite0's ImageNet weights; the first layer's kernels are summed over red, green and blue.
 
     The file names its layers otherwise than timm, in the same order; every shape is checked.
-
-    Raises:
-        InputError: no package brings weights for this backbone. WeightsNotFoundError, WeightsHashError.
     """
     from exprmetric import weights
 
-    if backbone not in PRETRAINED:
-        raise InputError(f"no pretrained weights for {backbone!r}; there are some for {', '.join(PRETRAINED)}")
-    stored = torch.load(weights.find(PRETRAINED[backbone]), map_location="cpu", weights_only=True)
-    own = encoder.backbone.state_dict()
+    stored = torch.load(weights.find(IMAGENET), map_location="cpu", weights_only=True)
+    own = backbone.state_dict()
     tensors = dict(zip(own, stored.values(), strict=False))
     first = next(iter(own))
     tensors[first] = tensors[first].sum(1, keepdim=True)
     wrong = [k for k in own if own[k].shape != tensors[k].shape]
     if wrong:
-        raise InputError(f"{PRETRAINED[backbone]}: layer {wrong[0]} has another shape than timm's")
-    encoder.backbone.load_state_dict(tensors)
+        raise InputError(f"{IMAGENET}: layer {wrong[0]} has another shape than timm's")
+    backbone.load_state_dict(tensors)
+
+
+PRETRAINED: dict[str, Callable[[Any], None]] = {
+    "efficientnet_lite0": _load_imagenet,
+    "dlib_resnet": load_dlib,
+    "3ddfa_mobilenet": load_mobilenet,
+}
+"""Backbones that need not begin with random weights: ImageNet's, or those of a network that has learned faces."""
+
+
+def load_pretrained(encoder: Encoder, backbone: str) -> None:
+    """Give an encoder's backbone the weights of PRETRAINED.
+
+    Raises:
+        InputError: there are none for this backbone. WeightsNotFoundError, WeightsHashError.
+    """
+    if backbone not in PRETRAINED:
+        raise InputError(f"no pretrained weights for {backbone!r}; there are some for {', '.join(PRETRAINED)}")
+    PRETRAINED[backbone](encoder.backbone)
 
 
 class PretrainingHeads(nn.Module):

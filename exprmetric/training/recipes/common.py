@@ -45,7 +45,8 @@ class RecipeConfig:
         backbone: a key of `exprmetric.training.models.BACKBONES`.
         neck: a key of `exprmetric.training.necks.NECKS`.
         dimension: D of the embedding; 0: the backbone's.
-        pretrained: begin with ImageNet's weights; only for the backbones in `exprmetric.training.models.PRETRAINED`.
+        pretrained: begin with weights that another task left: ImageNet's, or a face network's; only for the
+            backbones in `exprmetric.training.models.PRETRAINED`.
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
