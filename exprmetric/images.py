@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .errors import InputError, UnreadableImageError
+from .errors import ExprmetricError, InputError, UnreadableImageError
+from .faults import of_machine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,10 +93,10 @@ def _read(path: Path, open_file: Callable[[], IO[bytes]]) -> NDArray[np.uint8]:
         with open_file() as file:
             pixels, turn = _decode(path, file)
         return np.ascontiguousarray(turn(pixels))
-    except (UnreadableImageError, InputError, ImportError):  # ImportError: the installation is at fault
+    except UnreadableImageError:
         raise
     except Exception as error:  # on damaged bytes decoders raise anything from struct.error to MemoryError
-        raise _unreadable(path, _reason(path, error)) from error
+        raise _fault(path, error) from error
 
 
 def content_hash(source: ImageSource) -> str:
@@ -116,7 +117,7 @@ def content_hash(source: ImageSource) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
-        raise _unreadable(path, _reason(path, error)) from error
+        raise _fault(path, error) from error
     return digest.hexdigest()
 
 
@@ -283,6 +284,11 @@ def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import numpy as np
 
     return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+
+
+def _fault(path: Path, error: Exception) -> ExprmetricError:
+    """What is wrong: with the file, or with this machine and so with every file."""
+    return of_machine(error) or _unreadable(path, _reason(path, error))
 
 
 def _unreadable(path: Path, reason: str) -> UnreadableImageError:

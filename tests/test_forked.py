@@ -13,7 +13,7 @@ from PIL import Image
 from swaps import CLI, in_a_process, small_folder
 
 from exprmetric import evaluate
-from exprmetric.errors import ExprmetricError
+from exprmetric.errors import ExprmetricError, WeightsHashError
 from exprmetric.evaluation import forked
 from exprmetric.evaluation.engines import open_reader
 from exprmetric.evaluation.reading import FaceReader
@@ -77,10 +77,10 @@ def test_none_is_left_behind(triplets: list[Triplet], monkeypatch: pytest.Monkey
     assert children() == before
 
     def broken(*_: object) -> object:
-        raise ZeroDivisionError("of a programmer")
+        raise WeightsHashError("of all images")
 
     monkeypatch.setattr(FaceReader, "_find", broken)
-    with pytest.raises(ZeroDivisionError, match="of a programmer"):
+    with pytest.raises(WeightsHashError, match="of all images"):
         evaluate(triplets, METHODS, detector="dlib", jobs=2)
     assert children() == before
 

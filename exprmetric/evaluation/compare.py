@@ -119,9 +119,13 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
 
     A result whose rows name no model is one contestant with the result's name. A model that several results have
     is called `RESULT: MODEL`.
+
+    Raises:
+        InputError: two have one name, or a row that is ok has a distance that is no finite number.
     """
     found: list[tuple[str, str, Contestant]] = []
     for result, content in results.items():
+        content.rows.check_finite(result)
         codes, names = content.rows.codes("model")
         order = codes[np.sort(np.unique(codes, return_index=True)[1])].tolist()  # as they come
         rows = {names[i]: content.rows.where(codes == i) for i in order}

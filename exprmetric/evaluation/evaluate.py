@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.conclude import conclude
+from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.engines import ENGINES, Job, check_engine
 from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.journal import Journal, Memory
-from exprmetric.evaluation.pipeline import triplet_distances
 from exprmetric.evaluation.plan import make_plan
 from exprmetric.evaluation.profile import Profile, Progress, no_progress
-from exprmetric.evaluation.reading import Represented, Sighted
+from exprmetric.evaluation.reading import Sighted
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
 from exprmetric.evaluation.session import Session, Settings, open_pool
@@ -140,6 +140,7 @@ def evaluate_triplet(
 
     Raises:
         UnreadableImageError, NoFaceError, SeveralFacesError: one image can't be measured; the message says which.
+        LowQualityError: a method has no finite vector of a face, or no finite distance.
     """
     session = Session(Settings(tuple(methods), detector, face, provider, identity=False))
     seen: list[Sighted] = []
@@ -149,8 +150,12 @@ def evaluate_triplet(
         if isinstance(found, ImageError):
             raise type(found)(f"{role}: {found}") from found
         seen.append(found)
-    triplet = [r for r in session.reader.represent(seen) if isinstance(r, Represented)]
-    return {
-        m.name: {name: float(d[0]) for name, d in zip(DISTANCE_COLUMNS, triplet_distances(m, [triplet]), strict=True)}
-        for m in session.methods
-    }
+    trio = []
+    for role, outcome in zip(ROLES, session.reader.represent(seen), strict=True):
+        if isinstance(outcome, ImageError):
+            raise type(outcome)(f"{role}: {outcome}")
+        trio.append(outcome)
+    distances, (problem,) = triplet_distances(session.methods, [trio])
+    if problem:
+        raise problem
+    return {name: dict(zip(DISTANCE_COLUMNS, rows[0].tolist(), strict=True)) for name, rows in distances.items()}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError, UnreadableImageError
 from exprmetric.evaluation.cache import FAILURES, Cache
+from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.plan import NONE, Look, Plan
 from exprmetric.evaluation.reading import FaceReader, Outcome, Represented, Sight, Sighted
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
@@ -242,40 +244,33 @@ def _block(
     outcomes = [[] if trio[0] == NONE else [kept[rank] for rank in trio] for trio in distinct.tolist()]
     faces = [[o for o in trio if isinstance(o, Represented)] for trio in outcomes]
     complete = [i for i, found in enumerate(faces) if len(found) == len(ROLES)]
-    distances = {}
-    for method in methods:
-        values = np.full((len(distinct), len(DISTANCE_COLUMNS)), np.nan)
-        if complete:
-            values[complete] = np.column_stack(triplet_distances(method, [faces[i] for i in complete]))
-        distances[method.name] = values[inverse]
+    distances, problems = triplet_distances(methods, [faces[i] for i in complete])
+    problem = dict(zip(complete, problems, strict=True))
+    whole = {m.name: np.full((len(distinct), len(DISTANCE_COLUMNS)), np.nan) for m in methods}
+    for name, values in distances.items():
+        whole[name][complete] = values
     status, reasons = [], []
-    good = np.isin(np.arange(len(distinct)), complete)[inverse]
-    for row, trio, ok in zip(rows.tolist(), inverse.tolist(), good.tolist(), strict=True):
-        found = (OK, "") if ok else _failure(plan, row, outcomes[trio])
+    for row, trio in zip(rows.tolist(), inverse.tolist(), strict=True):
+        found = _judged(plan, row, outcomes[trio], problem.get(trio))
         status.append(found[0])
         reasons.append(found[1])
-    return Block(rows, status, reasons, distances)
+    return Block(rows, status, reasons, {name: values[inverse] for name, values in whole.items()})
 
 
-def _failure(plan: Plan, row: int, outcomes: Sequence[Outcome]) -> tuple[str, str]:
-    """Status and reason of a row that can't be measured."""
+def _judged(plan: Plan, row: int, outcomes: Sequence[Outcome], problem: ImageError | None) -> tuple[str, str]:
+    """Status and reason of a row; `problem` is what is wrong with its distances."""
     triplet = plan.triplets[row]
     if not outcomes:
         return "unreadable", plan.problem(triplet)
     failed = [(r, e) for r, e in zip(ROLES, outcomes, strict=True) if isinstance(e, ImageError)]
-    return failed[0][1].status, "; ".join(_named(role, show(getattr(triplet, role)), str(e)) for role, e in failed)
+    if failed:
+        reasons = (_named(role, show(getattr(triplet, role)), str(e)) for role, e in failed)
+        return failed[0][1].status, "; ".join(reasons)
+    if problem:
+        return problem.status, f"{problem}; swapped {show(triplet.swapped or Path())}"
+    return OK, ""
 
 
 def _named(role: str, path: str, error: str) -> str:
     """The error with its image; that of a file that can't be read has it already."""
     return f"{role} {error}" if error.startswith(path) else f"{role} {path}: {error}"
-
-
-def triplet_distances(method: Method, faces: Sequence[Sequence[Represented]]) -> list[npt.NDArray[np.float64]]:
-    """(N,) t2c, s2c and s2t of N triplets (target, source, swapped) of faces."""
-    target, source, swapped = (np.stack([f[i].vectors[method.name] for f in faces]) for i in range(len(ROLES)))
-    return [
-        method.distance(target, swapped),
-        method.distance(source, swapped),
-        method.distance(source, target),
-    ]

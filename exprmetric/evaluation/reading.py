@@ -14,8 +14,10 @@ from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralF
 from exprmetric.evaluation.profile import Profile
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
+from exprmetric.faults import of_image
 from exprmetric.images import read_image
 from exprmetric.methods.base import Method
+from exprmetric.methods.each import finite, represent_each
 
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
@@ -83,7 +85,7 @@ class FaceReader:
         near: Callable[[], Place | None] = lambda: None,
         known: Sighted | None = None,
     ) -> Sighted | ImageError:
-        """The face, or the error that says why there is none; errors that are no image's fault rise.
+        """The face, or the error that says why there is none: whatever rises is this image's, but for `of_machine`.
 
         Args:
             source: path or array.
@@ -103,8 +105,8 @@ class FaceReader:
                 with self.profile.stage(f"method {method.name}"):
                     self._prepare(method, face)
             return Sighted(face.prepare([]), known.vectors if known else {})
-        except ImageError as error:
-            return error
+        except Exception as error:
+            return of_image(error)
 
     def _find(self, image: npt.NDArray[np.uint8], near: Place | None) -> Face:
         with self.profile.stage("detect"):
@@ -118,21 +120,37 @@ class FaceReader:
             method.prepare(face)
         except (NoFaceError, SeveralFacesError) as error:  # the finder has found one: other methods may read it
             raise LowQualityError(str(error)) from error
+        except Exception as error:
+            raise of_image(error, method.name) from error
 
     def missing(self, known: Sighted | None) -> list[Method]:
         """Methods that have no vector of an image yet."""
         return [m for m in self.methods.values() if known is None or m.name not in known.vectors]
 
     def represent(self, seen: Sequence[Sighted | ImageError]) -> list[Outcome]:
-        """Vectors of all methods for some images, each method's faces in one batch; errors stay where they are."""
-        found: list[Outcome] = [s if isinstance(s, ImageError) else Represented(s.face, dict(s.vectors)) for s in seen]
-        faces = [o for o in found if isinstance(o, Represented)]
+        """Vectors of all methods for some images, each method's faces in one batch; errors stay where they are.
+
+        A face of which one method has no finite vector is an error: its row would be a number without a meaning.
+        """
+        found = [s if isinstance(s, ImageError) else _kept(s) for s in seen]
+        faces = [s.face for s in seen if isinstance(s, Sighted)]
         for name, method in self.methods.items():
-            if wanted := [f for f in faces if name not in f.vectors]:
+            wanted = [(i, o) for i, o in enumerate(found) if isinstance(o, Represented) and name not in o.vectors]
+            if wanted:
                 with self.profile.stage(f"method {name}"):
-                    vectors = method.represent([f.face for f in wanted])
-                for face, vector in zip(wanted, vectors, strict=True):
-                    face.vectors[name] = vector.copy()  # a row of the whole batch would keep all of it alive
-        for represented in faces:
-            represented.face.forget()
+                    cells = represent_each(method, [o.face for _, o in wanted])
+                for (i, represented), cell in zip(wanted, cells, strict=True):
+                    if isinstance(cell, ImageError):
+                        found[i] = cell
+                    else:
+                        represented.vectors[name] = cell
+        for face in faces:
+            face.forget()
         return found
+
+
+def _kept(seen: Sighted) -> Outcome:
+    """With the vectors that an earlier run has left; that run may not have looked whether they are finite."""
+    cells = {name: finite(name, vector) for name, vector in seen.vectors.items()}
+    failed = next((c for c in cells.values() if isinstance(c, ImageError)), None)
+    return failed or Represented(seen.face, {n: c for n, c in cells.items() if not isinstance(c, ImageError)})

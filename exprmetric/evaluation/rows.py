@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.errors import InputError
 from exprmetric.files import path_text
 from exprmetric.triplets import ROLES, Triplet
 
@@ -155,6 +156,23 @@ class Rows:
     def ok(self) -> npt.NDArray[np.bool_]:
         """(N,) which rows were measured."""
         return self.mask("status", OK)
+
+    def check_finite(self, where: str) -> None:
+        """InputError, which names `where` and a row, if a row that is ok has a distance that is no finite number.
+
+        A source may be missing, and with it s2c and s2t; t2c may not.
+        """
+        import pyarrow.compute as pc
+
+        for method in self.methods:
+            for name in DISTANCE_COLUMNS:
+                finite = pc.fill_null(pc.is_finite(self.table[f"{method}.{name}"]), name != "t2c").to_numpy()
+                if bad := np.flatnonzero(self.ok & ~finite).tolist():
+                    row = self.table["id"][bad[0]].as_py()
+                    raise InputError(
+                        f"{where}: {len(bad)} of the rows that are ok have no finite {method}.{name}, the first is "
+                        f"{row!r}: measure them again"
+                    )
 
     def grouped(self) -> Rows:
         """With the groups of the bootstrap: the given one, else the target, told apart by content.

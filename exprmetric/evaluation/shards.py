@@ -22,7 +22,7 @@ from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.journal import FOLDER, joined
 from exprmetric.evaluation.plan import row_text
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import name_columns, schema
+from exprmetric.evaluation.rows import Rows, name_columns, schema
 from exprmetric.evaluation.session import Settings
 from exprmetric.files import write_whole
 from exprmetric.triplets import Triplet
@@ -131,6 +131,7 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
     for folder, document in sorted(zip(folders, documents, strict=True), key=lambda pair: int(pair[1]["shard"])):
         own = Shard(document["shard"], document["of"]).rows(document["total"])
         rows = _read_rows(folder, document["rows"], names)
+        Rows(rows).check_finite(str(folder))
         place = columns.names.index("index")
         tables.append(rows.set_column(place, columns.field(place), pa.array(range(own.start, own.stop), pa.int64())))
     throughput = _together([d["throughput"] for d in documents], model["total"])

@@ -15,12 +15,10 @@ from exprmetric.errors import ImageError
 from exprmetric.evaluation.pipeline import BLOCK
 from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import Face, FaceFinder
+from exprmetric.faults import of_image
 from exprmetric.methods import Method
+from exprmetric.methods.each import Cell, Vector, represent_each
 from exprmetric.probes.dataset import Faces, Image
-
-Vector = npt.NDArray[np.float32]
-Cell = Vector | ImageError
-"""What one method makes of one face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +91,8 @@ class Reader:
         """The face, or the error that says why there is none; `near` as in `FaceFinder.choose`."""
         try:
             return self.prepare(self.finder.find(image, near=near))
-        except ImageError as error:
-            return error
+        except Exception as error:
+            return of_image(error)
 
     def prepare(self, face: Face) -> Prepared:
         """Crops and readings of all methods."""
@@ -103,8 +101,8 @@ class Reader:
             try:
                 face.crop(method.template)
                 method.prepare(face)
-            except ImageError as error:
-                errors[method.name] = error
+            except Exception as error:
+                errors[method.name] = of_image(error, method.name)
         return Prepared(face.prepare([]), errors)
 
 
@@ -115,8 +113,8 @@ def embed_faces(faces: Faces, reader: Reader, pool: Executor, progress: Progress
     def read(name: str) -> Outcome:
         try:
             return reader.read(faces.load(name))
-        except ImageError as error:
-            return error
+        except Exception as error:
+            return of_image(error)
 
     for start in range(0, len(faces), BLOCK):
         outcomes = list(pool.map(read, faces.images[start : start + BLOCK]))
@@ -135,15 +133,3 @@ def represent_all(outcomes: Sequence[Outcome], methods: Sequence[Method]) -> dic
         vectors = iter(represent_each(method, good))
         columns[method.name] = [next(vectors) if cell is None else cell for cell in cells]
     return columns
-
-
-def represent_each(method: Method, faces: Sequence[Face]) -> list[Cell]:
-    """Vectors of faces; a face that the method can't represent has its error instead, and spoils no other's."""
-    if not faces:
-        return []
-    try:
-        return list(method.represent(faces))
-    except ImageError as error:
-        if len(faces) == 1:
-            return [error]
-    return [cell for face in faces for cell in represent_each(method, [face])]

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError
 from exprmetric.faces import Face, alignment
+from exprmetric.faults import of_image
 from exprmetric.methods import Method
+from exprmetric.methods.each import represent_each
 from exprmetric.video import quality
 from exprmetric.video.faces import ROWS
 from exprmetric.video.follow import Seen
@@ -121,9 +123,12 @@ class Gatherer:
         batch: _Batch = {k: np.array([p.row[k] for p in prepared], kind) for k, (kind, _) in ROWS.items()}
         for i, method in enumerate(self._methods):
             readable = np.array([p.readable[i] for p in prepared])
-            read = method.represent([p.face for p in prepared if p.readable[i]])
-            vectors = np.full((len(prepared), read.shape[1] if len(read) else method.dimension), np.nan, np.float32)
-            vectors[readable] = read
+            read = represent_each(method, [p.face for p in prepared if p.readable[i]])
+            wide = next((len(cell) for cell in read if not isinstance(cell, ImageError)), method.dimension)
+            vectors = np.full((len(prepared), wide), np.nan, np.float32)
+            for row, cell in zip(np.flatnonzero(readable), read, strict=True):
+                if not isinstance(cell, ImageError):
+                    vectors[row] = cell
             batch[_VECTORS + method.name] = vectors
         return batch
 
@@ -138,6 +143,7 @@ def _can_read(method: Method, face: Face) -> bool:
     try:
         face.crop(method.template)
         method.prepare(face)
-    except ImageError:
+    except Exception as error:
+        of_image(error)
         return False
     return True

@@ -14,17 +14,21 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import DamagedVideoError, InputError
+from exprmetric.errors import DamagedVideoError, ImageError, InputError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import Face, FaceFinder, alignment, load_detector
 from exprmetric.faces.detection import Detection
+from exprmetric.faults import of_image
 from exprmetric.files import path_text
 from exprmetric.methods import Method, load_method
+from exprmetric.methods.each import represent_each
 from exprmetric.runtime import session_threads
+from exprmetric.tables import show
 from exprmetric.video import smoothing
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.follow import Seen, follow
@@ -81,16 +85,19 @@ def track_faces(
     table = Gatherer(loaded, sparse)
     stream = _Undamaged(frames(path, every=every, rate=rate))
     total = -(-(said.frames or 0) // every)
-    with (
-        open_pool(jobs) as pool,
-        closing(_ahead(stream, DECODED_AHEAD)) as decoded,
-    ):
-        followed = follow(decoded, finder.detector, _identify(finder), pool, every=detect_every)
-        for frame, faces in _placed(followed, finder):
-            table.add(frame, faces, pool)
-            if progress:
-                progress("frames", len(table.frames), total)
-        table.finish(pool)
+    try:
+        with (
+            open_pool(jobs) as pool,
+            closing(_ahead(stream, DECODED_AHEAD)) as decoded,
+        ):
+            followed = follow(decoded, finder.detector, _identify(finder), pool, every=detect_every)
+            for frame, faces in _placed(followed, finder):
+                table.add(frame, faces, pool)
+                if progress:
+                    progress("frames", len(table.frames), total)
+            table.finish(pool)
+    except Exception as error:
+        raise of_image(error, show(Path(os.fsdecode(path)))) from error
     rows, vectors = table.columns()
     fingerprint = f"{finder.fingerprint}/{smoothing.NAME}/every-{every}-{detect_every}"
     return VideoFaces(
@@ -141,7 +148,9 @@ def _identify(finder: FaceFinder) -> Callable[[npt.NDArray[np.uint8], Detection]
         if not network:
             with session_threads(1):
                 network.append(load_method("identity"))
-        vector: npt.NDArray[np.float32] = network[0].represent([finder.face(image, detection)])[0]
+        (vector,) = represent_each(network[0], [finder.face(image, detection)])
+        if isinstance(vector, ImageError):
+            raise vector
         return vector
 
     return identify
