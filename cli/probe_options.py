@@ -12,9 +12,32 @@ import click
 from exprmetric_cli.options import detector_option, jobs_option, provider_option, seed_option
 
 if TYPE_CHECKING:
-    from exprmetric.probes.encoders import Encoder
+    from exprmetric.methods import Method
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def device_option() -> Callable[[F], F]:
+    """`--device`."""
+    return click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda, …")
+
+
+def checkpoint_option() -> Callable[[F], F]:
+    """`--checkpoint`, as often as wanted."""
+    return click.option(
+        "--checkpoint",
+        "checkpoints",
+        multiple=True,
+        metavar="[NAME=]PATH",
+        help="encoder.pt, best.pt or last.pt of a training, or an exported .onnx with its entry beside it as .json; "
+        "repeatable. NAME is its row, by default its folder's or entry's name.",
+    )
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """NAME and PATH of `[NAME=]PATH`; '' where none is named. A path that is there may have a = in it."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and not Path(text).exists() else ("", Path(text))
 
 
 def encoder_options(command: F) -> F:
@@ -22,7 +45,7 @@ def encoder_options(command: F) -> F:
     for option in (
         seed_option(),
         jobs_option("read images and align"),
-        click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda, …"),
+        device_option(),
         provider_option(),
         detector_option(),
         click.option(
@@ -34,30 +57,20 @@ def encoder_options(command: F) -> F:
         click.option(
             "--limit", type=click.IntRange(min=2), default=6000, show_default=True, help="Faces of each split."
         ),
-        click.option(
-            "--checkpoint",
-            "checkpoints",
-            multiple=True,
-            metavar="[NAME=]PATH",
-            help="encoder.pt, best.pt or last.pt of a training; repeatable. NAME is its row, by default its folder.",
-        ),
+        checkpoint_option(),
         click.option("--method", "-m", "methods", multiple=True, help="A registered method; repeatable."),
     ):
         command = option(command)
     return command
 
 
-def open_encoders(methods: Sequence[str], checkpoints: Sequence[str], provider: str) -> list[Encoder]:
+def open_encoders(methods: Sequence[str], checkpoints: Sequence[str], provider: str, device: str) -> list[Method]:
     """Methods, then checkpoints, in the order in which they were named."""
     from exprmetric.methods import load_method
-    from exprmetric.probes.encoders import open_checkpoint
+    from exprmetric.probes.checkpoint import open_checkpoint
 
-    opened: list[Encoder] = [load_method(name, provider=provider) for name in dict.fromkeys(methods)]
-    for text in checkpoints:
-        name, equals, path = text.partition("=")
-        whole = not equals or Path(text).exists()  # a path may have a = in it
-        opened.append(open_checkpoint("" if whole else name, Path(text if whole else path)))
-    return opened
+    opened = [load_method(name, provider=provider) for name in dict.fromkeys(methods)]
+    return opened + [open_checkpoint(*named_path(c), provider=provider, device=device) for c in checkpoints]
 
 
 @contextmanager

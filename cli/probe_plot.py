@@ -46,9 +46,9 @@ def plot(
     from exprmetric.probes.encoders import Bench
     from exprmetric.probes.parts import judged_set
 
-    encoders = open_encoders(methods, checkpoints, provider)
+    encoders = open_encoders(methods, checkpoints, provider, device)
     judged = judged_set(data, limit, seed)
     with cache_folder(cache, None) as folder, progress_bar("drawing", quiet=quiet) as progress:
-        bench = Bench(folder, detector, provider, device, jobs, progress)
+        bench = Bench(folder, detector, provider, jobs, progress)
         draw(kind, judged, encoders, bench, out, classifier=classifier, asked=query, seed=seed)
     click.echo(f"written: {out}", err=True)

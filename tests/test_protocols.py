@@ -444,27 +444,29 @@ def test_a_checkpoint_sees_what_it_was_trained_on_and_its_vectors_are_kept(
 ) -> None:
     import torch
 
-    from exprmetric.probes import encoders
-    from exprmetric.probes.encoders import Bench, open_checkpoint
+    from exprmetric.probes.checkpoint import Checkpoint, open_checkpoint
+    from exprmetric.probes.encoders import Bench
     from exprmetric.training.arrays import load_arrays
     from exprmetric.training.export import load_encoder
     from exprmetric.training.recipes.common import embed
 
     rows = judged_set(folder, 99, 0).train
     opened = open_checkpoint("", checkpoint)
+    assert isinstance(opened, Checkpoint)
     assert (opened.name, opened.crop, opened.size) == (checkpoint.parent.name, 176, 48)
     bench = Bench(cache, "dlib", jobs=1)
     found = bench.encode(rows, [opened])[opened.name]
     trained = load_arrays([rows.dataset], "train", crop=176, size=48, cache=cache, device=torch.device("cpu"), jobs=1)
     expected = torch.nn.functional.normalize(embed(load_encoder(checkpoint)[0], trained), dim=1).numpy()
     assert found.ok.all() and found.vectors == pytest.approx(expected, abs=1e-5)
-    monkeypatch.setattr(encoders, "_run", lambda *_: pytest.fail("computed twice"))
+    monkeypatch.setattr(Checkpoint, "embed", lambda *_: pytest.fail("computed twice"))
     assert np.array_equal(bench.encode(rows, [opened])[opened.name].vectors, found.vectors)
 
 
 @pytest.mark.torch
 def test_a_network_that_gives_no_numbers_is_named(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
-    from exprmetric.probes.encoders import Bench, open_checkpoint
+    from exprmetric.probes.checkpoint import open_checkpoint
+    from exprmetric.probes.encoders import Bench
     from exprmetric.training.loop import load_checkpoint, save_checkpoint
 
     state = load_checkpoint(checkpoint)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.probes.encoders import Bench, Encoder, distance_of
+from exprmetric.methods import Method
+from exprmetric.probes.encoders import Bench, distance_of
 from exprmetric.probes.measurement import NotMeasuredError, one_thread
 from exprmetric.probes.parts import FaceRows, JudgedSet, Space
 from exprmetric.probes.plots import MAPS, draw_confusion, draw_map, draw_nearest, need, queries
@@ -25,7 +26,7 @@ CROP, SIDE = 176, 96
 def draw(
     kind: str,
     judged: JudgedSet,
-    encoders: Sequence[Encoder],
+    encoders: Sequence[Method],
     bench: Bench,
     out: Path,
     *,

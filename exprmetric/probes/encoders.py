@@ -1,8 +1,7 @@
-"""Methods and checkpoints, and their vectors of the same faces: each computed once and kept.
+"""Vectors of methods and checkpoints for the same faces of a data set: each computed once and kept.
 
-A method sees a face as it does in `evaluate`. A checkpoint sees the luma crop that it was trained on, cut where the
-same detector found the same face, and is judged as it will be once it is exported: by unit-norm vectors and Euclidean
-distances. A face that isn't found is left out for both and counted.
+A method sees a face as it does in `evaluate`; a checkpoint's crop is cut where the same detector found the same face,
+by the alignment that a training keeps. A face that isn't found is left out for both and counted.
 """
 
 from __future__ import annotations
@@ -18,70 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import InputError, MissingPackageError, UnreadableImageError
+from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.files import write_whole
 from exprmetric.methods import Method
-from exprmetric.metrics.distances import DISTANCES, l2
-from exprmetric.metrics.resampling import Distance, Floats
+from exprmetric.metrics.distances import DISTANCES
+from exprmetric.metrics.resampling import Distance
+from exprmetric.probes.checkpoint import Checkpoint
 from exprmetric.probes.parts import FaceRows, Vectors, unique_names
 from exprmetric.probes.vectors import Reader, embed_faces
 from exprmetric.training.alignment import CHOICE, align_dataset, load_readable_crops
-from exprmetric.weights import sha256_of
-
-BATCH = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A trained encoder, described as a method is.
-
-    Attributes:
-        name: its row in every table.
-        crop, size: centre part of the 224 px crop that it sees, and the side it is scaled to, px.
-        fingerprint: hash of the file.
-        recipe: the settings that it was trained with.
-    """
-
-    name: str
-    path: Path
-    crop: int
-    size: int
-    dimension: int
-    fingerprint: str
-    recipe: dict[str, Any]
-    distance_name: str = "l2"
-    note: str = ""
-
-    def distance(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-        """(N,) distances between the rows of two (N, D) arrays."""
-        return l2(a, b)
-
-
-Encoder = Method | Checkpoint
-
-
-def open_checkpoint(name: str, path: Path) -> Checkpoint:
-    """The checkpoint `encoder.pt`, `best.pt` or `last.pt` of a training.
-
-    Args:
-        name: '' for the name of its folder.
-
-    Raises:
-        InputError: it is none. MissingPackageError: torch isn't installed.
-    """
-    try:
-        from exprmetric.training.export import load_encoder
-    except ImportError as error:
-        raise MissingPackageError(f"checkpoints need torch: pip install 'exprmetric[torch]' ({error})") from error
-    encoder, config = load_encoder(path)
-    digest = sha256_of(path)
-    crop, size = int(config["crop"]), int(config["size"])
-    return Checkpoint(
-        name or path.resolve().parent.name, path, crop, size, encoder.dimension, f"checkpoint:{digest}", config
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +60,13 @@ class Bench:
 
     Attributes:
         cache: folder of alignments and vectors; the folder `alignment` of a training serves.
-        detector, provider: as in `evaluate`. device: of checkpoints.
+        detector, provider: as in `evaluate`.
         jobs: threads that read images, processes that align; None: one a core.
     """
 
     cache: Path
     detector: str = "auto"
     provider: str = "cpu"
-    device: str = "auto"
     jobs: int | None = None
     progress: Progress = no_progress
 
@@ -128,7 +74,7 @@ class Bench:
         """The one that training aligns with."""
         return FaceFinder(load_detector(self.detector, provider=self.provider), CHOICE)
 
-    def encode(self, rows: FaceRows, encoders: Sequence[Encoder]) -> dict[str, Encoded]:
+    def encode(self, rows: FaceRows, encoders: Sequence[Method]) -> dict[str, Encoded]:
         """Vectors of all encoders by name, from the cache where they are there.
 
         Raises:
@@ -138,7 +84,7 @@ class Bench:
         finder = self.finder().fingerprint
         files = {e.name: self.cache / _file_name(e, rows, finder) for e in encoders}
         missing = [e for e in encoders if not files[e.name].exists()]
-        self._methods(rows, [e for e in missing if isinstance(e, Method)], files)
+        self._methods(rows, [e for e in missing if not isinstance(e, Checkpoint)], files)
         self._checkpoints(rows, [e for e in missing if isinstance(e, Checkpoint)], files)
         return {e.name: _read(files[e.name]) for e in encoders}
 
@@ -168,7 +114,8 @@ class Bench:
             crops, readable = load_readable_crops(part, aligned, crop=crop, size=size, jobs=jobs)
             status[np.delete(ok, readable)] = UnreadableImageError.status
             for checkpoint in (c for c in checkpoints if (c.crop, c.size) == (crop, size)):
-                vectors = _run(checkpoint.path, crops, self.device)
+                vectors = checkpoint.embed(crops)
+                checkpoint.release()
                 self._keep(checkpoint.name, rows, ok[readable], vectors, status, files[checkpoint.name])
                 done += 1
                 self.progress(f"{rows.name}, checkpoints", done, len(checkpoints))
@@ -192,26 +139,7 @@ class Bench:
         write_whole(path, lambda file: np.savez(file, vectors=vectors, status=status))
 
 
-def _run(path: Path, crops: npt.NDArray[np.uint8], device: str) -> Vectors:
-    """(N, D) unit-norm vectors of (N, S, S) luma crops; a zero vector stays zero."""
-    import torch
-
-    from exprmetric.training.export import load_encoder
-    from exprmetric.training.loop import pick_device
-
-    where = pick_device(device)
-    encoder, _ = load_encoder(path)
-    encoder = encoder.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = [np.empty((0, encoder.dimension), np.float32)]
-    with torch.inference_mode():
-        for start in range(0, len(crops), BATCH):
-            pixels = torch.from_numpy(crops[start : start + BATCH, None]).to(where)
-            images = (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
-            parts.append(torch.nn.functional.normalize(encoder(images).float(), dim=1).cpu().numpy())
-    return np.concatenate(parts)
-
-
-def _file_name(encoder: Encoder, rows: FaceRows, finder: str) -> str:
+def _file_name(encoder: Method, rows: FaceRows, finder: str) -> str:
     """Encoder, faces and what finds them decide the vectors; like an alignment, they don't see changed pixels."""
     parts = [encoder.fingerprint, finder, rows.dataset.name, *rows.images]
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
@@ -226,7 +154,7 @@ def _read(path: Path) -> Encoded:
         raise InputError(f"{path} can't be read: {error}; remove it") from error
 
 
-def distance_of(encoder: Encoder) -> Distance:
+def distance_of(encoder: Method) -> Distance:
     """An encoder's own distance: where that is a plain one, the function itself, which is fast for all pairs."""
     own = type(encoder).distance
-    return DISTANCES[encoder.distance_name] if own in (Method.distance, Checkpoint.distance) else encoder.distance
+    return DISTANCES[encoder.distance_name] if own is Method.distance else encoder.distance

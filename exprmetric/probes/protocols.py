@@ -23,9 +23,11 @@ import exprmetric
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.evaluation.environment import environment, package_version
 from exprmetric.files import path_text
+from exprmetric.methods import Method
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes import affect, classify, comparisons, retrieve
-from exprmetric.probes.encoders import Bench, Checkpoint, Encoder, distance_of
+from exprmetric.probes.checkpoint import Checkpoint
+from exprmetric.probes.encoders import Bench, distance_of
 from exprmetric.probes.fec import FecSet, among
 from exprmetric.probes.measurement import Measurement, NotMeasuredError, one_thread
 from exprmetric.probes.parts import RESAMPLES, FaceRows, JudgedSet, Part, Space, unique_names
@@ -200,7 +202,7 @@ def chosen_protocols(names: Sequence[str]) -> tuple[str, ...]:
 
 def probe_protocols(
     sets: Sequence[JudgedSet],
-    encoders: Sequence[Encoder],
+    encoders: Sequence[Method],
     bench: Bench,
     *,
     protocols: Sequence[str] = (),
@@ -266,7 +268,7 @@ class Judged:
     rows: np.ndarray[Any, np.dtype[np.intp]]
 
     @classmethod
-    def of(cls, faces: FaceRows, encoders: Sequence[Encoder], bench: Bench) -> Judged:
+    def of(cls, faces: FaceRows, encoders: Sequence[Method], bench: Bench) -> Judged:
         encoded = bench.encode(faces, encoders)
         rows = np.flatnonzero(np.all([e.ok for e in encoded.values()], axis=0))
         known = faces.known.take(rows)
@@ -286,7 +288,7 @@ def _measure(protocol: Protocol, space: Space) -> Measurement | str:
         return str(reason)
 
 
-def _about(encoders: Sequence[Encoder], bench: Bench, seed: int, resamples: int) -> dict[str, Any]:
+def _about(encoders: Sequence[Method], bench: Bench, seed: int, resamples: int) -> dict[str, Any]:
     finder = bench.finder()
     more = {name: package_version(name) for name in ("scikit-learn", "torch")}
     return {
@@ -301,7 +303,7 @@ def _about(encoders: Sequence[Encoder], bench: Bench, seed: int, resamples: int)
     }
 
 
-def _describe(encoder: Encoder) -> dict[str, Any]:
+def _describe(encoder: Method) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kind": "checkpoint" if isinstance(encoder, Checkpoint) else "method",
         "fingerprint": encoder.fingerprint,

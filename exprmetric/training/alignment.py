@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError, UnreadableImageError
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.faces.alignment import CROP_SIZE, warp
+from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
 from exprmetric.files import write_whole
 from exprmetric.training.data import FaceDataset
 
@@ -103,6 +103,21 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     return made
 
 
+def luma_crop(image: npt.NDArray[np.uint8], matrix: Matrix, crop: int, size: int) -> npt.NDArray[np.uint8]:
+    """(size, size) uint8 luma of a face: the centre `crop` px of the 224 crop, in one warp to `size` px.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, original pixels. matrix: (2, 3) map from its px to the px of the 224 crop.
+    """
+    import cv2
+
+    scale = size / crop
+    margin = (CROP_SIZE - crop) / 2
+    inner = matrix * scale
+    inner[:, 2] += 0.5 * scale - 0.5 - scale * margin  # pixel centres are at whole numbers on both sides
+    return np.asarray(cv2.cvtColor(warp(image, inner, size), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
 def load_crops(
     dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
 ) -> npt.NDArray[np.uint8]:
@@ -139,19 +154,12 @@ def _crops(
     """(N, size, size) crops, and by sample the error that says why its crop is empty."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import cv2
-
-    scale = size / crop
-    margin = (CROP_SIZE - crop) / 2
-    shift = 0.5 * scale - 0.5 - scale * margin  # pixel centres are at whole numbers on both sides
     images = np.zeros((len(dataset.samples), size, size), np.uint8)
     errors: dict[int, UnreadableImageError] = {}
     decoded: dict[int, npt.NDArray[np.uint8]] = {}
 
     def one(i: int) -> None:
-        matrix = alignment.matrices[i] * scale
-        matrix[:, 2] += shift
-        images[i] = cv2.cvtColor(warp(decoded[i], matrix, size), cv2.COLOR_RGB2GRAY)
+        images[i] = luma_crop(decoded[i], alignment.matrices[i], crop, size)
 
     with ThreadPoolExecutor(jobs) as pool:
         for start in range(0, len(images), CHUNK):

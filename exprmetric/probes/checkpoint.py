@@ -1,0 +1,144 @@
+"""Trained networks as methods: a checkpoint of `exprmetric train`, or an ONNX file with its manifest entry beside it.
+
+A checkpoint sees the luma crop that it was trained on, cut from the original pixels, and is judged as it will be once
+it is exported: by unit-norm vectors and Euclidean distances.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric import manifest
+from exprmetric.errors import InputError, MissingPackageError, WeightsError, WeightsHashError
+from exprmetric.faces import Face
+from exprmetric.methods.base import Method, Vectors
+from exprmetric.methods.onnx import OnnxEncoder
+from exprmetric.training.alignment import TEMPLATE, luma_crop
+from exprmetric.weights import sha256_of
+
+if TYPE_CHECKING:
+    from exprmetric.training.models import Encoder
+
+BATCH = 256
+
+
+class Checkpoint(Method):
+    """A trained encoder that was not exported.
+
+    Attributes:
+        path: of the file.
+        crop, size: centre part of the 224 px crop that it sees, and the side it is scaled to, px.
+        recipe: the settings that it was trained with.
+        device: where it runs: `auto`, `cpu`, `cuda`, …
+    """
+
+    template = TEMPLATE
+
+    def __init__(self, name: str, path: Path, recipe: dict[str, Any], dimension: int, device: str = "auto") -> None:
+        self.name = name
+        self.path = path
+        self.recipe = recipe
+        self.crop, self.size = int(recipe["crop"]), int(recipe["size"])
+        self.dimension = dimension
+        self.device = device
+        self._digest = sha256_of(path)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"checkpoint:{self._digest}"
+
+    @property
+    def _reading(self) -> str:
+        return f"luma {self.crop} {self.size}"
+
+    def prepare(self, face: Face) -> None:
+        if self._reading not in face.readings:
+            if face.image is None:
+                raise ValueError("the face let go of its image before a checkpoint's crop was made")
+            face.readings[self._reading] = luma_crop(face.image, face.matrix(TEMPLATE), self.crop, self.size)
+
+    def represent(self, faces: Sequence[Face]) -> Vectors:
+        if not faces:
+            return np.empty((0, self.dimension), np.float32)
+        return self.embed(np.stack([face.readings[self._reading] for face in faces]))
+
+    @cached_property
+    def _network(self) -> Encoder:
+        import torch
+
+        from exprmetric.training.export import load_encoder
+        from exprmetric.training.loop import pick_device
+
+        encoder, _ = load_encoder(self.path)
+        return encoder.to(pick_device(self.device), memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+    def embed(self, crops: npt.NDArray[np.uint8]) -> Vectors:
+        """(N, D) unit-norm vectors of (N, S, S) luma crops; a zero vector stays zero."""
+        import torch
+
+        network = self._network
+        where = next(network.parameters()).device
+        parts = [np.empty((0, self.dimension), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(crops), BATCH):
+                pixels = torch.from_numpy(crops[start : start + BATCH, None]).to(where)
+                images = (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
+                parts.append(torch.nn.functional.normalize(network(images).float(), dim=1).cpu().numpy())
+        return np.concatenate(parts)
+
+    def release(self) -> None:
+        """Let go of the network; the next call loads it again."""
+        vars(self).pop("_network", None)
+
+
+def open_checkpoint(name: str, path: Path, *, provider: str = "cpu", device: str = "auto") -> Method:
+    """A trained network: `encoder.pt`, `best.pt` or `last.pt` of a training, or an exported `.onnx`.
+
+    Args:
+        name: '' for the name of a checkpoint's folder, or of an ONNX file's manifest entry.
+        provider: that an ONNX file runs on. device: that a checkpoint runs on.
+
+    Raises:
+        InputError: it is none. MissingPackageError: torch isn't installed.
+        WeightsError: the entry beside an ONNX file is malformed, or its hash is another's.
+    """
+    if path.suffix.lower() == ".onnx":
+        return _exported(name, path, provider)
+    try:
+        from exprmetric.training.export import load_encoder
+    except ImportError as error:
+        raise MissingPackageError(f"checkpoints need torch: pip install 'exprmetric[torch]' ({error})") from error
+    encoder, config = load_encoder(path)
+    return Checkpoint(name or path.resolve().parent.name, path, config, encoder.dimension, device)
+
+
+def _exported(name: str, path: Path, provider: str) -> OnnxEncoder:
+    """An ONNX file, by the entry that `exprmetric export --entry` printed; it stands beside it as `.json`."""
+    beside = path.with_suffix(".json")
+    try:
+        document = json.loads(beside.read_bytes())
+    except FileNotFoundError as error:
+        command = f"exprmetric export CHECKPOINT {path} --entry > {beside}"
+        raise InputError(
+            f"{path} needs its manifest entry beside it, which says how it sees a face: {command}"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{beside} can't be read as JSON: {error}") from error
+    whole = {"schema_version": manifest.SCHEMA_VERSION, "weights": [document]}
+    (entry,) = manifest.parse(whole, own=True).values()
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+    if found != entry.sha256:
+        raise WeightsHashError(f"{path} is not what {beside} says: SHA-256 {entry.sha256}, found {found}")
+    encoder = OnnxEncoder(entry, provider=provider, path=path)
+    encoder.name = name or entry.name
+    return encoder
