@@ -764,6 +764,7 @@ def test_nearly_all_published_swaps_are_measured(published: Published) -> None:
     assert published.result.summary["detector"]["ran"] == published.detector
     models = published.result.summary["groups"]
     assert len(models) == 8 and sum(m["coverage"]["triplets"] for m in models.values()) == 123
+    assert published.result.summary["alarms"] == []
 
 
 @pytest.mark.slow

@@ -356,6 +356,7 @@ def test_the_published_swap_has_a_timeline(
     assert clip["methods"]["default"]["ratio"] == 1 and not clip["offset"]["shifted"]
     assert result.summary["identity"]["nearer_to_source"]["value"] > 0.9
     assert result.frames.num_rows == 66
+    assert result.summary["alarms"] == []
 
 
 @pytest.mark.shared

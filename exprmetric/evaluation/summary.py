@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric import weights
 from exprmetric.errors import InputError
+from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
+from exprmetric.evaluation.session import IDENTITY
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
 
@@ -96,6 +99,21 @@ def identity_control(rows: Rows, method: str, *, seed: int = 0) -> dict[str, Any
     }
 
 
+def alarms(rows: Rows, methods: Sequence[str], identity: str | None) -> list[str]:
+    """What is suspicious about the measured rows, over all and by model: see `exprmetric.evaluation.alarms`."""
+    measured = rows.where(rows.ok)
+    codes, names = measured.codes("model")
+    control = measured.distances(identity) if identity else None
+    expressions = {m: measured.distances(m) for m in methods if not tells_people(m)}
+    return find_alarms(expressions, control, {name: codes == i for i, name in enumerate(names)})
+
+
+def tells_people(method: str) -> bool:
+    """It is a method that tells people apart, and says nothing about expressions."""
+    base = method.partition(":")[0]
+    return base == IDENTITY or base in weights.entries("identity-encoder")
+
+
 def check_models(models: Iterable[str]) -> None:
     """InputError if a model has the name of a split: they stand side by side in `groups`."""
     clash = set(models) & {SAME, DIFFERENT}
@@ -123,7 +141,7 @@ def summarise(
     on_fail: str = "exclude",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """`coverage`, `methods`, `groups` and `identity` of `summary.json`."""
+    """`coverage`, `alarms`, `methods`, `groups` and `identity` of `summary.json`."""
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
 
@@ -132,6 +150,7 @@ def summarise(
 
     return {
         "coverage": coverage(rows),
+        "alarms": alarms(rows, methods, identity),
         "methods": scores(np.ones(len(rows), bool)),
         "groups": {
             name: {"coverage": coverage(rows.where(part)), "methods": scores(part)}

@@ -15,6 +15,8 @@ from exprmetric.faces.face import Face
 from exprmetric.methods.base import Method, Vectors, register_method
 
 WEIGHTS = "dlib-resnet"
+SAME_PERSON = 0.6
+"""The distance up to which its authors call two faces the same person."""
 BATCH = 8
 """Faces a call of the network; results don't depend on it, and larger batches leave the processor's caches."""
 

@@ -59,6 +59,11 @@ def identity_line(identity: dict[str, Any] | None) -> str:
     return f"identity control: share nearer to the source than to the target {nearer}; mean distance {distances}"
 
 
+def alarm_lines(summary: dict[str, Any]) -> list[str]:
+    """What is suspicious about a result, one line each; models' names come from the input."""
+    return [f"ALARM: {_printable(sentence)}" for sentence in summary.get("alarms", [])]  # older results have none
+
+
 def speed_line(throughput: dict[str, Any]) -> str:
     """Triplets a second, and the stages that took longest."""
     stages = sorted(throughput["thread_seconds_by_stage"].items(), key=lambda s: -s[1])
@@ -90,6 +95,8 @@ def print_table(result: EvaluationResult) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     summary = result.summary
     console.print(coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}", markup=False)
+    for line in alarm_lines(summary):
+        console.print(line, markup=False, style="bold red")
     console.print(_whole_table(summary["methods"]))
     if summary["groups"]:
         console.print(_splits_table(summary["groups"]))
@@ -158,6 +165,8 @@ def _printable(text: str) -> str:
 def markdown(result: EvaluationResult) -> str:
     """The tables in Markdown; what an input named is escaped."""
     lines = [coverage_line(result.summary["coverage"]) + f"; detector `{result.summary['detector']['ran']}`."]
+    for line in alarm_lines(result.summary):
+        lines += ["", f"**{_escape(line)}**"]
     for name, coverage, methods in _sections(result.summary):
         title = "All triplets" if name == "all" else f"{_escape(name)}: {coverage_line(coverage)}"
         lines += ["", f"**{title}**", "", "| method | n | " + " | ".join(HEADINGS.values()) + " |"]
@@ -185,7 +194,9 @@ def _escape(text: str) -> str:
 
 
 def print_csv(result: EvaluationResult) -> None:
-    """One line a split and method: scores, interval ends, coverage."""
+    """One line a split and method: scores, interval ends, coverage. Alarms go to stderr: the columns have no place."""
+    for line in alarm_lines(result.summary):
+        print(line, file=sys.stderr)
     columns = ["split", "method", "n", "triplets"]
     columns += [f"{s}{end}" for s in SCORES for end in ("", ".low", ".high")] + ["note"]
     writer = csv.writer(sys.stdout, lineterminator="\n")

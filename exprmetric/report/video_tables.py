@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.metrics.preservation import SCORES
-from exprmetric.report.tables import HEADINGS, WIDTH, cell, identity_line
+from exprmetric.report.tables import HEADINGS, WIDTH, alarm_lines, cell, identity_line
 from exprmetric.video.clip import TEMPORAL_SCORES
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def print_result(result: VideoResult) -> None:
     """Scores, scores over time, events and clips of `video evaluate`."""
     summary = result.summary
     print(coverage_line(summary["coverage"]))
+    for line in alarm_lines(summary):
+        print(line)
     methods = summary["methods"].items()
     print_rows(
         ["method", "frames", *HEADINGS.values()], ([m, s["n"], *(cell(s[k]) for k in SCORES)] for m, s in methods)

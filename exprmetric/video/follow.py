@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from exprmetric.faces.detection import Detection, Detector
 from exprmetric.faces.finder import iou
+from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.video.frames import Frame
 
 OVERLAP = 0.3
@@ -26,8 +27,6 @@ ALIKE = 0.8
 """Least correlation of the small grey pictures of one face in two looks; below, the identity network is asked."""
 PATIENCE = 1.0
 """Seconds that a track waits for a face that is out of sight."""
-SAME_PERSON = 0.6
-"""Greatest identity distance within one person; the threshold of the network's authors."""
 
 _THUMB, _AROUND = 24, 1.4
 """Side of the small pictures, px, and of the square they show, in sides of the box."""

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.faces.finder import iou
+from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.video import quality
 from exprmetric.video.faces import Ints, VideoFaces
-from exprmetric.video.follow import SAME_PERSON
 from exprmetric.video.people import LEAST
 from exprmetric.video.spool import mean_vector
 from exprmetric.video.temporal import pair_frames

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
+from exprmetric.evaluation.alarms import find_alarms
+from exprmetric.evaluation.summary import tells_people
 from exprmetric.files import path_text
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means, group_codes
@@ -57,12 +59,29 @@ def _interval(values: npt.ArrayLike, groups: Groups, seed: int) -> dict[str, Any
 
 
 def summarise(measured: Measured, methods: Sequence[str], identity: str | None, *, seed: int = 0) -> dict[str, Any]:
-    """`coverage`, `methods`, `identity`, `events` and `models` of `video.json`."""
+    """`alarms`, `coverage`, `methods`, `identity`, `events` and `models` of `video.json`."""
     models = sorted({t.model for t, _ in measured if t.model})
     return {
+        "alarms": _alarms(measured, methods, identity),
         **_part(measured, methods, identity, seed),
         "models": {m: _part([(t, c) for t, c in measured if t.model == m], methods, identity, seed) for m in models},
     }
+
+
+def _alarms(measured: Measured, methods: Sequence[str], identity: str | None) -> list[str]:
+    """What is suspicious about the frames of the main people: the others need not have been swapped."""
+    clips = [(t, c) for t, c in measured if isinstance(c, Clip) and c.person == 1]
+
+    def distances(method: str) -> npt.NDArray[np.float64]:
+        return np.concatenate([np.empty((0, 3)), *(c.distances[method][c.timeline.ok] for _, c in clips)])
+
+    models = np.repeat([t.model for t, _ in clips], [int(c.timeline.ok.sum()) for _, c in clips])
+    return find_alarms(
+        {m: distances(m) for m in methods if not tells_people(m)},
+        distances(identity) if identity else None,
+        {name: models == name for name in set(models.tolist())},
+        rows="frames",
+    )
 
 
 def _part(measured: Measured, methods: Sequence[str], identity: str | None, seed: int) -> dict[str, Any]:
