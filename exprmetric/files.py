@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tempfile
+import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DAMAGED_ARRAYS = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What NumPy and zipfile raise on the bytes of an `.npz` that is cut off or changed."""
 
 Fill = Callable[[IO[bytes]], object]
 """Writes the content into the open file."""
@@ -35,6 +48,24 @@ def write_whole(path: Path, fill: Fill) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def kept_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]] | None:
+    """Arrays of an `.npz` cache by name; None where it isn't there, or is cut off or damaged, of which a warning tells.
+
+    Raises:
+        OSError: it is there and can't be opened.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in names}
+    except FileNotFoundError:
+        return None
+    except DAMAGED_ARRAYS as error:
+        warnings.warn(f"{str(path)!r} is damaged and is made anew: {error}", stacklevel=2)
+        return None
 
 
 def write_files(out: Path, files: Mapping[str, Fill | bytes]) -> None:

@@ -21,7 +21,7 @@ from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.files import write_whole
+from exprmetric.files import kept_arrays, write_whole
 from exprmetric.methods import Method
 from exprmetric.metrics.distances import DISTANCES
 from exprmetric.metrics.resampling import Distance
@@ -83,25 +83,31 @@ class Bench:
         unique_names([e.name for e in encoders])
         finder = self.finder().fingerprint
         files = {e.name: self.cache / _file_name(e, rows, finder) for e in encoders}
-        missing = [e for e in encoders if not files[e.name].exists()]
-        self._methods(rows, [e for e in missing if not isinstance(e, Checkpoint)], files)
-        self._checkpoints(rows, [e for e in missing if isinstance(e, Checkpoint)], files)
-        return {e.name: _read(files[e.name]) for e in encoders}
+        found = {name: encoded for name, path in files.items() if (encoded := _read(path))}
+        missing = [e for e in encoders if e.name not in found]
+        found |= self._methods(rows, [e for e in missing if not isinstance(e, Checkpoint)], files)
+        found |= self._checkpoints(rows, [e for e in missing if isinstance(e, Checkpoint)], files)
+        return {e.name: found[e.name] for e in encoders}
 
-    def _methods(self, rows: FaceRows, methods: Sequence[Method], files: dict[str, Path]) -> None:
+    def _methods(self, rows: FaceRows, methods: Sequence[Method], files: dict[str, Path]) -> dict[str, Encoded]:
         if not methods:
-            return
+            return {}
         with open_pool(self.jobs) as pool:
-            found = embed_faces(rows.faces, Reader(self.finder(), methods), pool, self.progress, rows.name)
+            embedded = embed_faces(rows.faces, Reader(self.finder(), methods), pool, self.progress, rows.name)
+        made = {}
         for method in methods:
-            cells = found.cells[method.name]
+            cells = embedded.cells[method.name]
             status = np.array(["" if isinstance(c, np.ndarray) else c.status for c in cells], dtype="U16")
             ok = np.flatnonzero(status == "")
-            self._keep(method.name, rows, ok, found.matrix(method.name, ok), status, files[method.name])
+            vectors = embedded.matrix(method.name, ok)
+            made[method.name] = self._keep(method.name, rows, ok, vectors, status, files[method.name])
+        return made
 
-    def _checkpoints(self, rows: FaceRows, checkpoints: Sequence[Checkpoint], files: dict[str, Path]) -> None:
+    def _checkpoints(
+        self, rows: FaceRows, checkpoints: Sequence[Checkpoint], files: dict[str, Path]
+    ) -> dict[str, Encoded]:
         if not checkpoints:
-            return
+            return {}
         jobs = self.jobs or default_jobs()
         alignment = align_dataset(rows.dataset, self.cache, detector=self.detector, jobs=jobs).subset(list(rows.rows))
         ok = np.flatnonzero(alignment.found)
@@ -109,16 +115,17 @@ class Bench:
         samples = tuple(rows.dataset.samples[rows.rows[i]] for i in ok)
         part = replace(rows.dataset, samples=samples)
         aligned = alignment.subset(ok.tolist())
-        done = 0
+        made: dict[str, Encoded] = {}
         for crop, size in sorted({(c.crop, c.size) for c in checkpoints}):
             crops, readable = load_readable_crops(part, aligned, crop=crop, size=size, jobs=jobs)
             status[np.delete(ok, readable)] = UnreadableImageError.status
+            place = ok[readable]
             for checkpoint in (c for c in checkpoints if (c.crop, c.size) == (crop, size)):
-                vectors = checkpoint.embed(crops)
+                vectors, name = checkpoint.embed(crops), checkpoint.name
                 checkpoint.release()
-                self._keep(checkpoint.name, rows, ok[readable], vectors, status, files[checkpoint.name])
-                done += 1
-                self.progress(f"{rows.name}, checkpoints", done, len(checkpoints))
+                made[name] = self._keep(name, rows, place, vectors, status.copy(), files[name])
+                self.progress(f"{rows.name}, checkpoints", len(made), len(checkpoints))
+        return made
 
     def _keep(
         self,
@@ -128,7 +135,7 @@ class Bench:
         found: Vectors,
         status: npt.NDArray[np.str_],
         path: Path,
-    ) -> None:
+    ) -> Encoded:
         finite = np.isfinite(found).all(1)
         if not finite.all():
             image = rows.images[ok[int(np.argmin(finite))]]
@@ -137,6 +144,7 @@ class Bench:
         vectors[ok] = found
         self.cache.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: np.savez(file, vectors=vectors, status=status))
+        return Encoded(vectors, status)
 
 
 def _file_name(encoder: Method, rows: FaceRows, finder: str) -> str:
@@ -146,12 +154,9 @@ def _file_name(encoder: Method, rows: FaceRows, finder: str) -> str:
     return f"vectors-{re.sub('[^A-Za-z0-9_-]', '_', encoder.name)[:40]}-{digest[:16]}.npz"
 
 
-def _read(path: Path) -> Encoded:
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            return Encoded(kept["vectors"], kept["status"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} can't be read: {error}; remove it") from error
+def _read(path: Path) -> Encoded | None:
+    kept = kept_arrays(path, "vectors", "status")
+    return Encoded(kept["vectors"], kept["status"]) if kept else None
 
 
 def distance_of(encoder: Method) -> Distance:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError, InputError, UnreadableImageError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
-from exprmetric.files import write_whole
+from exprmetric.files import kept_arrays, write_whole
 from exprmetric.training.data import FaceDataset
 
 TEMPLATE = "eyes70"
@@ -84,9 +84,8 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     detector = finder.detector.name
     names = "\n".join([finder.fingerprint, TEMPLATE, "points", *(s.image for s in dataset.samples)])
     path = cache / f"{dataset.name}-{detector}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            return Alignment(kept["matrices"], kept["found"], str(kept["detector"]), kept["landmarks"])
+    if kept := kept_arrays(path, "matrices", "found", "detector", "landmarks"):
+        return Alignment(kept["matrices"], kept["found"], str(kept["detector"]), kept["landmarks"])
     starts = range(0, len(dataset.samples), CHUNK)
     # spawn: a fork of a process whose libraries run threads can wait for ever for a lock that no thread will give back
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -5,7 +5,6 @@ A tree may be VoxCeleb's (`id00012/21Uxsk56VDQ/00001.mp4`), whose ids say who is
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import zipfile
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from exprmetric.errors import VideoError
 from exprmetric.images import IMAGE_SUFFIXES
-from exprmetric.training.data import Files, person_split
+from exprmetric.training.data import Files, digest, person_split
 from exprmetric.video.frames import VIDEO_SUFFIXES
 
 ANIMATED = frozenset({".webp", ".gif", ".apng"})
@@ -102,11 +101,6 @@ def clip_splits(clips: Sequence[Clip]) -> list[str]:
         only = next(iter(split.values()))
         split[min(split, key=digest)] = "valid" if only == "train" else "train"
     return [split[c.person] for c in clips]
-
-
-def digest(*parts: object) -> str:
-    """SHA-256, hexadecimal, of the texts of some values."""
-    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @contextmanager

@@ -28,11 +28,11 @@ import torch
 from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, transform, warp
-from exprmetric.files import write_whole
+from exprmetric.files import kept_arrays, write_whole
 from exprmetric.training.alignment import CHOICE, TEMPLATE, Alignment
 from exprmetric.training.arrays import Annotate, FaceArrays
-from exprmetric.training.clip_files import Clip, clip_splits, content, digest, on_disk
-from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
+from exprmetric.training.clip_files import Clip, clip_splits, content, on_disk
+from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset, digest, names_apart, person_number
 from exprmetric.video.frames import frames
 
 
@@ -112,11 +112,8 @@ def _kept_clip(clip: Clip, cache: Path, detector: str, crop: int, size: int, str
     finder = FaceFinder(load_detector(detector), CHOICE)
     key = digest(*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride)
     path = cache / f"clip-{key[:20]}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            return ClipFrames(
-                kept["images"], kept["times"], kept["points"], int(kept["faceless"]), str(kept["problem"])
-            )
+    if kept := kept_arrays(path, "images", "times", "points", "faceless", "problem"):
+        return ClipFrames(kept["images"], kept["times"], kept["points"], int(kept["faceless"]), str(kept["problem"]))
     made = read_clip(clip, finder, crop=crop, size=size, stride=stride)
     if made.problem and not len(made.times):
         return made  # a disk that was away may be back next time
@@ -178,11 +175,12 @@ def load_clips(
 
 def _arrays(chosen: list[int], clips: Sequence[Clip], read: Sequence[ClipFrames], device: torch.device) -> FaceArrays:
     lengths = [len(read[i].times) for i in chosen]
+    names = names_apart({c.root: c.root.name for c in clips})
     nan = torch.full((sum(lengths),), float("nan"), device=device)
     extra = {
         "clip": np.repeat(chosen, lengths).astype(np.int64),
         "time": np.concatenate([read[i].times for i in chosen]),
-        "person": np.repeat([person_number(clips[i].root.name, clips[i].person) for i in chosen], lengths),
+        "person": np.repeat([person_number(names[clips[i].root], clips[i].person) for i in chosen], lengths),
         "points": np.concatenate([read[i].points for i in chosen]),
     }
     return FaceArrays(
@@ -196,11 +194,6 @@ def _arrays(chosen: list[int], clips: Sequence[Clip], read: Sequence[ClipFrames]
     )
 
 
-def person_number(*names: str) -> int:
-    """A number that stands for a person (or whatever has these names), the same in every run."""
-    return int(digest(*names)[:15], 16)
-
-
 def annotate_photographs(crop: int, size: int) -> Annotate:
     """`annotate` of `load_faces` that gives photographs the `extra` of clips."""
 
@@ -208,11 +201,12 @@ def annotate_photographs(crop: int, size: int) -> Annotate:
         samples = [dataset.samples[i] for i in keep]
         points = transform(onto_input(crop, size), alignment.landmarks[keep].reshape(-1, 2)).reshape(-1, 68, 2)
         points[~alignment.found[keep]] = np.nan
-        who = [(dataset.name, "person", s.person) if s.person else (dataset.name, s.image) for s in samples]
+        own = [person_number(dataset.name, s.image) for s in samples]
+        persons = dataset.persons(keep)
         return {
             "clip": np.full(len(keep), -1, np.int64),
             "time": np.full(len(keep), np.nan),
-            "person": np.array([person_number(*names) for names in who], np.int64),
+            "person": np.where(persons >= 0, persons, np.array(own, np.int64)),
             "points": points.astype(np.float32),
         }
 

@@ -19,8 +19,8 @@ import io
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -138,9 +138,41 @@ class FaceDataset:
     files: Files
     samples: tuple[Sample, ...]
 
+    def persons(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+        """(N,) a number for each of these samples' person, -1 where nobody says who it is.
+
+        The same in every run; people of two data sets are never one, whatever their names.
+        """
+        named = [self.samples[i].person for i in indices]
+        return np.array([person_number(self.name, "person", p) if p else -1 for p in named], np.int64)
+
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB; UnreadableImageError when it is missing or can't be decoded."""
         return self.files.image(self.samples[index].image)
+
+
+def digest(*parts: object) -> str:
+    """SHA-256, hexadecimal, of the texts of some values."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def person_number(*names: str) -> int:
+    """A number that stands for a person (or whatever has these names), the same in every run."""
+    return int(digest(*names)[:15], 16)
+
+
+def names_apart(named: Mapping[Path, str]) -> dict[Path, str]:
+    """A name of its own for each place: of several with one name, the later ones get a number behind it.
+
+    By a data set's name its people, its files in the cache and the sources of faces are told apart.
+    """
+    places: dict[str, list[Path]] = {}
+    for path, name in named.items():
+        same = places.setdefault(name, [])
+        if path.resolve() not in same:
+            same.append(path.resolve())
+    number = {path: places[name].index(path.resolve()) for path, name in named.items()}
+    return {path: f"{name}-{number[path] + 1}" if number[path] else name for path, name in named.items()}
 
 
 def expression_index(name: str) -> int:
@@ -313,4 +345,5 @@ def open_datasets(paths: Sequence[str | Path]) -> list[FaceDataset]:
             if not found:
                 raise
             opened += found
-    return opened
+    names = names_apart({d.files.path: d.name for d in opened})
+    return [replace(d, name=names[d.files.path]) for d in opened]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from exprmetric import weights
 from exprmetric.errors import WeightsError
 from exprmetric.faces.alignment import CROP_SIZE
-from exprmetric.files import write_whole
+from exprmetric.files import kept_arrays, write_whole
 from exprmetric.training.arrays import FaceArrays
 from exprmetric.training.loop import autocast
 from exprmetric.training.models import PRETRAINED, Encoder, load_pretrained
@@ -122,9 +122,11 @@ def descriptors(name: str, faces: FaceArrays, crop: int, cache: Path) -> Tensor:
     for tensor in (*encoder.state_dict().values(), faces.images):
         key.update(tensor.cpu().contiguous().numpy().tobytes())
     path = cache / f"mouth-eye-{key.hexdigest()[:20]}.npz"
-    if not path.exists():
+    kept = kept_arrays(path, "descriptors")
+    if kept is None:
         made = describe(encoder, faces, crop).cpu().numpy()
         cache.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: np.savez(file, descriptors=made))
-    with np.load(path, allow_pickle=False) as kept:
-        return torch.from_numpy(kept["descriptors"]).to(faces.images.device)
+    else:
+        made = kept["descriptors"]
+    return torch.from_numpy(made).to(faces.images.device)

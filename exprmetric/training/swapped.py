@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from exprmetric.errors import InputError
-from exprmetric.files import write_whole
+from exprmetric.files import kept_arrays, write_whole
 from exprmetric.training.arrays import FaceArrays
 
 CANDIDATES = 8
@@ -112,12 +112,14 @@ def add_swaps(
     for array in (images, points, persons):
         key.update(np.ascontiguousarray(array).tobytes())
     path = cache / f"swaps-{key.hexdigest()[:20]}.npz"
-    if not path.exists():
+    kept = kept_arrays(path, "swapped", "index")
+    if kept is None:
         sources = choose_sources(points, persons, targets, seed)
         pixels, made = _swap_all(images, points, targets, sources, jobs)
         cache.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: np.savez_compressed(file, swapped=pixels[made], index=targets[made]))
-    with np.load(path, allow_pickle=False) as kept:
+        swapped, index = pixels[made], targets[made]
+        write_whole(path, lambda file: np.savez_compressed(file, swapped=swapped, index=index))
+    else:
         swapped, index = kept["swapped"], kept["index"]
     if len(targets) and not len(index):
         raise InputError(f"none of {len(targets)} faces could be swapped: are there two persons and landmarks?")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
-from exprmetric.files import write_whole
+from exprmetric.files import kept_arrays, write_whole
 from exprmetric.training.alignment import CHUNK, Alignment
 from exprmetric.training.data import FaceDataset
 
@@ -58,15 +58,17 @@ def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jo
     key.update(weights.entries()[WEIGHTS].sha256.encode())
     key.update(alignment.matrices.tobytes())
     path = cache / f"{dataset.name}-blendshapes-{key.hexdigest()[:12]}.npz"
-    if not path.exists():
+    kept = kept_arrays(path, "rows")
+    if kept is None:
         starts = range(0, len(dataset.samples), CHUNK)
         parts = [alignment.subset(list(range(s, min(s + CHUNK, len(dataset.samples))))) for s in starts]
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             work = pool.map(_label_chunk, [dataset] * len(starts), starts, parts)
             chunks = list(track(work, f"labelling {dataset.name}", total=len(starts), console=Console(stderr=True)))
         cache.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: np.savez_compressed(file, rows=np.concatenate(chunks)))
-    with np.load(path, allow_pickle=False) as kept:
+        rows = np.concatenate(chunks)
+        write_whole(path, lambda file: np.savez_compressed(file, rows=rows))
+    else:
         rows = kept["rows"]
     unsure = ~(rows[:, 0] >= PRESENCE)
     rows[unsure] = np.nan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.files import path_text, write_whole
+from exprmetric.files import DAMAGED_ARRAYS, path_text, write_whole
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -178,7 +177,7 @@ class VideoFaces:
                 vectors = {n.removeprefix(_VECTORS): file[n] for n in names}
             text = {name: kind(about[name]) for name, kind in _TEXT.items()}
             return cls(**text, **arrays, vectors=vectors)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, *DAMAGED_ARRAYS) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{str(path)!r} can't be read as the faces of a video: {error}") from error

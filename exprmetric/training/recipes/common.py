@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +92,9 @@ class RecipeConfig:
         if self.pretrained and self.backbone not in PRETRAINED:
             raise InputError(f"pretrained needs one of the backbones {', '.join(PRETRAINED)}, not {self.backbone}")
 
+    @final
     def encoder(self) -> Encoder:
-        """A new encoder.
+        """A new encoder: `network()`, which a recipe may override, with the weights that the settings ask for.
 
         Raises:
             WeightsNotFoundError, WeightsHashError: of ImageNet's weights, where they are asked for.

@@ -115,8 +115,8 @@ class ContraWarpingConfig(RecipeConfig, EngineConfig):
         if self.average and self.engine == "mocov2":
             raise InputError("average can't be set with mocov2: keys of its queue have no average")
 
-    def encoder(self) -> SharedMaps:
-        """A new encoder."""
+    def network(self) -> SharedMaps:
+        """A new encoder, untrained."""
         return SharedMaps(self.backbone, dimension=self.dimension, neck=self.neck)
 
 
@@ -234,7 +234,7 @@ class ContraWarping(nn.Module):
 
     def __init__(self, config: ContraWarpingConfig) -> None:
         super().__init__()
-        self.encoder = config.encoder()
+        self.encoder = cast(SharedMaps, config.encoder())
         self.engine = build_engine(self.encoder, config)
         self.head = LandmarkHead(self.encoder.features) if config.landmark_head else None
         self.config = config

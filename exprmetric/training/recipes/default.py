@@ -254,10 +254,8 @@ def load_faces(
     from exprmetric.training.teacher import label_dataset
 
     def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
-        names = [dataset.samples[i].person for i in keep]
-        numbers = {name: i for i, name in enumerate(sorted(set(names) - {""}))}
         blendshapes = label_dataset(dataset, alignment, out / "alignment", jobs=jobs).blendshapes[keep]
-        return {"mesh": blendshape_targets(blendshapes), "person": np.array([numbers.get(n, -1) for n in names])}
+        return {"mesh": blendshape_targets(blendshapes), "person": dataset.persons(keep)}
 
     faces = common.load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=True, annotate=annotate)
     for split in set(faces) - {"train"}:

@@ -52,7 +52,7 @@ from exprmetric.errors import InputError
 from exprmetric.metrics.classification import accuracy, balanced_accuracy, confusion
 from exprmetric.training import distributed
 from exprmetric.training.alignment import Alignment
-from exprmetric.training.arrays import Annotate, Batch, FaceArrays
+from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.data import EXPRESSIONS, FaceDataset
 from exprmetric.training.disentangling import STRIDE, Adversary, Disentangler
 from exprmetric.training.loop import Losses, autocast
@@ -201,15 +201,9 @@ def _pixel_error(model: Disentangler, faces: FaceArrays, expression: Tensor, res
     return total / faces.images.numel()
 
 
-def _annotate() -> Annotate:
-    """`person` (N,) for `FaceArrays.extra`: one number a name over all data sets, -1 unknown."""
-    numbers: dict[str, int] = {}
-
-    def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
-        names = [dataset.samples[i].person for i in keep]
-        return {"person": np.array([numbers.setdefault(n, len(numbers)) if n else -1 for n in names])}
-
-    return annotate
+def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
+    """`person` (N,) for `FaceArrays.extra`; see `FaceDataset.persons`."""
+    return {"person": dataset.persons(keep)}
 
 
 def run(faces: dict[str, FaceArrays], config: DisentangleConfig, out: Path) -> Scores:
@@ -239,4 +233,4 @@ def train_from_data(
     paths: Sequence[str | Path], out: Path, config: DisentangleConfig, *, device: str = "auto", jobs: int = 2
 ) -> Scores:
     """The recipe on labelled data sets as they are published; see `run`."""
-    return run(load_faces(paths, config, out, device=device, jobs=jobs, annotate=_annotate()), config, out)
+    return run(load_faces(paths, config, out, device=device, jobs=jobs, annotate=annotate), config, out)

@@ -153,7 +153,7 @@ def run(data: TripletFaces, config: FEENetConfig, out: Path) -> Scores:
 
     def step(model: nn.Module, batch: Batch) -> Losses:
         images = augmenter(batch.images) if model.training else batch.images
-        with autocast(device, enabled=device.type == "cuda"):
+        with autocast(device):
             embeddings = cast(FEENet, model).encoder(images.contiguous(memory_format=torch.channels_last))
         anchor, positive, negative = embeddings.float().chunk(3)
         return {"total": two_sided_triplet_loss(anchor, positive, negative, config.margin)}

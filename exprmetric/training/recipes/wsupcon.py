@@ -161,6 +161,7 @@ def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConCo
         step,
         out / "head" / _digest(encoder),
         asdict(config),
+        precision="float32",  # a few layers, without autocast
         tensorboard=config.tensorboard,
     )
     trainer.resume()
