@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import distance as scipy_distance
 
 from exprmetric.metrics import DISTANCES, cosine, distance_function, l2, mse, ned
+from exprmetric.metrics.distances import degrees
 
 Floats = NDArray[np.float64]
 Stack = tuple[Floats, ...]
@@ -179,6 +180,12 @@ def test_other_shapes_are_refused(name: str, one: tuple[int, ...], other: tuple[
 
 
 def test_distances_are_found_by_name() -> None:
-    assert {name: distance_function(name) for name in DISTANCES} == {"l2": l2, "cosine": cosine, "ned": ned, "mse": mse}
+    assert {name: distance_function(name) for name in DISTANCES} == {
+        "l2": l2,
+        "cosine": cosine,
+        "ned": ned,
+        "mse": mse,
+        "degrees": degrees,
+    }
     with pytest.raises(ValueError, match=r"'manhattan'.*l2, cosine, ned, mse"):
         distance_function("manhattan")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from exprmetric.faces import head as head_model
 from exprmetric.video import quality
 
 M = 40
@@ -49,11 +50,13 @@ def project(yaw: float, pitch: float = 0.0, roll: float = 0.0, distance: float =
     about_x = np.array([[1, 0, 0], [0, math.cos(p), -math.sin(p)], [0, math.sin(p), math.cos(p)]])
     about_z = np.array([[math.cos(r), -math.sin(r), 0], [math.sin(r), math.cos(r), 0], [0, 0, 1]])
     head = np.full((68, 3), np.nan)
-    head[list(quality._RIGID)] = quality._HEAD
+    head[list(head_model.RIGID)] = head_model.HEAD
+    head[[48, 54]] = (-40.9, 112.6, -12.3), (40.9, 112.6, -12.3)  # corners of the mouth, which say how large it is
     for eye, (a, b) in ((slice(36, 42), (36, 39)), (slice(42, 48), (42, 45))):
         missing = np.isnan(head[eye, 0])
         head[eye][missing] = (head[a] + head[b]) / 2
-    seen = head @ (about_y @ about_x @ about_z).T + [0, 0, 100 * distance]
+    turned = about_z @ about_y @ about_x  # roll comes last: it is the photograph that is turned in its plane
+    seen = head @ turned.T + [0, 0, 100 * distance]
     return np.asarray(640 * seen[:, :2] / seen[:, 2:] + (319.5, 239.5))
 
 

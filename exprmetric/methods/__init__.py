@@ -1,6 +1,6 @@
 """Methods: expression encoders, landmarks, the identity control; `load_method(name)` gives one."""
 
-from exprmetric.methods import blendshapes, compatibility, identity, landmarks, threedmm  # registers them
+from exprmetric.methods import blendshapes, compatibility, gaze, identity, landmarks, pose, threedmm  # registers them
 from exprmetric.methods.base import METHODS, NOT_COMPARABLE, Method, available_methods, load_method, register_method
 
 __all__ = [
@@ -10,9 +10,11 @@ __all__ = [
     "available_methods",
     "blendshapes",
     "compatibility",
+    "gaze",
     "identity",
     "landmarks",
     "load_method",
+    "pose",
     "register_method",
     "threedmm",
 ]

@@ -25,7 +25,8 @@ PRESENCE = 0.5
 """Faces whose presence is below have no mesh; MediaPipe's own threshold."""
 
 
-_shared = lru_cache(maxsize=1)(FaceMesh)  # of one file, one for both methods
+shared_mesh = lru_cache(maxsize=1)(FaceMesh)
+"""The networks of one file, one for all methods that read the mesh."""
 
 
 def mesh_of(face: Face, network: FaceMesh) -> Mesh:
@@ -58,7 +59,7 @@ class BlendshapeMethod(Method):
         self.name = name
         self.attribute = attribute
         self.dimension = dimension
-        self._network = _shared(weights.find(WEIGHTS))
+        self._network = shared_mesh(weights.find(WEIGHTS))
 
     @property
     def fingerprint(self) -> str:

@@ -50,6 +50,13 @@ def ned(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     return np.asarray(0.5 * _variance(x - y) / np.where(spread > 0, spread, 1.0))
 
 
+def degrees(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Mean absolute difference between D angles in degrees, 0..180; it goes the short way: 179 and -179 are 2 apart."""
+    x, y = _rows(a, b)
+    apart = np.abs(x - y) % 360.0
+    return np.asarray(np.minimum(apart, 360.0 - apart).mean(1))
+
+
 def _variance(x: Floats) -> Floats:
     """Of each row, without the offset, whose rounding would give rows of one number a variance."""
     return np.asarray((x - x[:, :1]).var(1))
@@ -60,6 +67,7 @@ DISTANCES: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], Floats]] = {
     "cosine": cosine,
     "ned": ned,
     "mse": mse,
+    "degrees": degrees,
 }
 
 

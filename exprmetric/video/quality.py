@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.faces.alignment import eye_centres
+from exprmetric.faces.head import head_pose
 
 SHARPNESS = 3.0
 """Faces below are too blurred, grey levels (paper 004)."""
@@ -23,31 +23,6 @@ SIGMA = 2.0
 
 Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
-
-# Points that keep their place on the head whatever the expression, by their number of dlib's 68, and where they are:
-# x to the image's right, y down, z away from the camera; % of the distance between the eye centres, whose middle is
-# the origin. Medians of dlib's points over 404 neutral, nearly frontal photographs of LFW, each with the depth that
-# MediaPipe's mesh has there, turned to one pose and made symmetric.
-_RIGID = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45, 48, 54)
-_HEAD = np.array(
-    [
-        (0.0, -7.2, -24.8),
-        (0.0, 11.1, -37.7),
-        (0.0, 28.8, -54.1),
-        (0.0, 48.0, -63.5),
-        (-22.0, 66.5, -31.7),
-        (0.0, 72.7, -39.7),
-        (22.0, 66.5, -31.7),
-        (-69.3, 1.3, 7.5),
-        (-29.9, 1.8, -0.3),
-        (29.9, 1.8, -0.3),
-        (69.3, 1.3, 7.5),
-        (-40.9, 112.6, -12.3),
-        (40.9, 112.6, -12.3),
-    ]
-)
-_FAR = 10.0
-"""Distance of the camera, in distances between the eyes: about that of a webcam."""
 
 
 def patch_sharpness(patch: npt.ArrayLike, sigma: float = SIGMA) -> float:
@@ -88,33 +63,8 @@ def sharpness(crop: Image, eyes: npt.ArrayLike, *, size: int = PATCH, sigma: flo
 
 
 def yaw(landmarks: npt.ArrayLike) -> float:
-    """How far the head is turned about its vertical axis, by perspective-n-point on 13 points of nose, eyes and mouth.
-
-    The camera stands ten eye distances before the face and looks at it: what counts is how the face is seen, which does
-    not depend on where in the picture it is, or how the picture was cut.
-
-    Args:
-        landmarks: (68, 2) dlib points, px.
-
-    Returns:
-        Degrees, 0 for a face that looks at the camera, positive when its nose points to the image's right; NaN when
-        the points are no face.
-    """
-    import cv2
-
-    points = np.asarray(landmarks, np.float64)
-    eyes = eye_centres(points)
-    extent = (np.linalg.norm(eyes[1] - eyes[0]) + np.linalg.norm(points[[48, 54]].mean(0) - eyes.mean(0))) / 2
-    if not np.isfinite(extent) or extent < 1e-6:
-        return float("nan")
-    seen = points[list(_RIGID)]
-    seen = (seen - seen.mean(0)) / extent
-    try:
-        found, turn, _ = cv2.solvePnP(_HEAD, seen, np.diag([_FAR, _FAR, 1.0]), None, flags=cv2.SOLVEPNP_SQPNP)
-    except cv2.error:
-        return float("nan")
-    nose = -cv2.Rodrigues(turn)[0][:, 2]
-    return float(np.degrees(np.arctan2(nose[0], -nose[2]))) if found else float("nan")
+    """How far the head is turned sideways, degrees, of (68, 2) dlib points; see `exprmetric.faces.head.Pose`."""
+    return head_pose(landmarks).yaw
 
 
 def passes(sharpness: npt.ArrayLike, yaw: npt.ArrayLike) -> npt.NDArray[np.bool_]:
