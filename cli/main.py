@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from exprmetric_cli.lazy import LazyGroup
+from exprmetric_cli.output import safe_output
 
 import exprmetric
 from exprmetric.errors import ExprmetricError, InputError, UnknownMethodError, UnknownWeightsError
@@ -33,6 +34,10 @@ WRONG_USAGE = (InputError, UnknownMethodError, UnknownWeightsError)
 
 class Program(LazyGroup):
     """Turns typed errors into exit codes: 2 wrong usage, 1 all others."""
+
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        with safe_output():
+            return super().main(*arguments, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
