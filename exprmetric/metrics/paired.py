@@ -93,7 +93,8 @@ def merged_groups(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
     if not first:
         return []
-    rows, columns = group_codes(first), group_codes(second)
+    # of 32 bits: with wider indices SciPy 1.11 finds no components, and doesn't say so
+    rows, columns = (group_codes(each).astype(np.int32) for each in (first, second))
     height, width = int(rows.max()) + 1, int(columns.max()) + 1
     size = height + width
     edges = coo_array((np.ones(len(rows)), (rows, columns + height)), shape=(size, size))
