@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click.testing
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("exprmetric", deadline=None)  # decoding and disks are slow on shared machines
+settings.register_profile("mutation", deadline=None, derandomize=True, max_examples=20)  # thousands of runs
 settings.load_profile("exprmetric")
 
 
@@ -32,6 +36,16 @@ def _use_checkout() -> None:
 
 
 _use_checkout()
+
+
+def _one_click() -> None:
+    """Click 8.1's `CliRunner` keeps stderr apart, as that of Click 8.2 always does."""
+    if "mix_stderr" in inspect.signature(click.testing.CliRunner).parameters:
+        click.testing.CliRunner.__init__ = functools.partialmethod(click.testing.CliRunner.__init__, mix_stderr=False)
+        click.testing.Result.output = property(lambda result: result.stdout + result.stderr)
+
+
+_one_click()
 
 
 def _package_file(package: str, *parts: str) -> Path:
