@@ -100,6 +100,25 @@ def _detectors() -> Iterator[Finding]:
     yield Finding("ok", "detector auto", f"is {next(n for n in AUTO_ORDER if present[n])}")
 
 
+def _plugins() -> Iterator[Finding]:
+    from exprmetric.errors import PluginError
+    from exprmetric.methods.base import shadowed_plugins
+    from exprmetric.methods.plugins import find_plugins, load_plugin, origin
+
+    shadowed = shadowed_plugins()
+    for name, points in find_plugins().items():
+        topic, package = f"plug-in {name}", points[0].dist.name if points[0].dist else "its package"
+        if name in shadowed:
+            found = f"{origin(points[0])} offers it under the name of a method of exprmetric's own, which runs instead"
+            yield Finding("problem", topic, found, f"pip uninstall {package}, or ask its authors for another name")
+            continue
+        try:
+            load_plugin(name, points)
+            yield Finding("ok", topic, f"of {origin(points[0])}")
+        except PluginError as error:
+            yield Finding("problem", topic, str(error), f"pip install -U {package}, or pip uninstall {package}")
+
+
 def _weights() -> Iterator[Finding]:
     from exprmetric import weights
     from exprmetric.errors import WeightsError
@@ -132,7 +151,7 @@ def _torch() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _python, _versions, _onnxruntime, _opencv, _dlib, _torch, _detectors, _weights,
+    _python, _versions, _onnxruntime, _opencv, _dlib, _torch, _detectors, _plugins, _weights,
 )  # fmt: skip
 
 

@@ -89,6 +89,10 @@ class UnknownMethodError(ExprmetricError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class PluginError(ExprmetricError):
+    """A third party's method can't be loaded; the message names its package."""
+
+
 class ProviderError(ExprmetricError, RuntimeError):
     """The execution provider that was asked for is not the one that would run."""
 

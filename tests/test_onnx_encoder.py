@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from exprmetric import manifest, runtime, weights
 from exprmetric.errors import ProviderError, UnknownMethodError, WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.faces import Face
 from exprmetric.manifest import Preprocessing, WeightsEntry
-from exprmetric.methods import METHODS, Method, available_methods, base, load_method, register_method
+from exprmetric.methods import METHODS, available_methods, load_method, register_method
 from exprmetric.methods import onnx as onnx_method
 from exprmetric.methods.onnx import OnnxEncoder, preprocess
 
@@ -455,41 +454,3 @@ def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="'lm68'"):
         register_method("lm68")(lambda provider: load_method("lm51"))
     assert before == METHODS
-
-
-class Brightness(Method):
-    """What a third party would write."""
-
-    template = "box"
-    dimension = 3
-
-    def __init__(self, provider: str) -> None:
-        self.name = "brightness"
-        self.provider = provider
-
-    @property
-    def fingerprint(self) -> str:
-        return "brightness-1"
-
-    def represent(self, faces: Sequence[Face]) -> Floats:
-        return np.array([face.crop(self.template).mean((0, 1)) for face in faces], np.float32).reshape(-1, 3)
-
-
-def test_a_plug_in_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("brightness", f"{__name__}:Brightness", base.ENTRY_POINTS)
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda *, group: [point] if group == "exprmetric.methods" else []
-    )
-    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda self: Brightness)
-    assert "brightness" in available_methods() and "lm68" in available_methods()
-    method = load_method("brightness:cosine", provider="openvino")
-    assert isinstance(method, Brightness) and method.provider == "openvino"
-    face = Face(np.full((9, 9, 3), (1, 2, 3), np.uint8), np.array([0.0, 0, 9, 9]), 1.0, np.zeros((68, 2)))
-    assert method.represent([face]).tolist() == [[1, 2, 3]] and method.distance_name == "cosine"
-
-
-def test_a_plug_in_cannot_take_the_place_of_a_built_in_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("lm68", f"{__name__}:Brightness", base.ENTRY_POINTS)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [point])
-    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda self: Brightness)
-    assert not isinstance(load_method("lm68"), Brightness)

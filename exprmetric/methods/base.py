@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import UnknownMethodError
+from exprmetric.errors import PluginError, UnknownMethodError
 from exprmetric.faces.face import Face
+from exprmetric.methods.plugins import find_plugins, load_plugin, origin
 from exprmetric.metrics.distances import DISTANCES, distance_function
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Vectors = npt.NDArray[np.float32]
 
@@ -64,7 +70,6 @@ Factory = Callable[[str], Method]
 """Makes a method; the argument is the ONNX Runtime provider that networks run on."""
 
 METHODS: dict[str, Factory] = {}
-ENTRY_POINTS = "exprmetric.methods"
 
 
 def register_method(name: str) -> Callable[[Factory], Factory]:
@@ -77,12 +82,6 @@ def register_method(name: str) -> Callable[[Factory], Factory]:
         return factory
 
     return register
-
-
-def _plugins() -> dict[str, Factory]:
-    from importlib import metadata
-
-    return {e.name: e.load() for e in metadata.entry_points(group=ENTRY_POINTS)}
 
 
 def _encoders() -> dict[str, Factory]:
@@ -99,8 +98,21 @@ def _encoders() -> dict[str, Factory]:
 
 
 def available_methods() -> dict[str, Factory]:
-    """All methods by name: built in, ONNX encoders of the manifest, plug-ins (`exprmetric.methods` entry points)."""
-    return {**_plugins(), **_encoders(), **METHODS}
+    """All methods by name: built in, ONNX encoders of the manifest, plug-ins (entry points `exprmetric.methods`), of
+    which nothing is imported yet."""
+
+    def plugin(name: str, points: list[EntryPoint]) -> Factory:
+        return lambda provider: load_plugin(name, points)(provider)
+
+    plugins = {name: plugin(name, points) for name, points in find_plugins().items()}
+    return {**plugins, **_encoders(), **METHODS}
+
+
+def shadowed_plugins() -> dict[str, EntryPoint]:
+    """The plug-ins that are never used because they have the name of a method of exprmetric's own."""
+    own = {name for name, factory in METHODS.items() if factory.__module__.startswith("exprmetric.")}
+    own |= _encoders().keys()
+    return {name: points[0] for name, points in find_plugins().items() if name in own}
 
 
 def load_method(name: str, *, provider: str = "cpu") -> Method:
@@ -112,6 +124,7 @@ def load_method(name: str, *, provider: str = "cpu") -> Method:
 
     Raises:
         UnknownMethodError: no method, or no distance, has this name.
+        PluginError: it is a third party's, and broken.
         WeightsNotFoundError, WeightsHashError, ProviderError: from loading it.
     """
     base, _, distance = name.partition(":")
@@ -120,7 +133,14 @@ def load_method(name: str, *, provider: str = "cpu") -> Method:
         raise UnknownMethodError(f"unknown method {base!r}; known: {', '.join(sorted(factories))}")
     if distance and distance not in DISTANCES:
         raise UnknownMethodError(f"unknown distance {distance!r} in {name!r}; known: {', '.join(DISTANCES)}")
+    if point := shadowed_plugins().get(base):
+        warnings.warn(
+            f"{origin(point)} offers a method {base!r} too; exprmetric's own is the one that runs",
+            stacklevel=2,
+        )
     method = factories[base](provider)
+    if not isinstance(method, Method):
+        raise PluginError(f"the method {base!r} is no exprmetric.Method but {type(method).__name__}")
     method.name = name
     if distance:
         method.distance_name = distance
