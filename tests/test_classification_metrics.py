@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -47,6 +48,37 @@ def test_a_weight_of_two_is_the_face_twice_and_of_zero_is_none() -> None:
     assert rmse(x, y, weights) == pytest.approx(rmse(x[rows], y[rows]))
 
 
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 30.0])
+def test_only_the_proportions_of_weights_count(scale: float) -> None:
+    weights = np.array([2.0, 1, 1, 1, 0, 1, 1, 1, 3])
+    one, other = confusion(TRUTH, PREDICTED, 4, weights), confusion(TRUTH, PREDICTED, 4, scale * weights)
+    for score in (accuracy, macro_f1, balanced_accuracy):
+        assert score(other) == pytest.approx(score(one), rel=1e-12)
+    for vector in (recalls, f1_scores):
+        assert vector(other) == pytest.approx(vector(one), rel=1e-12, nan_ok=True)
+    x, y = np.linspace(-1, 1, 9) ** 3, np.cos(np.arange(9))
+    assert concordance(x, y, scale * weights) == pytest.approx(concordance(x, y, weights), rel=1e-12)
+    assert rmse(x, y, scale * weights) == pytest.approx(rmse(x, y, weights), rel=1e-12)
+    assert concordance(scale * x, scale * y) == pytest.approx(concordance(x, y), rel=1e-12)
+
+
+def test_a_class_without_a_face_has_no_score_even_where_one_was_taken_for_it() -> None:
+    matrix = confusion([0, 0, 1], [0, 2, 1], 3)
+    assert recalls(matrix).tolist()[:2] == [0.5, 1.0] and math.isnan(recalls(matrix)[2])
+    assert f1_scores(matrix)[:2] == pytest.approx([2 / 3, 1]) and math.isnan(f1_scores(matrix)[2])
+    assert macro_f1(matrix) == pytest.approx(5 / 6) and balanced_accuracy(matrix) == 0.75
+
+
+def test_nothing_to_score_is_nan_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for score in (accuracy, macro_f1, balanced_accuracy):
+            assert math.isnan(score(np.zeros((3, 3))))
+        assert np.isnan(recalls(np.zeros((3, 3)))).all() and np.isnan(f1_scores(np.zeros((3, 3)))).all()
+        for measure in (concordance, rmse):
+            assert math.isnan(measure([], [])) and math.isnan(measure([1.0], [2.0], [0.0]))
+
+
 def test_perfect_constant_and_empty_predictions() -> None:
     perfect = confusion(TRUTH, TRUTH, 4)
     assert (accuracy(perfect), macro_f1(perfect), balanced_accuracy(perfect)) == (1, 1, 1)
@@ -60,7 +92,12 @@ def test_perfect_constant_and_empty_predictions() -> None:
 
 @pytest.mark.parametrize(
     ("truth", "predicted", "message"),
-    [([0, 1], [0], "one length"), ([0, 4], [0, 0], "truth has classes 0 to 4"), ([0], [-1], "predicted has classes")],
+    [
+        ([0, 1], [0], r"^expected two \(N,\) arrays of one length, got \(2,\) and \(1,\)$"),
+        ([[0, 1]], [[0, 1]], "one length"),
+        ([0, 4], [0, 0], "^truth has classes 0 to 4, expected 0 to 3$"),
+        ([0], [-1], "^predicted has classes -1 to -1, expected 0 to 3$"),
+    ],
 )
 def test_what_is_no_class_is_refused(truth: list[int], predicted: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -103,10 +140,12 @@ def test_what_does_not_vary_has_no_concordance() -> None:
     assert math.isnan(concordance([2, 2], [2, 2]))
     assert concordance([2, 2], [3, 3]) == 0
     assert math.isnan(concordance([], [])) and math.isnan(rmse([], []))
-    with pytest.raises(ValueError, match="finite"):
-        concordance([1, math.nan], [1, 2])
-    with pytest.raises(ValueError, match="one length"):
-        rmse([1, 2], [1])
+    for pair in (([1, math.nan], [1, 2]), ([1, 2], [1, math.inf])):
+        with pytest.raises(ValueError, match="every number must be finite"):
+            concordance(*pair)
+    for pair in (([1, 2], [1]), ([[1, 2]], [[1, 2]])):
+        with pytest.raises(ValueError, match="one length"):
+            rmse(*pair)
 
 
 @pytest.mark.torch

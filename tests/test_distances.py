@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -60,6 +61,15 @@ def test_worked_by_hand() -> None:
 
 def test_a_vector_without_direction_has_no_cosine_distance() -> None:
     assert np.isnan(cosine([[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]])).all()
+
+
+def test_cosine_stays_a_distance_where_numbers_are_too_small_or_too_large_to_be_squared() -> None:
+    """Their rounded norms would give similarities beyond 1, and -inf or 0 for a vector whose norm is lost."""
+    assert cosine([[2.63e-162], [2.63e-162]], [[-1.0], [1.0]]).tolist() == [2.0, 0.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(cosine([[1e-170], [1e-170], [0.0]], [[1e100], [-1e100], [1.0]])).all()
+        assert np.isnan(cosine([[np.inf, 0.0]], [[1.0, 0.0]])).all()
 
 
 @every_distance

@@ -1,4 +1,4 @@
-"""The FEC data set: its files, its photographs from a server that misbehaves, and triplets with an odd one out."""
+"""The FEC data set: its files, and its photographs from a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -13,19 +13,12 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exprmetric.errors import ExprmetricError, InputError
-from exprmetric.metrics.odd_one_out import (
-    TYPES,
-    odd_one_out_accuracy,
-    odd_one_out_correct,
-    vote_triplets,
-)
 from exprmetric.training import fec, fec_download
 from exprmetric.training.fec_http import Limits
 
@@ -375,96 +368,3 @@ def test_command(tmp_path, host):
     failed = CliRunner().invoke(command, ["download", str(table), "--out", str(out)])
     assert isinstance(failed.exception, ExprmetricError)
     assert "line 1" in str(failed.exception)
-
-
-# --- triplets with an odd one out ---
-
-
-def test_a_tie_is_wrong_and_both_distances_to_the_odd_one_count():
-    points = np.array([[0.0], [1.0], [3.0], [2.0], [-1.0], [0.0]])
-    triplets = [
-        (0, 1, 2),  # 1 < 3, 2
-        (0, 2, 1),  # 3 > 1
-        (0, 1, 3),  # |p - n| = |a - p|
-        (1, 0, 4),  # the same with a and p exchanged
-        (0, 5, 1),  # 0 < 1, 1
-        (0, 1, 5),  # n where a is
-    ]
-    expected = [True, False, False, False, True, False]
-    assert odd_one_out_correct(points, triplets).tolist() == expected
-    swapped = [(p, a, n) for a, p, n in triplets]
-    assert odd_one_out_correct(points, swapped).tolist() == expected
-    assert not odd_one_out_correct(np.zeros((6, 4)), triplets).any()  # a method that sees nothing gets nothing
-
-
-def test_accuracy_by_type_is_the_share_of_its_triplets():
-    rng = np.random.default_rng(0)
-    points, triplets = rng.normal(size=(60, 3)), np.array([rng.permutation(60)[:3] for _ in range(500)])
-    types = rng.integers(0, 3, 500)
-    found = odd_one_out_accuracy(points, triplets, types, resamples=200)
-    plain = []
-    for a, p, n in triplets:
-        ap, an, pn = (float(np.linalg.norm(points[i] - points[j])) for i, j in ((a, p), (a, n), (p, n)))
-        plain.append(ap < an and ap < pn)
-    assert list(found) == ["all", *TYPES]
-    for name, mask in zip(found, [types >= 0, types == 0, types == 1, types == 2], strict=True):
-        assert found[name].value == pytest.approx(np.mean(np.array(plain)[mask]))
-        assert found[name].n == mask.sum()
-        assert found[name].low < found[name].value < found[name].high
-    assert found["all"].value == pytest.approx(1 / 3, abs=0.07)  # chance
-    few = odd_one_out_accuracy(points, triplets[:4], [0, 0, 2, 2], resamples=0)
-    assert np.isnan(few["two_class"].value) and few["two_class"].n == 0
-    assert np.isnan(few["all"].low)
-    assert list(odd_one_out_accuracy(points, triplets, resamples=0)) == ["all"]
-
-
-@pytest.mark.parametrize(
-    ("triplets", "types"),
-    [([(0, 1)], None), ([(0, 1, 3)], None), ([(-1, 1, 2)], None), ([(0, 1, 2)], [3]), ([(0, 1, 2)], [0, 1])],
-)
-def test_triplets_that_don_t_fit_are_refused(triplets, types):
-    with pytest.raises(ValueError, match=r"expected|name rows"):
-        odd_one_out_accuracy(np.eye(3), triplets, types)
-
-
-def ten_raters(count: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.multinomial(10, p) for p in rng.dirichlet(np.full(5, 0.4), count)])
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 1000), st.sampled_from([0.1, 0.3, 0.5]))
-def test_made_triplets_respect_the_margin(seed, margin):
-    counts = ten_raters(80, seed)
-    made = vote_triplets(counts, 60, margin=margin, seed=seed)
-    assert 0 < len(made) <= 60
-    for (a, p, n), kind in zip(made.rows, made.types, strict=True):
-        assert len({a, p, n}) == 3
-        changed = {k: np.abs(counts[i] - counts[j]).sum() / 2 for k, i, j in (("ap", a, p), ("an", a, n), ("pn", p, n))}
-        assert min(changed["an"], changed["pn"]) - changed["ap"] >= 10 * margin - 1e-9  # raters of ten
-        assert kind == len({int(counts[i].argmax()) for i in (a, p, n)}) - 1
-
-
-def test_made_triplets_are_the_same_for_a_seed_a_third_of_each_type_and_leave_unrated_faces_out():
-    counts = ten_raters(300).astype(float)
-    counts[::3] = np.nan
-    made = vote_triplets(counts, 1000, seed=4)
-    again, other = vote_triplets(counts, 1000, seed=4), vote_triplets(counts, 1000, seed=5)
-    np.testing.assert_array_equal(made.rows, again.rows)
-    np.testing.assert_array_equal(made.types, again.types)
-    assert not np.array_equal(made.rows, other.rows)
-    assert np.bincount(made.types).tolist() == [334, 333, 333]
-    assert (made.rows % 3 != 0).all()
-    assert (
-        odd_one_out_accuracy(np.nan_to_num(counts), made.rows, resamples=0)["all"].value > 0.95
-    )  # Euclidean, of votes
-
-
-def test_a_type_that_isn_t_in_the_data_is_not_made_up():
-    one_hot = np.repeat(np.eye(2), 20, axis=0)  # two classes, no doubt: of these only two-class triplets are clear
-    made = vote_triplets(one_hot, 30)
-    assert np.bincount(made.types, minlength=3).tolist() == [0, 10, 0]
-    assert len(vote_triplets(one_hot[:2], 30)) == 0
-    for votes, margin in ((one_hot, 0.0), (one_hot[0], 0.3), (-one_hot, 0.3), (0 * one_hot, 0.3)):
-        with pytest.raises(ValueError, match="votes"):
-            vote_triplets(votes, 3, margin=margin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -111,7 +112,9 @@ def test_three_columns_of_one_length_are_needed(shapes: tuple[tuple[int, ...], .
 
 
 def test_nothing_measured_is_nan_and_never_zero() -> None:
-    scores = preservation_scores([], [], [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = preservation_scores([], [], [])
     assert set(scores) == {*SCORES, "mean_s2c", "mean_s2t"}
     assert all(math.isnan(v) for v in scores.values())
 

@@ -44,6 +44,36 @@ def test_a_seed_gives_the_same_interval_again_and_another_seed_another(clustered
     assert interval(*clustered, seed=3) != interval(*clustered, seed=4)
 
 
+def test_intervals_are_those_of_plain_loops_over_the_seeds_draws(clustered: tuple[Floats, list[str]]) -> None:
+    values, groups = clustered
+    names = sorted(set(groups))
+    rows = [[float(v) for v, g in zip(values, groups, strict=True) if g == name] for name in names]
+    generator = np.random.default_rng(9)
+    means = []
+    for _ in range(60):
+        drawn = [v for r, times in zip(rows, generator.multinomial(20, [1 / 20] * 20), strict=True) for v in r * times]
+        means.append(sum(drawn) / len(drawn))
+    found = interval(values, groups, resamples=60, level=0.7, seed=9)
+    assert found == pytest.approx(tuple(np.quantile(means, [0.15, 0.85])), rel=1e-12)
+    assert interval(*clustered) == interval(*clustered, resamples=2000, level=0.95, seed=0)
+
+
+def test_blocks_of_draws_do_not_show() -> None:
+    """4,500 groups are drawn in three blocks, the last of them not full."""
+    values = np.random.default_rng(0).normal(size=4500)
+    draws = np.random.default_rng(2).multinomial(4500, np.full(4500, 1 / 4500), size=2000)
+    assert interval(values, np.arange(4500), seed=2) == pytest.approx(
+        tuple(np.quantile(draws @ values / 4500, [0.025, 0.975])), rel=1e-9
+    )
+
+
+def test_whole_numbers_are_in_their_own_order_and_names_in_that_of_their_text() -> None:
+    for kind in (np.int64, np.uint8):
+        assert group_codes(np.array([10, 9, 10], kind)).tolist() == [1, 0, 1]
+    assert group_codes([10, 9, 10]).tolist() == group_codes(np.array(["10", "9", "10"])).tolist() == [0, 1, 0]
+    assert group_codes(np.array([10, "9", None], dtype=object)).tolist() == [0, 1, 2]
+
+
 def test_the_order_of_the_rows_does_not_show(clustered: tuple[Floats, list[str]]) -> None:
     values, groups = clustered
     for seed in range(5):

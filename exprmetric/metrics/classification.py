@@ -5,6 +5,8 @@ A class of which no face is there has no recall and no F1: it is NaN, and means 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,7 +40,7 @@ def confusion(
 def accuracy(matrix: npt.ArrayLike) -> float:
     """Share of a `confusion` on its diagonal, 0..1; NaN where it is empty."""
     m = np.asarray(matrix, np.float64)
-    return float(np.trace(m) / m.sum()) if m.sum() > 0 else float("nan")
+    return float(np.trace(m) / m.sum()) if m.sum() > 0 else math.nan
 
 
 def recalls(matrix: npt.ArrayLike) -> Floats:
@@ -80,18 +82,18 @@ def concordance(truth: npt.ArrayLike, predicted: npt.ArrayLike, weights: npt.Arr
     """
     x, y, w = _pair(truth, predicted, weights)
     if not w.sum() > 0:
-        return float("nan")
+        return math.nan
     w = w / w.sum()
     x_mean, y_mean = w @ x, w @ y
     x, y = x - x_mean, y - y_mean
     scale = w @ (x * x) + w @ (y * y) + (x_mean - y_mean) ** 2
-    return float(2 * (w @ (x * y)) / scale) if scale > 0 else float("nan")
+    return float(2 * (w @ (x * y)) / scale) if scale > 0 else math.nan
 
 
 def rmse(truth: npt.ArrayLike, predicted: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Root of the mean squared difference, 0..inf; arguments and errors as in `concordance`."""
     x, y, w = _pair(truth, predicted, weights)
-    return float(np.sqrt(w @ (x - y) ** 2 / w.sum())) if w.sum() > 0 else float("nan")
+    return float(np.sqrt(w @ (x - y) ** 2 / w.sum())) if w.sum() > 0 else math.nan
 
 
 def _pair(truth: npt.ArrayLike, predicted: npt.ArrayLike, weights: npt.ArrayLike | None) -> tuple[Floats, ...]:
@@ -109,4 +111,4 @@ def _shares(above: Floats, below: Floats, where: npt.NDArray[np.bool_]) -> Float
 
 def _mean(values: Floats) -> float:
     kept = values[np.isfinite(values)]
-    return float(kept.mean()) if kept.size else float("nan")
+    return float(kept.mean()) if kept.size else math.nan

@@ -36,8 +36,9 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """1 - cosine similarity, 0..2; NaN where a vector is zero, since it has no direction."""
     x, y = _rows(a, b)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.clip(1.0 - (x * y).sum(1) / norms, 0.0, 2.0))
+    with np.errstate(invalid="ignore"):
+        similarity = np.divide((x * y).sum(1), norms, out=np.full(len(x), np.nan), where=norms > 0)
+    return np.asarray(np.clip(1.0 - similarity, 0.0, 2.0))
 
 
 def ned(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:

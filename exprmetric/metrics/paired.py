@@ -7,7 +7,7 @@ test flips the sign of whole groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import erfc, sqrt
+from math import erfc, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ def sign_flip_p(differences: npt.ArrayLike, groups: Sequence[object], *, seed: i
     codes = group_codes(groups)
     values = np.asarray(differences, np.float64)
     if not values.size:
-        return float("nan")
+        return nan
     sums = np.bincount(codes, values)
     seen = abs(float(sums.sum()))
     spread = float(np.abs(sums).sum())

@@ -6,6 +6,8 @@ the distance source-target and the distance source-swapped.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,4 +57,4 @@ def preservation_scores(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLi
         bad = ~np.isfinite(columns[name]) | (columns[name] < 0)
         if bad.any():
             raise ValueError(f"distance {name[5:]} of triplet {int(np.argmax(bad))} is {columns[name][bad][0]}")
-    return {name: float(v.mean()) if v.size else float("nan") for name, v in columns.items()}
+    return {name: float(v.mean()) if v.size else math.nan for name, v in columns.items()}

@@ -119,7 +119,7 @@ def bootstrap(
     values = list(statistic(np.ones(len(units))))
     people = int(units.max()) + 1 if units.size else 0
     if people < 2 or resamples < 1:
-        return [(float(v), float("nan"), float("nan")) for v in values]
+        return [(float(v), math.nan, math.nan) for v in values]
     generator = np.random.default_rng(seed)
     shares = np.full(people, 1.0 / people)
     draws = np.array(
@@ -129,7 +129,7 @@ def bootstrap(
     found = []
     for value, column in zip(values, draws.T, strict=True):
         kept = column[np.isfinite(column)]
-        low, high = np.quantile(kept, tails) if kept.size else (float("nan"), float("nan"))
+        low, high = np.quantile(kept, tails) if kept.size else (math.nan, math.nan)
         found.append((float(value), float(low), float(high)))
     return found
 
@@ -153,7 +153,7 @@ def dot(a: Floats, b: Floats) -> float:
 
 def ratio(above: float, below: float) -> float:
     """NaN where there is nothing to divide by."""
-    return float(above / below) if below > 0 else float("nan")
+    return float(above / below) if below > 0 else math.nan
 
 
 def value_codes(values: Floats) -> Indices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,9 +53,9 @@ def bootstrap_means(
     codes = group_codes(groups)
     count = int(codes.max()) + 1 if codes.size else 0
     if count < 2:
-        return {name: (float("nan"), float("nan")) for name in columns}
-    sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    sums = np.stack([np.bincount(codes, np.asarray(v, np.float64), minlength=count) for v in columns.values()], axis=1)
+        return dict.fromkeys(columns, (math.nan, math.nan))
+    sizes = np.bincount(codes).astype(np.float64)
+    sums = np.stack([np.bincount(codes, np.asarray(v)) for v in columns.values()], axis=1)
     generator = np.random.default_rng(seed)
     means = np.empty((resamples, sums.shape[1]))
     block = max(1, min(resamples, 4_000_000 // count))
