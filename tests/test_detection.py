@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from exprmetric.errors import InputError, NoFaceError, SeveralFacesError, WeightsNotFoundError
 from exprmetric.faces import CHOICES, DETECTORS, Detection, Detector, FaceFinder, available_detectors, load_detector
 from exprmetric.faces.alignment import eye_centres, transform
-from exprmetric.faces.finder import iou
+from exprmetric.faces.place import iou
 from exprmetric.images import read_image
 
 Image = npt.NDArray[np.uint8]
@@ -308,15 +309,15 @@ def test_near_picks_each_of_the_six_in_turn(load: Load, name: str, group: Image)
         assert holds(finder.choose(others, scaled, near=place).box, nose * 1.25)
 
 
-def test_near_overlapping_nobody_leaves_it_to_the_choice() -> None:
-    nowhere = np.array([0.0, 0.9, 0.05, 1.0])
-    for choice, expected in (("largest", LARGE), ("center", CENTRAL)):
-        finder = FaceFinder(Fixed(CENTRAL, LARGE, LEFT), choice)
-        assert tuple(finder.choose(finder.detect(CANVAS), CANVAS, near=nowhere).box) == expected
-    finder = FaceFinder(Fixed(CENTRAL, LARGE), "error")
-    assert tuple(finder.choose(finder.detect(CANVAS), CANVAS, near=np.array([0.4, 0.4, 0.6, 0.6])).box) == CENTRAL
-    with pytest.raises(SeveralFacesError):
-        finder.choose(finder.detect(CANVAS), CANVAS, near=nowhere)
+@pytest.mark.parametrize("boxes", [(CENTRAL, LARGE, LEFT), (CENTRAL,)])
+@pytest.mark.parametrize("choice", ["largest", "center", "error"])
+def test_a_face_that_is_not_where_it_was_asked_for_is_no_face(choice: str, boxes: Sequence[Any]) -> None:
+    """Not even the only one: it is somebody else's."""
+    finder = FaceFinder(Fixed(*boxes), choice)
+    with pytest.raises(NoFaceError, match="no face where the target's was"):
+        finder.choose(finder.detect(CANVAS), CANVAS, near=np.array([0.0, 0.9, 0.05, 1.0]))
+    there = np.array([0.4, 0.4, 0.6, 0.6])
+    assert tuple(finder.choose(finder.detect(CANVAS), CANVAS, near=there).box) == CENTRAL
 
 
 corners = st.tuples(*[st.integers(0, 30)] * 4).map(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.faces import alignment
+from exprmetric.faces.place import place_of
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -51,8 +52,7 @@ class Face:
     @property
     def place(self) -> Points:
         """(4,) the box as shares of the image's width and height, 0..1."""
-        height, width = self.size
-        return self.box / np.array([width, height, width, height], np.float64)
+        return place_of(self.box, self.size)
 
     def matrix(self, template: str) -> alignment.Matrix:
         """(2, 3) map from image px to the crop px of a template; computed once."""

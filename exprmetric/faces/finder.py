@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -11,34 +12,49 @@ from exprmetric.errors import InputError, NoFaceError, SeveralFacesError
 from exprmetric.faces import landmarks
 from exprmetric.faces.detection import Detection, Detector, Floats, Image
 from exprmetric.faces.face import Face
+from exprmetric.faces.place import NOT_THERE, Place, Size, at_place, place_of
 
 
-def _largest(found: Sequence[Detection], image: Image) -> Detection:
+class Boxed(Protocol):
+    """What a choice is made among.
+
+    Attributes:
+        box: (4,) x0, y0, x1, y1, px.
+        score: the detector's confidence.
+    """
+
+    @property
+    def box(self) -> Floats: ...
+
+    @property
+    def score(self) -> float: ...
+
+
+B = TypeVar("B", bound=Boxed)
+
+
+def _largest(found: Sequence[B], size: Size) -> B:
     # dlib's boxes come in few sizes: of equals the surest, or a faint false face could stand for the person
-    return max(found, key=lambda d: (d.area, d.score, -d.box[0]))
+    return max(found, key=lambda d: (float(np.prod(np.maximum(d.box[2:] - d.box[:2], 0))), d.score, -d.box[0]))
 
 
-def _center(found: Sequence[Detection], image: Image) -> Detection:
-    middle = np.array([image.shape[1], image.shape[0]]) / 2
+def _center(found: Sequence[B], size: Size) -> B:
+    middle = np.array([size[1], size[0]]) / 2
     return min(found, key=lambda d: float(np.linalg.norm((d.box[:2] + d.box[2:]) / 2 - middle)))
 
 
-def _error(found: Sequence[Detection], image: Image) -> Detection:
-    raise SeveralFacesError(f"{len(found)} faces found and exactly one was asked for")
+def _error(found: Sequence[B], size: Size) -> B:
+    if len(found) > 1:
+        raise SeveralFacesError(f"{len(found)} faces found and exactly one was asked for")
+    return found[0]
 
 
-CHOICES: dict[str, Callable[[Sequence[Detection], Image], Detection]] = {
+CHOICES: dict[str, Callable[[Sequence[Any], Size], Any]] = {
     "largest": _largest,
     "center": _center,
     "error": _error,
 }
-
-
-def iou(a: Floats, b: Floats) -> float:
-    """Intersection over union of two boxes x0, y0, x1, y1; 0..1."""
-    overlap = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
-    union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap
-    return float(overlap / union) if union > 0 else 0.0
+"""Which of the faces of one image, by name; the image's size is (height, width)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ class FaceFinder:
         """Identifies all that decides which pixels a method sees."""
         return f"{self.detector.fingerprint}/{self.choice}/{landmarks.fingerprint()}"
 
-    def find(self, image: Image, *, near: Floats | None = None) -> Face:
+    def find(self, image: Image, *, near: Place | None = None) -> Face:
         """The face of an image: `detect`, then `choose`, then `face`.
 
         Args:
@@ -82,24 +98,25 @@ class FaceFinder:
             raise NoFaceError(f"{self.detector.name} finds no face in {width} x {height} px")
         return found
 
-    def choose(self, found: Sequence[Detection], image: Image, *, near: Floats | None = None) -> Detection:
+    def choose(self, found: Sequence[Detection], image: Image, *, near: Place | None = None) -> Detection:
         """The one that is measured.
 
         Args:
-            near: (4,) box as shares of the width and height, 0..1. Of several faces, the one that overlaps it best
-                is taken (the swapped face stands where the target's face stood); where none does, `choice` decides.
+            near: (4,) box as shares of the width and height, 0..1: the face at this place is taken (the swapped face
+                stands where the target's face stood). None: `choice` decides.
 
         Raises:
+            NoFaceError: no face is at the place.
             SeveralFacesError: `choice` is `error` and there are several.
         """
-        if len(found) == 1:
-            return found[0]
-        if near is not None:
-            size = np.array([image.shape[1], image.shape[0]] * 2, np.float64)
-            overlaps = [iou(d.box / size, near) for d in found]
-            if max(overlaps) > 0:
-                return found[int(np.argmax(overlaps))]
-        return CHOICES[self.choice](found, image)
+        size = (image.shape[0], image.shape[1])
+        if near is None:
+            chosen: Detection = CHOICES[self.choice](found, size)
+            return chosen
+        at = at_place(near, [place_of(d.box, size) for d in found])
+        if at is None:
+            raise NoFaceError(NOT_THERE)
+        return found[at]
 
     def face(self, image: Image, chosen: Detection) -> Face:
         """A detection with its 68 landmarks."""

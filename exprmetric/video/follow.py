@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.faces.detection import Detection, Detector
-from exprmetric.faces.finder import iou
+from exprmetric.faces.place import iou
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.video.frames import Frame
 

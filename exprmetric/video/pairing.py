@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.faces.finder import iou
+from exprmetric.faces.place import at_place, place_of
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.video import quality
 from exprmetric.video.faces import Ints, VideoFaces
@@ -23,8 +23,6 @@ QUALITIES = ("any", "paper004")
 """Which faces are measured: all that were found, or those fit by FaceQA."""
 PEOPLE = ("one", "all")
 """Who is measured: the target's main person, or everybody in it."""
-_OVERLAP = 0.1
-"""Least overlap of the swapped face's place with the target's."""
 
 Rows = npt.NDArray[np.intp]
 Column = npt.NDArray[np.floating[Any]]
@@ -167,19 +165,14 @@ def align(target: VideoFaces, swapped: VideoFaces, *, person: Rows | None = None
 
 
 def _place(faces: VideoFaces, row: int) -> npt.NDArray[np.float64]:
-    size = np.array([faces.width, faces.height] * 2, np.float64)
-    return np.asarray(faces.box[row] / size)
+    return place_of(faces.box[row].astype(np.float64), (faces.height, faces.width))
 
 
-def _at_place(target: VideoFaces, row: int, others: Iterable[int], swapped: VideoFaces, rows: Iterable[int]) -> int:
+def _at_place(target: VideoFaces, row: int, others: Iterable[int], swapped: VideoFaces, rows: Sequence[int]) -> int:
     """Of the swapped faces of a frame the one at a target face's place, unless another of the target's is nearer."""
-    place = _place(target, row)
-    overlaps = {r: iou(place, _place(swapped, r)) for r in rows}
-    best = max(overlaps, key=lambda r: overlaps[r], default=NONE)
-    if best == NONE or overlaps[best] < _OVERLAP:
-        return NONE
-    there = _place(swapped, best)
-    return NONE if any(iou(_place(target, o), there) > overlaps[best] for o in others if o != row) else best
+    beside = [_place(target, o) for o in others if o != row]
+    found = at_place(_place(target, row), [_place(swapped, r) for r in rows], beside)
+    return NONE if found is None else rows[found]
 
 
 def _unfit(target: VideoFaces, row: int, swapped: VideoFaces, other: int) -> str:
