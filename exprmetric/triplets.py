@@ -18,12 +18,14 @@ from pathlib import Path, PurePath
 from typing import overload
 
 from .errors import InputError
+from .face_names import NamedFace
 from .files import path_text
 from .images import IMAGE_SUFFIXES
 from .tables import READERS, Table, brief, listed, read_table, show
 
 ROLES = ("target", "source", "swapped")
 _OPTIONAL = ("id", "model", "group", "target_label", "source_label")
+_FACES = tuple(f"{role}_face" for role in ROLES)
 _ROW = re.compile(r"row (\d{4,})")  # what a row without a name is called
 _NAMED = 8  # rows that a message names
 _MANIFEST_NAMES = tuple(f"triplets{suffix}" for suffix in READERS)
@@ -35,7 +37,8 @@ class Triplet:
 
     A path is None where the input names no image. Triplets of one `group` are not independent; without one
     ('') those that share a target image are a group. `problem` says why the row can't be measured ('' = nothing
-    known against it); such a row ends as 'unreadable'.
+    known against it); such a row ends as 'unreadable'. `target_face` and so on say which of several faces in an image
+    is meant; None leaves it to the evaluation.
     """
 
     id: str
@@ -47,6 +50,9 @@ class Triplet:
     target_label: str = ""
     source_label: str = ""
     problem: str = ""
+    target_face: NamedFace | None = None
+    source_face: NamedFace | None = None
+    swapped_face: NamedFace | None = None
 
     @property
     def same_label(self) -> bool | None:
@@ -104,15 +110,17 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
 def triplets_from_manifest(path: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Triplets of a `.csv`, `.jsonl` or `.parquet` file, in its order.
 
-    Columns `target source swapped` are required, `id model group target_label source_label` optional, others
-    ignored. Relative paths start at the manifest's folder. A row without an id gets the stem of its swapped
+    Columns `target source swapped` are required, `id model group target_label source_label target_face source_face
+    swapped_face` optional, others ignored. The last three name one of several faces: by its number from the left (0 is
+    the leftmost), by a box `x0 y0 x1 y1` in px of the upright image, or by the path of a photograph of the person.
+    Relative paths start at the manifest's folder. A row without an id gets the stem of its swapped
     image, or its row number ('row 0003') where another row has that name. An empty
     cell or a file that isn't there is named in `problem`.
 
     Raises InputError for a missing column, no rows, an id used twice, and what `read_table` refuses.
     """
     manifest = Path(os.fsdecode(path))
-    table = read_table(manifest, ROLES + _OPTIONAL)
+    table = read_table(manifest, ROLES + _OPTIONAL + _FACES)
     table.require(*ROLES)
     if not len(table):
         raise InputError(f"{show(manifest)} has no rows")
@@ -143,6 +151,7 @@ class ManifestTriplets(Sequence[Triplet]):
         self._paths: dict[str, list[Path | None]] = {
             role: [base / text if text.strip() else None for text in table.cells[role].texts] for role in ROLES
         }
+        self._faces = {name: [NamedFace.parse(t, base) for t in table.cells[name].texts] for name in _FACES}
         self._problems = {role: [_problem_of(role, path) for path in paths] for role, paths in self._paths.items()}
 
     def __len__(self) -> int:
@@ -170,6 +179,7 @@ class ManifestTriplets(Sequence[Triplet]):
         cells = self._table.cells
         codes = {role: cells[role].codes[row] for role in ROLES}
         target, source, swapped = (self._paths[role][code] for role, code in codes.items())
+        faces = {name: self._faces[name][cells[name].codes[row]] for name in _FACES}
         return Triplet(
             self._numbered.id(row),
             target,
@@ -180,6 +190,7 @@ class ManifestTriplets(Sequence[Triplet]):
             target_label=cells["target_label"][row],
             source_label=cells["source_label"][row],
             problem="; ".join(filter(None, (self._problems[role][code] for role, code in codes.items()))),
+            **faces,
         )
 
 

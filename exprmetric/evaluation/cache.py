@@ -15,19 +15,22 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from exprmetric import weights
 from exprmetric.errors import ImageError, NoFaceError, SeveralFacesError
 from exprmetric.evaluation.environment import PACKAGES, package_version
-from exprmetric.evaluation.reading import Outcome, Sighted
+from exprmetric.evaluation.reading import Outcome, Represented, Sight
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
+from exprmetric.faces.place import Size
 from exprmetric.methods.base import Method
 
 FILE = "vectors.sqlite3"
+FORM = "all faces"
+"""Of what is kept; changes with what an entry means."""
 MOST_BYTES = 2_000_000_000
 FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError)}
 """Failures that the same pixels give again; a file that can't be read may be readable tomorrow."""
@@ -39,11 +42,11 @@ _CHECK_EVERY = 4096
 
 
 class Cache(Protocol):
-    """What the pipeline asks; content hashes of the image, and of the target near whose place its face is searched."""
+    """What the pipeline asks, by the content hash of an image."""
 
-    def find(self, content: str, near: str) -> Sighted | ImageError | None: ...
+    def find(self, content: str) -> Outcome | None: ...
 
-    def add(self, content: str, near: str, outcome: Outcome) -> None: ...
+    def add(self, content: str, outcome: Outcome) -> None: ...
 
     def commit(self) -> None: ...
 
@@ -51,10 +54,10 @@ class Cache(Protocol):
 class NoCache:
     """Nothing is known and nothing is kept."""
 
-    def find(self, content: str, near: str) -> Sighted | ImageError | None:
+    def find(self, content: str) -> Outcome | None:
         return None
 
-    def add(self, content: str, near: str, outcome: Outcome) -> None:
+    def add(self, content: str, outcome: Outcome) -> None:
         pass
 
     def commit(self) -> None:
@@ -84,7 +87,7 @@ class VectorCache:
     ) -> None:
         versions = [f"{name} {package_version(name)}" for name in PACKAGES]
         self._finder = finder
-        self._base = "\n".join([finder.fingerprint, provider, *versions])
+        self._base = "\n".join([FORM, finder.seen, provider, *versions])
         self._methods = {m.name: (m.fingerprint, m.dimension) for m in methods}
         self._most_bytes = most_bytes
         self._today = int(time.time()) // _DAY
@@ -123,13 +126,13 @@ class VectorCache:
     def _name(self, *parts: str) -> bytes:
         return hashlib.sha256("\0".join([self._base, *parts]).encode()).digest()[:16]
 
-    def find(self, content: str, near: str) -> Sighted | ImageError | None:
-        """What is known of an image: the error that it gave, or its face and those vectors that are kept."""
+    def find(self, content: str) -> Outcome | None:
+        """What is known of an image: the error that it gave, or its faces and those vectors that are kept."""
         if self._connection is None:
             return None
-        names = {m: self._name(content, near, fingerprint) for m, (fingerprint, _) in self._methods.items()}
-        face = self._name(content, near)
-        wanted = list(dict.fromkeys([face, *names.values()]))
+        names = {m: self._name(content, fingerprint) for m, (fingerprint, _) in self._methods.items()}
+        faces = self._name(content)
+        wanted = list(dict.fromkeys([faces, *names.values()]))
         rows: dict[bytes, bytes] = {}
         with self._forgiving():
             query = f"SELECT name, value, used FROM kept WHERE name IN ({','.join('?' * len(wanted))})"
@@ -140,27 +143,31 @@ class VectorCache:
                 rows[name] = value
                 if used != self._today:
                     self._used.append(name)
-        if face not in rows:
+        if faces not in rows:
             return None
-        found = _decode_face(rows[face], self._finder)
-        if not isinstance(found, Face):
-            return found
-        vectors = {m: np.frombuffer(rows[n], np.float32) for m, n in names.items() if n in rows}
-        dimensions = {m: d for m, (_, d) in self._methods.items()}
-        return Sighted(found, {m: v for m, v in vectors.items() if dimensions[m] in (0, len(v))})
+        found = _decode(rows[faces], self._finder)
+        if isinstance(found, Sight):
+            good = [f for f in found.faces if f.error is None]
+            for method, name in names.items():
+                vectors = np.frombuffer(rows.get(name, b""), np.float32)
+                if not good or not len(vectors) or len(vectors) % len(good):
+                    continue
+                if self._methods[method][1] in (0, len(vectors) // len(good)):
+                    for face, vector in zip(good, vectors.reshape(len(good), -1), strict=True):
+                        face.vectors[method] = vector
+        return found
 
-    def add(self, content: str, near: str, outcome: Outcome) -> None:
+    def add(self, content: str, outcome: Outcome) -> None:
         """Keep what became of an image; it is on disk after `commit`."""
-        if self._connection is None:
+        if self._connection is None or not _lasting(outcome):
             return
-        if isinstance(outcome, ImageError):
-            if type(outcome) not in FAILURES.values():
-                return
-            values = {self._name(content, near): _encode_failure(outcome)}
-        else:
-            values = {self._name(content, near): _encode_face(outcome.face)}
-            for method, vector in outcome.vectors.items():
-                values[self._name(content, near, self._methods[method][0])] = vector.astype(np.float32).tobytes()
+        values = {self._name(content): _encode(outcome)}
+        if isinstance(outcome, Sight):
+            good = [f for f in outcome.faces if f.error is None]
+            for method, (fingerprint, _) in self._methods.items():
+                if good and all(method in f.vectors for f in good):
+                    vectors = np.concatenate([f.vectors[method] for f in good])
+                    values[self._name(content, fingerprint)] = vectors.astype(np.float32).tobytes()
         # written by `commit`: who writes shuts the others out, and between two images lie seconds
         self._waiting += [(name, _sealed(name, value), self._today) for name, value in values.items()]
 
@@ -235,37 +242,58 @@ def _unsealed(name: bytes, sealed: object) -> bytes | None:
     return value if _sealed(name, value) == sealed else None
 
 
-def _encode_failure(error: ImageError) -> bytes:
-    return json.dumps([type(error).__name__, str(error)]).encode()
+def _lasting(outcome: Outcome) -> bool:
+    """Whether the same pixels give the same again, whatever methods are asked for."""
+    errors = [outcome] if isinstance(outcome, ImageError) else [f.error for f in outcome.faces if f.error]
+    return all(type(error) in FAILURES.values() for error in errors)
 
 
-def _encode_face(face: Face) -> bytes:
-    """All numbers of a face as float64: size, score, box, landmarks, five points where there are some."""
-    parts = [np.array([*face.size, face.score]), face.box, face.landmarks]
-    if face.five_points is not None:
-        parts.append(face.five_points)
-    return b"face" + np.concatenate([np.ravel(p).astype(np.float64) for p in parts]).tobytes()
+def _encode(outcome: Outcome) -> bytes:
+    """JSON: the error, or size and faces; its numbers are read again to the last digit."""
+    if isinstance(outcome, ImageError):
+        return json.dumps({"error": _failure(outcome)}).encode()
+    return json.dumps({"size": outcome.size, "faces": [_plain(f) for f in outcome.faces]}).encode()
 
 
-def _decode_face(value: bytes, finder: FaceFinder) -> Face | ImageError | None:
-    """What `_encode_face` or `_encode_failure` wrote; None where it is neither."""
-    if value[:4] != b"face":
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            name, message = json.loads(value)
+def _failure(error: ImageError) -> list[str]:
+    return [type(error).__name__, str(error)]
+
+
+def _plain(seen: Represented) -> dict[str, Any]:
+    plain: dict[str, Any] = {"box": seen.box.tolist(), "score": seen.score}
+    if seen.face is None:
+        return plain | ({"error": _failure(seen.error)} if seen.error else {})
+    five = seen.face.five_points
+    return plain | {"landmarks": seen.face.landmarks.tolist(), "five": None if five is None else five.tolist()}
+
+
+def _decode(value: bytes, finder: FaceFinder) -> Outcome | None:
+    """What `_encode` wrote; None where it is something else."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        found = json.loads(value)
+        if "error" in found:
+            name, message = found["error"]
             return FAILURES[name](message)
-        return None
-    numbers = np.frombuffer(value[4:], np.float64)
-    if len(numbers) not in (3 + 4 + 136, 3 + 4 + 136 + 10):
-        return None
-    five = numbers[143:].reshape(5, 2) if len(numbers) > 143 else None
-    detector = finder.detector
-    return Face(
+        height, width = found["size"]
+        faces = [_face(plain, (int(height), int(width)), finder) for plain in found["faces"]]
+        return Sight((int(height), int(width)), faces) if faces else None
+    return None
+
+
+def _face(plain: dict[str, Any], size: Size, finder: FaceFinder) -> Represented:
+    box, score = np.array(plain["box"], np.float64).reshape(4), float(plain["score"])
+    if "error" in plain:
+        name, message = plain["error"]
+        return Represented(box, score, error=FAILURES[name](message))
+    five = plain["five"]
+    face = Face(
         None,
-        size=(int(numbers[0]), int(numbers[1])),
-        box=numbers[3:7],
-        score=float(numbers[2]),
-        landmarks=numbers[7:143].reshape(68, 2),
-        five_points=five,
-        detector=detector.name,
-        aligned=detector.aligned,
+        size=size,
+        box=box,
+        score=score,
+        landmarks=np.array(plain["landmarks"], np.float64).reshape(68, 2),
+        five_points=None if five is None else np.array(five, np.float64).reshape(5, 2),
+        detector=finder.detector.name,
+        aligned=finder.detector.aligned,
     )
+    return Represented(box, score, face)

@@ -58,15 +58,21 @@ def embed_images(
     jobs: int | None = None,
     progress: Progress = no_progress,
 ) -> list[Embedding]:
-    """One `Embedding` a path, in order; images that fail are in it with their status."""
+    """One `Embedding` a path, in order; images that fail are in it with their status.
+
+    Args:
+        face: which of several faces in an image: `largest`, `center`, `error`.
+    """
     session = Session(Settings((method,), detector, face, provider, identity=False))
+    session.reader.only = session.finder.choose
     results: list[Embedding] = []
     with open_pool(jobs) as pool:
         for path, outcome in zip(paths, represent_all(map(Task, paths), session.reader, pool), strict=True):
-            if isinstance(outcome, ImageError):
-                results.append(Embedding(path, None, outcome.status, str(outcome)))
+            error = outcome if isinstance(outcome, ImageError) else outcome.faces[0].error
+            if isinstance(outcome, ImageError) or error:
+                results.append(Embedding(path, None, error.status if error else "", str(error)))
             else:
-                results.append(Embedding(path, outcome.vectors[method]))
+                results.append(Embedding(path, outcome.faces[0].vectors[method]))
             progress("images", len(results), len(paths))
     return results
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exprmetric.errors import ImageError, InputError
+from exprmetric.errors import InputError
+from exprmetric.evaluation.choosing import CHANGED, photo_of
+from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.engines import ENGINES, Job, check_engine
@@ -15,13 +17,15 @@ from exprmetric.evaluation.environment import environment, versions
 from exprmetric.evaluation.journal import Journal, Memory
 from exprmetric.evaluation.plan import make_plan
 from exprmetric.evaluation.profile import Profile, Progress, no_progress
-from exprmetric.evaluation.reading import Sighted
+from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
 from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.evaluation.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.summary import ON_FAIL, check_models
-from exprmetric.triplets import ROLES, Triplet, read_triplets
+from exprmetric.face_names import NamedFace
+from exprmetric.images import read_image
+from exprmetric.triplets import Triplet, read_triplets
 
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
@@ -36,7 +40,7 @@ def evaluate(
     methods: Sequence[str] = DEFAULT_METHODS,
     *,
     detector: str = "auto",
-    face: str = "largest",
+    face: str = CHANGED,
     provider: str = "cpu",
     identity: bool = True,
     on_fail: str = "exclude",
@@ -56,7 +60,9 @@ def evaluate(
         source: a folder or manifest (see `exprmetric.triplets`), or triplets.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
-        face: which of several faces: `largest`, `center`, `error`; in a swapped image, the one where the target stood.
+        face: which of several faces in a target: `changed` (that which the swapped image shows changed most, else the
+            largest), `largest`, `center`, `error`, or the path of a photograph of the person. A manifest may name
+            faces row by row. The swapped face is the one that stands where the target's does.
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
         identity: measure the identity control too.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).
@@ -94,7 +100,7 @@ def evaluate(
     journaled = Journal(Path(out), names, len(triplets)) if out else Memory(names, len(triplets))
     with open_pool(jobs) as pool, journaled as journal:
         with profile.stage("hash files"):
-            plan = make_plan(triplets, pool)
+            plan = make_plan(triplets, pool, photo=photo_of(face))
         about = session.description() | {"settings": settings.as_dict()}
         journal.begin(about | {"input": plan.digest() if out else "", "versions": versions(environment())})
         todo = journal.missing
@@ -126,7 +132,7 @@ def evaluate_triplet(
     methods: Sequence[str] = DEFAULT_METHODS,
     *,
     detector: str = "auto",
-    face: str = "largest",
+    face: str = CHANGED,
     provider: str = "cpu",
 ) -> dict[str, dict[str, float]]:
     """Distances of one triplet.
@@ -143,19 +149,18 @@ def evaluate_triplet(
         LowQualityError: a method has no finite vector of a face, or no finite distance.
     """
     session = Session(Settings(tuple(methods), detector, face, provider, identity=False))
-    seen: list[Sighted] = []
-    for role, image in zip(ROLES, (target, source, swapped), strict=True):
-        near = seen[0].face.place if role == "swapped" else None
-        found = session.reader.read(image, lambda place=near: place)  # type: ignore[misc]
-        if isinstance(found, ImageError):
-            raise type(found)(f"{role}: {found}") from found
-        seen.append(found)
-    trio = []
-    for role, outcome in zip(ROLES, session.reader.represent(seen), strict=True):
-        if isinstance(outcome, ImageError):
-            raise type(outcome)(f"{role}: {outcome}")
-        trio.append(outcome)
-    distances, (problem,) = triplet_distances(session.methods, [trio])
+
+    def seen(image: ImageSource) -> tuple[Outcome, Pixels]:
+        return session.reader.represent([session.reader.read(image)])[0], lambda: read_image(image)
+
+    images, pixels = zip(*(seen(image) for image in (target, source, swapped)), strict=True)
+    photo = photo_of(face)
+    names = (None if photo is None else NamedFace(photo=photo), None, None)
+    photos = (None if photo is None else seen(photo), None, None)
+    chosen = session.chooser.choose(images, pixels, names, photos)
+    for role, error in chosen.errors:
+        raise type(error)(f"{role}: {error}") from error
+    distances, (problem,) = triplet_distances(session.methods, [chosen.trio or []])
     if problem:
         raise problem
     return {name: dict(zip(DISTANCE_COLUMNS, rows[0].tolist(), strict=True)) for name, rows in distances.items()}

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from exprmetric.errors import ExprmetricError, ImageError
+from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.profile import Profile
-from exprmetric.evaluation.reading import FaceReader, Place, Represented, Sight, Sighted
+from exprmetric.evaluation.reading import FaceReader, Outcome, Sight
 from exprmetric.faces import landmarks
 
 if TYPE_CHECKING:
@@ -44,50 +44,30 @@ def can_fork() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """An image whose target, if it has one, is done: a process can take it.
+    """An image for a process.
 
     Attributes:
-        source, place, known: arguments of `FaceReader.read`.
+        source, known: arguments of `FaceReader.read`.
         sighted: to be set to what becomes of it.
     """
 
     source: ImageSource
-    place: Place | None
-    known: Sighted | None
-    sighted: Future[Sighted | ImageError] = field(default_factory=Future)
+    known: Sight | None
+    sighted: Future[Outcome] = field(default_factory=Future)
 
 
 class ForkedReader(FaceReader):
     """Reads images and represents their faces in one process, some at a time, so that vectors alone come back."""
 
     def __init__(self, reader: FaceReader, processes: Executor) -> None:
-        super().__init__(reader.finder, list(reader.methods.values()), reader.profile)
+        super().__init__(reader.finder, list(reader.methods.values()), reader.profile, only=reader.only)
         self._processes = processes
         self._ready: list[_Ready] = []
         self._lock = threading.Lock()
 
-    def submit(
-        self,
-        pool: Executor,
-        source: ImageSource,
-        near: Sight | None = None,
-        known: Sighted | None = None,
-    ) -> Future[Sighted | ImageError]:
-        """As `FaceReader.submit`; an image waits for its target here, and in no process."""
-        if near is None:
-            return self._add(_Ready(source, None, known))
-        found: Future[Sighted | ImageError] = Future()
-
-        def start(target: Sight) -> None:
-            try:
-                self._add(_Ready(source, self.place(target), known, found))
-            except BaseException as error:
-                found.set_exception(error)
-
-        near.add_done_callback(start)
-        return found
-
-    def _add(self, image: _Ready) -> Future[Sighted | ImageError]:
+    def submit(self, pool: Executor, source: ImageSource, known: Sight | None = None) -> Future[Outcome]:
+        """As `FaceReader.submit`, in processes."""
+        image = _Ready(source, known)
         with self._lock:
             self._ready.append(image)
             full = len(self._ready) >= TOGETHER
@@ -106,7 +86,7 @@ class ForkedReader(FaceReader):
             for image in some:
                 image.sighted.set_exception(_named(error))
 
-        def finish(work: Future[tuple[list[Sighted | ImageError], dict[str, float]]]) -> None:
+        def finish(work: Future[tuple[list[Outcome], dict[str, float]]]) -> None:
             try:
                 outcomes, seconds = work.result()
             except BaseException as error:
@@ -115,10 +95,9 @@ class ForkedReader(FaceReader):
                 self.profile.add(seconds)
                 for image, outcome in zip(some, outcomes, strict=True):
                     image.sighted.set_result(outcome)
-                self.flush()  # those that waited for these
 
         try:
-            work = self._processes.submit(_read, [(i.source, i.place, i.known) for i in some])
+            work = self._processes.submit(_read, [(i.source, i.known) for i in some])
         except BaseException as error:
             fail(error)
         else:
@@ -170,13 +149,9 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
 
-def _read(
-    images: list[tuple[Any, Place | None, Sighted | None]],
-) -> tuple[list[Sighted | ImageError], dict[str, float]]:
-    """In a process: what became of some images, with all vectors where they have a face, and seconds by stage."""
+def _read(images: list[tuple[Any, Sight | None]]) -> tuple[list[Outcome], dict[str, float]]:
+    """In a process: what became of some images, with all vectors where they have faces, and seconds by stage."""
     assert _inherited is not None
-    reader = FaceReader(_inherited.finder, list(_inherited.methods.values()), Profile())
-    seen = [reader.read(source, lambda place=place: place, known) for source, place, known in images]  # type: ignore[misc]
-    outcomes = reader.represent(seen)
-    done = [Sighted(o.face, o.vectors) if isinstance(o, Represented) else o for o in outcomes]
-    return done, reader.profile.seconds()
+    reader = FaceReader(_inherited.finder, list(_inherited.methods.values()), Profile(), only=_inherited.only)
+    outcomes = reader.represent([reader.read(source, known) for source, known in images])
+    return outcomes, reader.profile.seconds()

@@ -1,7 +1,7 @@
 """The loop: images are read ahead of where they are needed, represented in batches, and become rows in order.
 
 Reading and representing are tasks of one pool, each on one core, so that no core waits for the others; in large runs
-processes do both (`forked.py`). Each distinct look at an image is done once. Its vectors are kept until the last
+processes do both (`forked.py`). Each distinct image is read once. The vectors of its faces are kept until the last
 triplet that needs them and then forgotten, so that memory does not grow with the number of triplets.
 """
 
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import ImageError, UnreadableImageError
-from exprmetric.evaluation.cache import FAILURES, Cache
+from exprmetric.errors import ImageError, NoFaceError, UnreadableImageError
+from exprmetric.evaluation.cache import Cache
+from exprmetric.evaluation.choosing import NOBODY, Chooser, Chosen
 from exprmetric.evaluation.distances import triplet_distances
-from exprmetric.evaluation.plan import NONE, Look, Plan
-from exprmetric.evaluation.reading import FaceReader, Outcome, Represented, Sight, Sighted
+from exprmetric.evaluation.plan import NONE, Plan
+from exprmetric.evaluation.reading import BATCH, FaceReader, Image, Outcome, Represented, Sight
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
+from exprmetric.images import read_image
 from exprmetric.methods.base import Method
 from exprmetric.tables import show
 from exprmetric.triplets import ROLES
@@ -37,8 +40,6 @@ BLOCK = 64
 """New images that a block of rows needs, at most, and images that are read ahead."""
 MOST_ROWS = 8192
 """Rows of a block, at most."""
-BATCH = 8
-"""Faces represented at a time; on one core, more make an encoder no faster."""
 SPARE = 3
 """Images that are read, at least, while those before them are represented."""
 
@@ -50,13 +51,17 @@ class Block:
     Attributes:
         rows: (N,) their places in the plan.
         status: `ok`, or that of the first image that failed (`unreadable`, `no_face`, `low_quality`, `error`).
-        reasons: which images failed and why; '' where ok.
+        reasons: which images failed and why; where ok, what has to be said of the row, mostly ''.
+        faces: (N, 3) faces in target, source and swapped image; -1 where that isn't known.
+        boxes: N times 3 boxes that were measured, (4,) px; None where there is none.
         distances: by method (N, 3) t2c, s2c, s2t; NaN unless ok.
     """
 
     rows: Integers
     status: list[str]
     reasons: list[str]
+    faces: npt.NDArray[np.int32]
+    boxes: list[list[npt.NDArray[np.float64] | None]]
     distances: dict[str, npt.NDArray[np.float64]]
 
 
@@ -66,16 +71,14 @@ class Task:
 
     Attributes:
         source: path or array.
-        near: what becomes of the target near whose face the face is searched, as in `FaceFinder.choose`.
         known: what an earlier run has found out.
         sighted: set once the image is in the pool.
         new: something is found out that was not known.
     """
 
     source: ImageSource
-    near: Sight | None = None
-    known: Sighted | ImageError | None = None
-    sighted: Future[Sighted | ImageError] = field(default_factory=Future)
+    known: Outcome | None = None
+    sighted: Future[Outcome] = field(default_factory=Future)
     new: bool = False
 
     def enter(self, reader: FaceReader, pool: Executor) -> None:
@@ -83,7 +86,7 @@ class Task:
         if isinstance(self.known, ImageError) or (self.known and not reader.missing(self.known)):
             self.sighted.set_result(self.known)
         else:
-            self.sighted = reader.submit(pool, self.source, self.near, self.known)
+            self.sighted = reader.submit(pool, self.source, self.known)
             self.new = True
 
 
@@ -122,37 +125,34 @@ def represent_all(
 
 
 class _Looks:
-    """The looks that some rows need, numbered in the order in which they are needed.
+    """The images that some rows need, numbered in the order in which they are needed.
 
     Attributes:
-        order: number in the plan of each look.
-        of_row: (M, 3) the looks of each row; NONE where an image is missing.
-        needed: (M,) how many looks have to be done for all rows up to each.
-        leaving: looks in the order in which they are not needed any more; last: the last row of each of them.
+        order: content in the plan of each image.
+        of_row: (M, 3) or (M, 6) the images of each row, as `Plan.looks` gives their contents.
+        needed: (M,) how many images have to be looked at for all rows up to each.
+        leaving: images in the order in which they are not needed any more; last: the last row of each of them.
     """
 
     def __init__(self, plan: Plan, rows: Integers) -> None:
-        self._rank: dict[int, int] = {}
-        self.of_row = np.full((len(rows), len(ROLES)), NONE, np.int32)
+        rank: dict[int, int] = {NONE: NONE}
+        parts: list[npt.NDArray[np.int32]] = [plan.looks(rows[:0])]
         last = np.empty(0, np.int64)
         for start in range(0, len(rows), MOST_ROWS):
             looks = plan.looks(rows[start : start + MOST_ROWS])
-            whole = np.flatnonzero(looks[:, 0] != NONE)
-            numbers, first, inverse = np.unique(looks[whole], return_index=True, return_inverse=True)
+            numbers, first, inverse = np.unique(looks, return_index=True, return_inverse=True)
             for number in numbers[np.argsort(first)].tolist():
-                self._rank.setdefault(number, len(self._rank))
-            ranks = np.array([self._rank[number] for number in numbers.tolist()], np.int32)
-            self.of_row[start + whole] = ranks[inverse.ravel()].reshape(-1, len(ROLES))
-            last = np.concatenate([last, np.zeros(len(self._rank) - len(last), np.int64)])
-            np.maximum.at(last, self.of_row[start + whole], (start + whole)[:, None])
-        self.order = list(self._rank)
+                rank.setdefault(number, len(rank) - 1)
+            ranks = np.array([rank[number] for number in numbers.tolist()], np.int32)
+            parts.append(np.asarray(ranks[inverse.ravel()].reshape(looks.shape), np.int32))
+            last = np.concatenate([last, np.zeros(len(rank) - 1 - len(last), np.int64)])
+            at, _ = np.nonzero(parts[-1] != NONE)
+            np.maximum.at(last, parts[-1][parts[-1] != NONE], start + at)
+        self.of_row = np.concatenate(parts)
+        self.order = [number for number in rank if number != NONE]
         self.needed = np.maximum.accumulate(self.of_row.max(1, initial=NONE) + 1)
         self.leaving = np.argsort(last, kind="stable")
         self.last = last[self.leaving]
-
-    def rank(self, number: int) -> int:
-        """The place of a look in the order."""
-        return self._rank[number]
 
     def blocks(self, block: int) -> Iterator[slice]:
         """Rows that need at most `block` new looks together (a row that needs more is alone), in their order."""
@@ -170,6 +170,7 @@ def measure(
     rows: Integers,
     reader: FaceReader,
     methods: Sequence[Method],
+    chooser: Chooser,
     pool: Executor,
     cache: Cache,
     *,
@@ -182,6 +183,7 @@ def measure(
         rows: (M,) which of its triplets.
         reader: finds faces and represents them.
         methods: what turns vectors into distances.
+        chooser: which of several faces is measured.
         pool: where images are read; the result does not depend on its size.
         cache: what earlier runs have found out.
         block: new images a block of rows needs at most; nor on this.
@@ -190,30 +192,9 @@ def measure(
     tasks: dict[int, Task] = {}
     kept: dict[int, Outcome] = {}
 
-    def sight(target: int) -> Sight:
-        """What becomes of a target: it is on its way, or done."""
-        if target in tasks:
-            return tasks[target].sighted
-        done: Future[Outcome] = Future()
-        done.set_result(kept[target])
-        return done
-
-    def target_of(look: Look) -> int | None:
-        """The look at the target near whose place the face is searched."""
-        return None if look.near == NONE else looks.rank(plan.number(look.near))
-
-    def lasting(look: Look) -> bool:
-        """Whether another run sees the same: the place of a target that couldn't be read now may be known then."""
-        target = target_of(look)
-        found = None if target is None else kept[target]
-        return not isinstance(found, ImageError) or type(found) in FAILURES.values()
-
     def line() -> Iterator[Task]:
-        for rank, number in enumerate(looks.order):
-            look = plan.look(number)
-            target = target_of(look)
-            near = None if target is None else sight(target)
-            tasks[rank] = Task(plan.paths[look.content], near, cache.find(*plan.hashes_of(look)))
+        for rank, content in enumerate(looks.order):
+            tasks[rank] = Task(plan.paths[content], cache.find(plan.hashes[content]))
             yield tasks[rank]
 
     outcomes = enumerate(represent_all(line(), reader, pool, block=block))
@@ -221,54 +202,115 @@ def measure(
     for part in looks.blocks(block):
         while len(kept) + left < looks.needed[part.stop - 1]:
             rank, outcome = next(outcomes)
-            look = plan.look(looks.order[rank])
-            if not isinstance(outcome, ImageError) and plan.changed(look.content):
-                path = show(plan.paths[look.content])
-                outcome = UnreadableImageError(f"{path}: it was changed while it was measured")
+            content = looks.order[rank]
+            if not isinstance(outcome, ImageError) and plan.changed(content):
+                outcome = _rewritten(plan.paths[content])
             kept[rank] = outcome
-            if tasks.pop(rank).new and lasting(look):
-                cache.add(*plan.hashes_of(look), outcome)
+            if tasks.pop(rank).new:
+                cache.add(plan.hashes[content], outcome)
         cache.commit()
-        yield _block(plan, rows[part], looks.of_row[part], kept, methods)
+        yield _block(plan, rows[part], looks.of_row[part], looks.order, kept, methods, chooser, pool)
         while left < len(looks.last) and looks.last[left] < part.stop:
             del kept[int(looks.leaving[left])]
             left += 1
 
 
+def _rewritten(path: Path) -> UnreadableImageError:
+    return UnreadableImageError(f"{show(path)}: it was changed while it was measured")
+
+
 def _block(
-    plan: Plan, rows: Integers, looks: npt.NDArray[np.int32], kept: dict[int, Outcome], methods: Sequence[Method]
+    plan: Plan,
+    rows: Integers,
+    looks: npt.NDArray[np.int32],
+    order: Sequence[int],
+    kept: dict[int, Outcome],
+    methods: Sequence[Method],
+    chooser: Chooser,
+    pool: Executor,
 ) -> Block:
     """Statuses and distances; those of rows with the same images are computed once."""
-    distinct, inverse = np.unique(looks, axis=0, return_inverse=True)
+    asked = np.column_stack([looks, plan.named[rows]]) if len(plan.named) else looks
+    _, first, inverse = np.unique(asked, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.ravel()
-    outcomes = [[] if trio[0] == NONE else [kept[rank] for rank in trio] for trio in distinct.tolist()]
-    faces = [[o for o in trio if isinstance(o, Represented)] for trio in outcomes]
-    complete = [i for i, found in enumerate(faces) if len(found) == len(ROLES)]
-    distances, problems = triplet_distances(methods, [faces[i] for i in complete])
-    problem = dict(zip(complete, problems, strict=True))
-    whole = {m.name: np.full((len(distinct), len(DISTANCE_COLUMNS)), np.nan) for m in methods}
+    chosen = _choose(plan, rows[first], looks[first], order, kept, chooser, pool)
+    whole = {i: c.trio for i, c in enumerate(chosen) if c.trio}
+    distances, problems = triplet_distances(methods, list(whole.values()))
+    problem = dict(zip(whole, problems, strict=True))
+    columns = {m.name: np.full((len(chosen), len(DISTANCE_COLUMNS)), np.nan) for m in methods}
     for name, values in distances.items():
-        whole[name][complete] = values
+        columns[name][list(whole)] = values
     status, reasons = [], []
-    for row, trio in zip(rows.tolist(), inverse.tolist(), strict=True):
-        found = _judged(plan, row, outcomes[trio], problem.get(trio))
+    for row, distinct in zip(rows.tolist(), inverse.tolist(), strict=True):
+        found = _judged(plan, row, chosen[distinct], problem.get(distinct))
         status.append(found[0])
         reasons.append(found[1])
-    return Block(rows, status, reasons, {name: values[inverse] for name, values in whole.items()})
+    counts = np.array([_counts(trio, kept) for trio in looks[first].tolist()], np.int32)
+    boxes = [[f.box if isinstance(f, Represented) else None for f in c.faces] for c in chosen]
+    return Block(
+        rows,
+        status,
+        reasons,
+        counts[inverse],
+        [boxes[i] for i in inverse.tolist()],
+        {name: values[inverse] for name, values in columns.items()},
+    )
 
 
-def _judged(plan: Plan, row: int, outcomes: Sequence[Outcome], problem: ImageError | None) -> tuple[str, str]:
+def _counts(trio: Sequence[int], kept: dict[int, Outcome]) -> list[int]:
+    """Faces in each image of a row; -1 where that isn't known."""
+    found = []
+    for rank in trio[: len(ROLES)]:
+        outcome = None if rank == NONE else kept[rank]
+        count = len(outcome.faces) if isinstance(outcome, Sight) else NONE
+        found.append(0 if isinstance(outcome, NoFaceError) else count)
+    return found
+
+
+def _choose(
+    plan: Plan,
+    rows: Integers,
+    looks: npt.NDArray[np.int32],
+    order: Sequence[int],
+    kept: dict[int, Outcome],
+    chooser: Chooser,
+    pool: Executor,
+) -> list[Chosen]:
+    """Which faces are measured in each of some rows; in the pool, where pictures have to be compared."""
+
+    def pixels(rank: int) -> Image:
+        path = plan.paths[order[rank]]
+        image = read_image(path)
+        if plan.changed(order[rank]):
+            raise _rewritten(path)
+        return image
+
+    found: list[Chosen | Future[Chosen]] = []
+    for row, ranks in zip(rows.tolist(), looks.tolist(), strict=True):
+        if ranks[0] == NONE:
+            found.append(Chosen((None,) * len(ROLES)))
+            continue
+        names, seen = plan.names(row), [None if r == NONE else (kept[r], partial(pixels, r)) for r in ranks]
+        photos = seen[len(ROLES) :] or NOBODY
+        images, own = zip(*(s for s in seen[: len(ROLES)] if s), strict=True)
+        if chooser.compares(images, names):
+            found.append(pool.submit(chooser.choose, images, own, names, photos))
+        else:
+            found.append(chooser.choose(images, own, names, photos))
+    return [f.result() if isinstance(f, Future) else f for f in found]
+
+
+def _judged(plan: Plan, row: int, chosen: Chosen, problem: ImageError | None) -> tuple[str, str]:
     """Status and reason of a row; `problem` is what is wrong with its distances."""
-    triplet = plan.triplets[row]
-    if not outcomes:
-        return "unreadable", plan.problem(triplet)
-    failed = [(r, e) for r, e in zip(ROLES, outcomes, strict=True) if isinstance(e, ImageError)]
-    if failed:
-        reasons = (_named(role, show(getattr(triplet, role)), str(e)) for role, e in failed)
-        return failed[0][1].status, "; ".join(reasons)
+    triplet, errors = plan.triplets[row], chosen.errors
+    if errors:
+        reasons = (_named(role, show(getattr(triplet, role)), str(e)) for role, e in errors)
+        return errors[0][1].status, "; ".join(reasons)
+    if not chosen.trio:
+        return "unreadable", plan.problem(row)
     if problem:
         return problem.status, f"{problem}; swapped {show(triplet.swapped or Path())}"
-    return OK, ""
+    return OK, chosen.note
 
 
 def _named(role: str, path: str, error: str) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import UnreadableImageError
+from exprmetric.face_names import NamedFace
 from exprmetric.images import content_hash
 from exprmetric.triplets import ROLES, Triplet
 
@@ -25,20 +26,6 @@ AHEAD = 4096
 Stamp = tuple[int, int]
 NONE = -1
 """Stands for an image that is missing or unreadable."""
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """One look at one image: which content, and whose face is searched in it.
-
-    Attributes:
-        content: number of the image's content.
-        near: number of the target's content where the image is a swap of it: the face is searched near the target's
-            place. NONE for targets and sources.
-    """
-
-    content: int
-    near: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +39,10 @@ class Plan:
         stamps: size and time of change of those paths, as they were hashed.
         contents: (N, 3) numbers of the contents of target, source, swapped; NONE where there is none.
         unreadable: reason by path, for the files that can't be read.
+        faces: the distinct names of faces that rows give.
+        named: (N, 3) the number of the name of the face in target, source and swapped, NONE where none is given; (0, 3)
+            where no row names any.
+        photos: (F,) content of the photograph of each name; NONE where it names none, or one that can't be read.
     """
 
     triplets: Sequence[Triplet]
@@ -60,40 +51,45 @@ class Plan:
     stamps: list[Stamp]
     contents: npt.NDArray[np.int32]
     unreadable: dict[Path, str]
+    faces: list[NamedFace] = field(default_factory=list)
+    named: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty((0, len(ROLES)), np.int32))
+    photos: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
-    def looks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(M, 3) a number for each look that M rows need, NONE in rows with an image missing; `look` decodes it."""
-        contents = self.contents[rows].astype(np.int64)
-        near = np.full_like(contents, NONE)
-        near[:, 2] = np.where(contents[:, 2] == contents[:, 0], NONE, contents[:, 0])
-        numbers = contents * (len(self.hashes) + 1) + (near + 1)
-        numbers[(contents == NONE).any(1)] = NONE
-        return numbers
+    def looks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """(M, 3) the contents that M rows need, (M, 6) where rows name faces by photographs: those of the three come
+        last. NONE where there is none; a row that lacks any that it needs has nothing else."""
+        contents = self.contents[rows]
+        lacking = (contents == NONE).any(1)
+        if len(self.named):
+            named = self.named[rows]
+            photos = np.where(named == NONE, NONE, self.photos[named])
+            wanted = np.array([f.photo is not None for f in self.faces], bool)[named] & (named != NONE)
+            lacking |= (wanted & (photos == NONE)).any(1)
+            contents = np.column_stack([contents, photos])
+        return np.where(lacking[:, None], NONE, contents)
 
-    def look(self, number: int) -> Look:
-        content, near = divmod(number, len(self.hashes) + 1)
-        return Look(content, near - 1)
-
-    def number(self, content: int) -> int:
-        """The number of the look at a target or source."""
-        return content * (len(self.hashes) + 1)
-
-    def hashes_of(self, look: Look) -> tuple[str, str]:
-        """Content hash of the image, and of the target near whose place its face is searched ('' if none)."""
-        return self.hashes[look.content], "" if look.near == NONE else self.hashes[look.near]
+    def names(self, row: int) -> list[NamedFace | None]:
+        """How a row names the faces in its target, source and swapped image."""
+        codes = self.named[row].tolist() if len(self.named) else [NONE] * len(ROLES)
+        return [None if code == NONE else self.faces[code] for code in codes]
 
     def target_hash(self, row: int) -> str:
         """Content hash of a row's target; '' where it can't be read."""
         content = int(self.contents[row, 0])
         return "" if content == NONE else self.hashes[content]
 
-    def problem(self, triplet: Triplet) -> str:
-        """Why the triplet can't be measured, as far as its files tell; '' when it can."""
+    def problem(self, row: int) -> str:
+        """Why a row can't be measured, as far as its files tell; '' when it can."""
+        triplet = self.triplets[row]
         if triplet.problem:
             return triplet.problem
         paths = {role: getattr(triplet, role) for role in ROLES}
         bad = {r: "no image is given" if p is None else self.unreadable.get(p) for r, p in paths.items()}
-        return "; ".join(f"{role}: {reason}" for role, reason in bad.items() if reason)
+        problems = [f"{role}: {reason}" for role, reason in bad.items() if reason]
+        for role, face in zip(ROLES, self.names(row), strict=True):
+            if face and face.photo in self.unreadable:
+                problems.append(f"{role}: the photograph that names its face: {self.unreadable[face.photo]}")
+        return "; ".join(problems)
 
     def changed(self, content: int) -> bool:
         """Whether a file is no more what was hashed: somebody writes into it while it is measured."""
@@ -102,7 +98,8 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of all that decides the rows, but for the methods: names, labels and contents in their order."""
         found = hashlib.sha256("\n".join(self.hashes).encode())
-        found.update(np.ascontiguousarray(self.contents).tobytes())
+        for numbers in (self.contents, self.named, self.photos):
+            found.update(np.ascontiguousarray(numbers).tobytes())
         for triplet in self.triplets:
             found.update(row_text(triplet) + json.dumps(triplet.problem).encode())
         return found.hexdigest()
@@ -112,18 +109,33 @@ def row_text(triplet: Triplet) -> bytes:
     """All that a row says of its triplet, for a digest: two models have swapped into files of the same names."""
     t = triplet
     paths = (str(t.target), str(t.source), str(t.swapped))
-    return json.dumps((t.id, *paths, t.model, t.group, t.target_label, t.source_label)).encode() + b"\n"
+    faces = [str(face or "") for face in (t.target_face, t.source_face, t.swapped_face)]
+    return json.dumps((t.id, *paths, t.model, t.group, t.target_label, t.source_label, *faces)).encode() + b"\n"
 
 
-def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
-    """Read and hash every distinct file once."""
+def make_plan(triplets: Sequence[Triplet], pool: Executor, *, photo: Path | None = None) -> Plan:
+    """Read and hash every distinct file once.
+
+    Args:
+        photo: of the person whose face is measured in targets, where a row names none.
+    """
     files: dict[Path, int] = {}
     wanted = np.full((len(triplets), len(ROLES)), NONE, np.int32)
+    faces: dict[NamedFace, int] = {}
+    named = np.empty((0, len(ROLES)), np.int32)
+    person = None if photo is None else NamedFace(photo=photo)
     for row, triplet in enumerate(triplets):
         for column, role in enumerate(ROLES):
             path = getattr(triplet, role)
             if path is not None and (role == "target" or not triplet.problem):
                 wanted[row, column] = files.setdefault(path, len(files))
+            face = getattr(triplet, f"{role}_face") or (person if role == "target" else None)
+            if face is not None and not triplet.problem:
+                if not len(named):
+                    named = np.full((len(triplets), len(ROLES)), NONE, np.int32)
+                named[row, column] = faces.setdefault(face, len(faces))
+                if face.photo is not None:
+                    files.setdefault(face.photo, len(files))
     numbers: dict[str, int] = {}
     paths: list[Path] = []
     stamps: list[Stamp] = []
@@ -139,7 +151,9 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor) -> Plan:
             paths.append(path)
             stamps.append(stamp)
         content_of[file] = numbers[digest]
-    return Plan(triplets, list(numbers), paths, stamps, content_of[wanted], unreadable)
+    photos = content_of[np.array([NONE if face.photo is None else files[face.photo] for face in faces], np.int64)]
+    contents = content_of[wanted]
+    return Plan(triplets, list(numbers), paths, stamps, contents, unreadable, list(faces), named, photos)
 
 
 def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[tuple[str, Stamp] | UnreadableImageError]:

@@ -1,4 +1,7 @@
-"""One image → the face that is measured → one vector a method: what is done once for each distinct image."""
+"""One image → its faces → one vector a face and method: what is done once for each distinct image.
+
+Which of several faces a row measures depends on all its images (`choosing.py`), so every face is read.
+"""
 
 from __future__ import annotations
 
@@ -12,84 +15,109 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralFacesError
 from exprmetric.evaluation.profile import Profile
+from exprmetric.faces.detection import Detection
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
+from exprmetric.faces.place import Place, Size, place_of
 from exprmetric.faults import of_image
 from exprmetric.images import read_image
 from exprmetric.methods.base import Method
-from exprmetric.methods.each import finite, represent_each
+from exprmetric.methods.each import Cell, finite, represent_each
 
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
 
+Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
-Place = npt.NDArray[np.float64]
-"""(4,) box as shares of width and height, 0..1."""
+
+BATCH = 8
+"""Faces represented at a time; on one core, more make an encoder no faster."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Represented:
-    """One face as each method sees it; `face` has neither pixels nor crops any more."""
+    """One face as each method sees it.
 
-    face: Face
-    vectors: dict[str, Vector]
+    Attributes:
+        box: (4,) x0, y0, x1, y1 in px of the upright image.
+        score: the detector's confidence.
+        face: has neither pixels nor crops any more once all methods have seen it; None where there is an error.
+        vectors: by method.
+        error: why this face can't be measured.
+    """
 
-
-@dataclass(frozen=True, eq=False)
-class Sighted:
-    """A face without the vectors of all methods yet: fresh from its image, or left by an earlier run."""
-
-    face: Face
+    box: npt.NDArray[np.float64]
+    score: float
+    face: Face | None = None
     vectors: dict[str, Vector] = field(default_factory=dict)
+    error: ImageError | None = None
+
+    def fail(self, error: ImageError) -> None:
+        """It can't be measured."""
+        self.face, self.error = None, error
+
+    def take(self, method: str, cell: Cell) -> None:
+        """What a method has made of it."""
+        if isinstance(cell, ImageError):
+            self.fail(cell)
+        else:
+            self.vectors[method] = cell
 
 
-Outcome = Represented | ImageError
-Sight = Future[Sighted | ImageError] | Future[Outcome]
-"""What becomes of an image that is on its way."""
+@dataclass(eq=False)
+class Sight:
+    """All faces of an image, from left to right; at least one.
+
+    Attributes:
+        size: height and width of the image, px.
+    """
+
+    size: Size
+    faces: list[Represented]
+
+    @property
+    def places(self) -> list[Place]:
+        """(4,) box of each face as shares of width and height."""
+        return [place_of(f.box, self.size) for f in self.faces]
+
+
+Outcome = Sight | ImageError
 
 
 class FaceReader:
-    """From an image to a face that every method has prepared and whose pixels are let go of."""
+    """From an image to faces that every method has prepared and whose pixels are let go of.
 
-    def __init__(self, finder: FaceFinder, methods: Sequence[Method], profile: Profile) -> None:
+    Args:
+        only: which of an image's faces is read; None: all.
+    """
+
+    def __init__(
+        self,
+        finder: FaceFinder,
+        methods: Sequence[Method],
+        profile: Profile,
+        *,
+        only: Callable[[Sequence[Detection], Image], Detection] | None = None,
+    ) -> None:
         self.finder = finder
         self.methods = {m.name: m for m in methods}
         self.profile = profile
+        self.only = only
 
-    def submit(
-        self,
-        pool: Executor,
-        source: ImageSource,
-        near: Sight | None = None,
-        known: Sighted | None = None,
-    ) -> Future[Sighted | ImageError]:
-        """`read` in a pool.
-
-        Args:
-            near: what becomes of the target near whose face the face is searched.
-        """
-        return pool.submit(self.read, source, lambda: self.place(near), known)
+    def submit(self, pool: Executor, source: ImageSource, known: Sight | None = None) -> Future[Outcome]:
+        """`read` in a pool."""
+        return pool.submit(self.read, source, known)
 
     def flush(self) -> None:
         """Before waiting for what was submitted: a reader that collects images lets go of them."""
 
-    @staticmethod
-    def place(target: Sight | None) -> Place | None:
-        """Where a target's face is, as soon as that is known; None where it has none."""
-        found = None if target is None else target.result()
-        return None if found is None or isinstance(found, ImageError) else found.face.place
+    def read(self, source: ImageSource, known: Sight | None = None) -> Outcome:
+        """The faces, or the error that says why there is none: whatever rises is this image's, but for `of_machine`.
 
-    def read(
-        self,
-        source: ImageSource,
-        near: Callable[[], Place | None] = lambda: None,
-        known: Sighted | None = None,
-    ) -> Sighted | ImageError:
-        """The face, or the error that says why there is none: whatever rises is this image's, but for `of_machine`.
+        A lone face is left to be represented with those of other images; several have all their vectors.
 
         Args:
             source: path or array.
-            near: asked for when the face is searched, as in `FaceFinder.choose`.
             known: what needs not be done again.
         """
         missing = self.missing(known)
@@ -98,59 +126,76 @@ class FaceReader:
         try:
             with self.profile.stage("decode"):
                 image = read_image(source)
-            face = known.face.seen_in(image) if known else self._find(image, near())
-            with self.profile.stage("align"):
-                face.prepare(dict.fromkeys(m.template for m in missing if m.pixels), keep_image=True)
-            for method in missing:
-                with self.profile.stage(f"method {method.name}"):
-                    self._prepare(method, face)
-            return Sighted(face.prepare([]), known.vectors if known else {})
+            found = known or self._find(image)
         except Exception as error:
             return of_image(error)
-
-    def _find(self, image: npt.NDArray[np.uint8], near: Place | None) -> Face:
-        with self.profile.stage("detect"):
-            chosen = self.finder.choose(self.finder.detect(image), image, near=near)
-        with self.profile.stage("landmarks"):
-            return self.finder.face(image, chosen)
-
-    @staticmethod
-    def _prepare(method: Method, face: Face) -> None:
-        try:
-            method.prepare(face)
-        except (NoFaceError, SeveralFacesError) as error:  # the finder has found one: other methods may read it
-            raise LowQualityError(str(error)) from error
-        except Exception as error:
-            raise of_image(error, method.name) from error
-
-    def missing(self, known: Sighted | None) -> list[Method]:
-        """Methods that have no vector of an image yet."""
-        return [m for m in self.methods.values() if known is None or m.name not in known.vectors]
-
-    def represent(self, seen: Sequence[Sighted | ImageError]) -> list[Outcome]:
-        """Vectors of all methods for some images, each method's faces in one batch; errors stay where they are.
-
-        A face of which one method has no finite vector is an error: its row would be a number without a meaning.
-        """
-        found = [s if isinstance(s, ImageError) else _kept(s) for s in seen]
-        faces = [s.face for s in seen if isinstance(s, Sighted)]
-        for name, method in self.methods.items():
-            wanted = [(i, o) for i, o in enumerate(found) if isinstance(o, Represented) and name not in o.vectors]
-            if wanted:
-                with self.profile.stage(f"method {name}"):
-                    cells = represent_each(method, [o.face for _, o in wanted])
-                for (i, represented), cell in zip(wanted, cells, strict=True):
-                    if isinstance(cell, ImageError):
-                        found[i] = cell
-                    else:
-                        represented.vectors[name] = cell
-        for face in faces:
-            face.forget()
+        for start in range(0, len(found.faces), BATCH):  # a crowd's crops would fill the memory
+            some = found.faces[start : start + BATCH]
+            for face in some:
+                self._prepare(face, image, missing)
+            if len(found.faces) > 1:
+                self._represent(some)
         return found
 
+    def _find(self, image: Image) -> Sight:
+        with self.profile.stage("detect"):
+            detections = self.finder.detect(image)
+            if self.only:
+                detections = [self.only(detections, image)]
+        with self.profile.stage("landmarks"):
+            faces = [self._landmarks(image, d) for d in sorted(detections, key=lambda d: tuple(d.box))]
+        return Sight((image.shape[0], image.shape[1]), faces)
 
-def _kept(seen: Sighted) -> Outcome:
-    """With the vectors that an earlier run has left; that run may not have looked whether they are finite."""
-    cells = {name: finite(name, vector) for name, vector in seen.vectors.items()}
-    failed = next((c for c in cells.values() if isinstance(c, ImageError)), None)
-    return failed or Represented(seen.face, {n: c for n, c in cells.items() if not isinstance(c, ImageError)})
+    def _landmarks(self, image: Image, detection: Detection) -> Represented:
+        try:
+            return Represented(detection.box, detection.score, self.finder.face(image, detection))
+        except Exception as error:
+            return Represented(detection.box, detection.score, error=of_image(error))
+
+    def _prepare(self, seen: Represented, image: Image, methods: Sequence[Method]) -> None:
+        """Crops and readings of one face; where a method can't read it, it has an error."""
+        if seen.face is None:
+            return
+        face = seen.face if seen.face.image is not None else seen.face.seen_in(image)
+        doing = ""
+        try:
+            with self.profile.stage("align"):
+                face.prepare(dict.fromkeys(m.template for m in methods if m.pixels), keep_image=True)
+            for method in methods:
+                doing = method.name
+                with self.profile.stage(f"method {doing}"):
+                    method.prepare(face)
+            seen.face = face.prepare([])
+        except (NoFaceError, SeveralFacesError) as error:  # the finder has found one: other methods may read it
+            seen.fail(LowQualityError(str(error)))
+        except Exception as error:
+            seen.fail(of_image(error, doing))
+
+    def missing(self, known: Sight | None) -> list[Method]:
+        """Methods that have no vector of a face of an image yet."""
+        if known is None:
+            return list(self.methods.values())
+        faces = [f for f in known.faces if f.error is None]
+        return [m for m in self.methods.values() if any(m.name not in f.vectors for f in faces)]
+
+    def represent(self, seen: Sequence[Outcome]) -> list[Outcome]:
+        """Vectors of all methods for some images, each method's faces in one batch; errors stay where they are.
+
+        A face of which one method has no finite vector has an error: its row would be a number without a meaning.
+        """
+        self._represent([f for s in seen if isinstance(s, Sight) for f in s.faces])
+        return list(seen)
+
+    def _represent(self, seen: Sequence[Represented]) -> None:
+        faces = [f.face for f in seen if f.face is not None]
+        for represented in seen:
+            for name, vector in represented.vectors.items():  # an earlier run may not have looked at what it kept
+                represented.take(name, finite(name, vector))
+        for name, method in self.methods.items():
+            if wanted := [(f, f.face) for f in seen if f.face is not None and name not in f.vectors]:
+                with self.profile.stage(f"method {name}"):
+                    cells = represent_each(method, [face for _, face in wanted])
+                for (represented, _), cell in zip(wanted, cells, strict=True):
+                    represented.take(name, cell)
+        for face in faces:
+            face.forget()

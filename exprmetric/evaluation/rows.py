@@ -26,13 +26,17 @@ Record = dict[str, Any]
 OK = "ok"
 DISTANCE_COLUMNS = ("t2c", "s2c", "s2t")
 TRIPLET_COLUMNS = ("id", "model", "group", "target", "source", "swapped", "status", "reason")
+FACE_COLUMNS = tuple(f"faces_{role}" for role in ROLES)
+"""How many faces each image shows."""
+BOX_COLUMNS = tuple(f"box_{role}" for role in ROLES)
+"""The face that was measured, `x0 y0 x1 y1` in whole px of the upright image."""
 INNER_COLUMNS = ("index", "content", "target_label", "source_label")
 """What joining the parts of a run needs besides: place in the input, hash of the target, labels."""
 
 
 def columns_of(methods: Sequence[str]) -> list[str]:
     """The columns of `triplets.csv`."""
-    return [*TRIPLET_COLUMNS, *(f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS)]
+    return [*TRIPLET_COLUMNS, *FACE_COLUMNS, *(f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS), *BOX_COLUMNS]
 
 
 def schema(methods: Sequence[str], *, inner: bool = True) -> pa.Schema:
@@ -41,9 +45,11 @@ def schema(methods: Sequence[str], *, inner: bool = True) -> pa.Schema:
 
     names = pa.dictionary(pa.int32(), pa.string()) if inner else pa.string()
     fields = [pa.field(c, pa.string() if c == "id" else names) for c in TRIPLET_COLUMNS]
+    fields += [pa.field(c, pa.int32()) for c in FACE_COLUMNS]
     if inner:
         fields += [pa.field(c, pa.int64() if c == "index" else names) for c in INNER_COLUMNS]
     fields += [pa.field(f"{m}.{d}", pa.float64()) for m in methods for d in DISTANCE_COLUMNS]
+    fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
     return pa.schema(fields)
 
 
@@ -61,6 +67,8 @@ def table(
     status: Sequence[str],
     reasons: Sequence[str],
     distances: Mapping[str, Floats],
+    faces: npt.NDArray[np.integer[Any]] | None = None,
+    boxes: Sequence[Sequence[Floats | None]] | None = None,
 ) -> pa.Table:
     """Rows of N triplets.
 
@@ -70,9 +78,13 @@ def table(
         contents: content hash of each target, '' where it can't be read.
         status, reasons: what became of each.
         distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`.
+        faces: (N, 3) how many faces target, source and swapped image show; -1, or no array, where that isn't known.
+        boxes: N times 3 boxes (4,) that were measured, px; None where there is none.
     """
     import pyarrow as pa
 
+    counts = np.full((len(triplets), len(ROLES)), -1) if faces is None else faces
+    measured = [[None] * len(ROLES)] * len(triplets) if boxes is None else boxes
     columns: dict[str, Any] = {
         "id": [path_text(t.id) for t in triplets],
         "model": [path_text(t.model) for t in triplets],
@@ -88,7 +100,15 @@ def table(
     for method, values in distances.items():
         absent = np.isnan(values[:, 0])
         columns |= {f"{method}.{d}": pa.array(values[:, i], mask=absent) for i, d in enumerate(DISTANCE_COLUMNS)}
+    for i, name in enumerate(FACE_COLUMNS):
+        columns[name] = pa.array(counts[:, i], pa.int32(), mask=counts[:, i] < 0)
+    for i, name in enumerate(BOX_COLUMNS):
+        columns[name] = [_box_text(row[i]) for row in measured]
     return pa.table(columns, schema=schema(list(distances)))
+
+
+def _box_text(box: Floats | None) -> str:
+    return "" if box is None else " ".join(str(round(v)) for v in box.tolist())
 
 
 class Rows:
@@ -104,8 +124,9 @@ class Rows:
         import pyarrow as pa
 
         columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
-        texts = {*TRIPLET_COLUMNS, *INNER_COLUMNS[1:]}
-        fields = [pa.field(c, pa.string() if c in texts else pa.float64()) for c in columns]
+        kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS], pa.string())
+        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32())
+        fields = [pa.field(c, kinds.get(c, pa.float64())) for c in columns]
         return cls(pa.Table.from_pylist(list(records), schema=pa.schema(fields)))
 
     def __len__(self) -> int:

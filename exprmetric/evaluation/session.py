@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.cache import Cache, NoCache, VectorCache
+from exprmetric.evaluation.choosing import CHANGED, Chooser, choice_of, fingerprint, photo_of
 from exprmetric.evaluation.pipeline import BLOCK, Integers, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.profile import Profile
 from exprmetric.evaluation.reading import FaceReader
 from exprmetric.evaluation.rows import table
 from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.images import content_hash
 from exprmetric.methods import Method, load_method
 from exprmetric.runtime import session_threads
 
@@ -36,14 +38,16 @@ class Settings:
     Attributes:
         methods: names for `load_method`.
         detector: a name for `load_detector`.
-        face: which of several faces: `largest`, `center`, `error`.
+        face: which of several faces in a target: `changed` (the one that the swapped image shows changed most, else the
+            largest), `largest`, `center`, `error`, or the path of a photograph of the person. In a source, all but
+            `center` and `error` take the largest; a swapped face stands where the target's does.
         provider: ONNX Runtime provider.
         identity: measure the identity control too.
     """
 
     methods: tuple[str, ...]
     detector: str = "auto"
-    face: str = "largest"
+    face: str = CHANGED
     provider: str = "cpu"
     identity: bool = True
 
@@ -87,7 +91,8 @@ class Session:
     """Detector and methods, loaded.
 
     Raises:
-        InputError, UnknownMethodError, WeightsError, ProviderError: from loading them.
+        InputError, UnknownMethodError, WeightsError, ProviderError: from loading them. UnreadableImageError: of the
+            photograph that `face` names.
     """
 
     def __init__(self, settings: Settings, profile: Profile | None = None) -> None:
@@ -95,8 +100,17 @@ class Session:
         self.profile = profile or Profile()
         with self.profile.stage("load models"), session_threads(1):  # the pool is what keeps the cores busy
             self.methods: list[Method] = [load_method(n, provider=settings.provider) for n in settings.names()]
-            self.finder = FaceFinder(load_detector(settings.detector, provider=settings.provider), settings.face)
+            detector = load_detector(settings.detector, provider=settings.provider)
+            self.finder = FaceFinder(detector, choice_of(settings.face))
         self.reader = FaceReader(self.finder, self.methods, self.profile)
+        self.chooser = Chooser(settings.face, aligned=detector.aligned, identity=self._identity)
+        photo = photo_of(settings.face)
+        self._photo = "" if photo is None else content_hash(photo)
+
+    def _identity(self) -> Method:
+        """The identity method, which tells people apart: that of the control where it is measured."""
+        own = (m for m in self.methods if m.name == IDENTITY)
+        return next(own, None) or load_method(IDENTITY, provider=self.settings.provider)
 
     def description(self) -> dict[str, Any]:
         """Detector and methods with their fingerprints, as JSON values."""
@@ -104,8 +118,9 @@ class Session:
             "detector": {
                 "asked": self.settings.detector,
                 "ran": self.finder.detector.name,
-                "fingerprint": self.finder.fingerprint,
+                "fingerprint": fingerprint(self.finder, self.settings.face),
             },
+            **({"photo": self._photo} if self._photo else {}),
             "methods": {
                 m.name: {
                     "distance": m.distance_name,
@@ -142,7 +157,7 @@ class Session:
             block: new images a table rests on at most; by default few where there are few rows.
         """
         size = block or max(1, min(BLOCK, len(plan.triplets) // WHOLE_BATCHES))
-        for part in measure(plan, rows, reader or self.reader, self.methods, pool, cache, block=size):
+        for part in measure(plan, rows, reader or self.reader, self.methods, self.chooser, pool, cache, block=size):
             rows_of_part = part.rows.tolist()
             yield table(
                 [plan.triplets[i] for i in rows_of_part],
@@ -151,4 +166,6 @@ class Session:
                 part.status,
                 part.reasons,
                 part.distances,
+                part.faces,
+                part.boxes,
             )

@@ -33,7 +33,8 @@ class Boxed(Protocol):
 B = TypeVar("B", bound=Boxed)
 
 
-def _largest(found: Sequence[B], size: Size) -> B:
+def largest(found: Sequence[B], size: Size) -> B:
+    """The face whose box is largest."""
     # dlib's boxes come in few sizes: of equals the surest, or a faint false face could stand for the person
     return max(found, key=lambda d: (float(np.prod(np.maximum(d.box[2:] - d.box[:2], 0))), d.score, -d.box[0]))
 
@@ -50,7 +51,7 @@ def _error(found: Sequence[B], size: Size) -> B:
 
 
 CHOICES: dict[str, Callable[[Sequence[Any], Size], Any]] = {
-    "largest": _largest,
+    "largest": largest,
     "center": _center,
     "error": _error,
 }
@@ -77,6 +78,11 @@ class FaceFinder:
     def fingerprint(self) -> str:
         """Identifies all that decides which pixels a method sees."""
         return f"{self.detector.fingerprint}/{self.choice}/{landmarks.fingerprint()}"
+
+    @property
+    def seen(self) -> str:
+        """Identifies what is found in an image, whichever of its faces is chosen then."""
+        return f"{self.detector.fingerprint}/{landmarks.fingerprint()}"
 
     def find(self, image: Image, *, near: Place | None = None) -> Face:
         """The face of an image: `detect`, then `choose`, then `face`.

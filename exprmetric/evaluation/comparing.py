@@ -1,0 +1,183 @@
+"""The faces of a triplet compared with each other: who stands where, who was changed, who is who."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.errors import ImageError, NoFaceError
+from exprmetric.evaluation.reading import Image, Outcome, Represented, Sight, Vector
+from exprmetric.face_names import NamedFace
+from exprmetric.faces.finder import largest
+from exprmetric.faces.place import at_place, place_of
+from exprmetric.methods.base import Method
+from exprmetric.methods.identity import SAME_PERSON
+from exprmetric.tables import show
+
+Pixels = Callable[[], Image]
+Floats = npt.NDArray[np.float64]
+
+SIDE = 640
+"""Longest side, px, at which the pixels of two pictures are compared."""
+BLUR = 7
+"""Over so many px differences are averaged, with their signs: what coding does is then nearly gone."""
+LEAST_CHANGE = 1.2
+"""Grey levels, of 255, by which a changed face differs at least. JPEG of quality 30 gives 0.5, half the size up to 1.2,
+a swap 3 to 6; the network's distance is 0.2, 0.35 and 0.5 to 0.8 then."""
+BEYOND = 3.0
+"""And how many times more than the rest of the picture and the face that differs least."""
+PATCH = 32
+"""Side, px, at which aligned crops are compared."""
+TEMPLATE = "eyes70"
+ALIKE, AHEAD = 0.6, 0.1
+"""Least correlation of the crop of a face with that in its target, and by how much it has to be ahead of the others."""
+
+
+class Once:
+    """A method that is loaded when it is first needed, and once."""
+
+    def __init__(self, load: Callable[[], Method]) -> None:
+        self._load, self._lock = load, threading.Lock()
+        self._method: Method | None = None
+
+    def __call__(self) -> Method:
+        with self._lock:
+            if self._method is None:
+                self._method = self._load()
+            return self._method
+
+
+class Trio:
+    """Target, source and swapped image of a triplet, with all their faces.
+
+    Args:
+        sights: of the three.
+        pixels: of the three; asked for where faces have to be compared.
+        identity: gives the identity method, for faces whose vectors it hasn't made yet.
+    """
+
+    def __init__(
+        self, sights: tuple[Sight, Sight, Sight], pixels: Sequence[Pixels], identity: Callable[[], Method]
+    ) -> None:
+        self.sights = sights
+        self.target, _, self.swapped = sights
+        self._pixels = [cache(p) for p in pixels]
+        self._identity = identity
+
+    def partner(self, face: int) -> int | None:
+        """The swapped face that stands where one of the target's stands."""
+        places = self.target.places
+        return at_place(places[face], self.swapped.places, [p for i, p in enumerate(places) if i != face])
+
+    def named(self, role: int, name: NamedFace, photo: tuple[Outcome, Pixels] | None) -> int:
+        """The face of an image that a row names.
+
+        Args:
+            photo: what is seen in the photograph that names it, and its pixels.
+
+        Raises:
+            NoFaceError: it isn't there.
+        """
+        sight = self.sights[role]
+        if name.index is not None:
+            if name.index >= len(sight.faces):
+                raise NoFaceError(f"no face {name}: there are {len(sight.faces)}")
+            return name.index
+        if name.box is not None:
+            found = at_place(place_of(np.array(name.box, np.float64), sight.size), sight.places)
+            if found is None:
+                raise NoFaceError(f"no face {name}")
+            return found
+        assert photo is not None
+        person = photo[0] if isinstance(photo[0], ImageError) else largest(photo[0].faces, photo[0].size)
+        error = person if isinstance(person, ImageError) else person.error
+        if error or not isinstance(person, Represented):
+            raise NoFaceError(f"no face of a person: the photograph {show(name.photo or Path())}: {error}")
+        who = self._who(person, photo[1])
+        far = [self._distance(who, f, self._pixels[role]) for f in sight.faces]
+        best = int(np.nanargmin(far)) if not np.isnan(far).all() else -1
+        if best < 0 or far[best] >= SAME_PERSON:
+            raise NoFaceError(f"no face {name}")
+        return best
+
+    def changed(self) -> list[int]:
+        """The target's faces that the swapped image shows changed, the one that changed most first.
+
+        Changed is a face that the identity network takes for another person, or whose pixels differ clearly more than
+        the rest of the picture. Those that are still found at their place come first, by the network's distance.
+        """
+        levels, least = self._levels()
+        found = []
+        for i, (face, level) in enumerate(zip(self.target.faces, levels, strict=True)):
+            at = self.partner(i)
+            other = None if at is None else self.swapped.faces[at]
+            far = np.nan
+            if other is not None and face.error is None and other.error is None:
+                far = self._distance(self._who(face, self._pixels[0]), other, self._pixels[2])
+            if level > least or far >= SAME_PERSON:
+                found.append((other is not None, float(np.nan_to_num(far)), level, i))
+        return [i for *_, i in sorted(found, reverse=True)]
+
+    def cropped(self, face: int) -> int:
+        """Which of the target's faces a crop shows, told by what a swap leaves: pose, light, hair, what is behind.
+
+        Raises:
+            NoFaceError: it can't be told.
+        """
+        patch = self._patch(self.swapped.faces[face], self._pixels[2])
+        alike = [self._alike(patch, f) for f in self.target.faces]
+        best, second = np.argsort(alike)[::-1][:2]
+        if alike[best] < ALIKE or alike[best] - alike[second] < AHEAD:
+            count = len(alike)
+            raise NoFaceError(f"{count} faces, and which of them the swapped image is a crop of can't be told: name it")
+        return int(best)
+
+    def _who(self, seen: Represented, pixels: Pixels) -> Vector:
+        """(128,) the identity network's vector of a face."""
+        method = self._identity()
+        if method.name not in seen.vectors:
+            assert seen.face is not None
+            (seen.vectors[method.name],) = method.represent([seen.face.seen_in(pixels())])
+        return seen.vectors[method.name]
+
+    def _distance(self, who: Vector, seen: Represented, pixels: Pixels) -> float:
+        return float("nan") if seen.error else float(self._identity().distance([who], [self._who(seen, pixels)])[0])
+
+    def _levels(self) -> tuple[list[float], float]:
+        """By how many grey levels each of the target's faces differs, and above how many it is changed."""
+        a, b = self._pixels[0](), self._pixels[2]()
+        scale = min(1.0, SIDE / max(a.shape[:2]), SIDE / max(b.shape[:2]))
+        size = [max(1, round(n * scale)) for n in (min(a.shape[1], b.shape[1]), min(a.shape[0], b.shape[0]))]
+        difference = np.abs(cv2.blur(_grey(a, size) - _grey(b, size), (BLUR, BLUR)))
+        outside = np.ones(difference.shape, bool)
+        parts = []
+        for place in self.target.places:
+            x0, y0, x1, y1 = np.clip(np.round(place * (size * 2)), 0, size * 2).astype(int)
+            outside[y0:y1, x0:x1] = False
+            part = difference[y0:y1, x0:x1]
+            parts.append(float(part.mean()) if part.size else 0.0)
+        rest = float(np.median(difference[outside])) if outside.any() else 0.0
+        return parts, max(LEAST_CHANGE, BEYOND * max(rest, min(parts)))
+
+    def _patch(self, seen: Represented, pixels: Pixels) -> Floats:
+        """The aligned crop, small and grey; of mean 0 and length 1."""
+        assert seen.face is not None
+        crop = seen.face.seen_in(pixels()).crop(TEMPLATE)
+        patch = _grey(crop, (PATCH, PATCH)).astype(np.float64)
+        patch -= patch.mean()
+        return patch / max(float(np.linalg.norm(patch)), 1e-9)
+
+    def _alike(self, patch: Floats, seen: Represented) -> float:
+        return -1.0 if seen.face is None else float((patch * self._patch(seen, self._pixels[0])).sum())
+
+
+def _grey(image: Image, size: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Luma of a picture, resized to width and height."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)

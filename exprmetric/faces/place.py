@@ -1,0 +1,54 @@
+"""Where faces stand in pictures of one scene: which face of another picture stands where this one's stood.
+
+A *place* is a box as shares of its picture's width and height, so that pictures of several sizes can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Place = npt.NDArray[np.float64]
+"""(4,) x0, y0, x1, y1 as shares of width and height, 0..1."""
+Size = tuple[int, int]
+"""Height and width, px."""
+
+LEAST_OVERLAP = 0.1
+"""Least intersection over union of the places of one face in two pictures."""
+NOT_THERE = "no face where the target's was"
+Key = TypeVar("Key")
+
+
+def iou(a: Place, b: Place) -> float:
+    """Intersection over union of two boxes x0, y0, x1, y1; 0..1."""
+    overlap = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap
+    return float(overlap / union) if union > 0 else 0.0
+
+
+def place_of(box: Place, size: Size) -> Place:
+    """(4,) a box in px as shares of the picture's width and height."""
+    height, width = size
+    return np.asarray(box / np.array([width, height, width, height], np.float64))
+
+
+def at_place(place: Place, candidates: Sequence[Place], others: Sequence[Place] = ()) -> int | None:
+    """Which face of another picture stands where this one's stands.
+
+    Args:
+        place: of a face.
+        candidates: the faces of the other picture.
+        others: the other faces of its own picture. Where one of them is nearer to the candidate, the candidate is
+            that one's.
+
+    Returns:
+        The number of the candidate that overlaps best; None where none does by `LEAST_OVERLAP`.
+    """
+    overlaps = [iou(place, c) for c in candidates]
+    best = int(np.argmax(overlaps)) if overlaps else -1
+    if best < 0 or overlaps[best] < LEAST_OVERLAP:
+        return None
+    return None if any(iou(o, candidates[best]) > overlaps[best] for o in others) else best
