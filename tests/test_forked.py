@@ -90,11 +90,11 @@ def test_a_killed_process_is_an_error_and_what_is_measured_is_kept(
 ) -> None:
     out, real = tmp_path / "out", FaceReader._find
 
-    def killed(self: FaceReader, image: np.ndarray, near: object) -> object:
+    def killed(self: FaceReader, image: np.ndarray) -> object:
         if image.shape == (200, 180, 3):
             time.sleep(1)  # those before it are done
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, image, near)
+        return real(self, image)
 
     with monkeypatch.context() as patch:
         patch.setattr(FaceReader, "_find", killed)

@@ -28,7 +28,7 @@ from exprmetric.evaluation import cache as cache_module
 from exprmetric.evaluation import reading
 from exprmetric.evaluation.cache import FILE, PACKAGES, VectorCache
 from exprmetric.evaluation.evaluate import evaluate
-from exprmetric.evaluation.reading import Represented, Sighted
+from exprmetric.evaluation.reading import Outcome, Represented, Sight
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.detection import DETECTORS, Detection
@@ -348,7 +348,7 @@ def test_what_one_method_can_not_read_is_no_failure_of_the_others(
 # --- a swapped image and the place of its target ---
 
 
-def test_a_swapped_image_is_kept_for_each_place_that_it_is_searched_at(two: Two, tmp_path: Path, work: Work) -> None:
+def test_a_swap_of_two_people_is_kept_once_for_the_targets_of_both(two: Two, tmp_path: Path, work: Work) -> None:
     kept = tmp_path / "kept"
     alone = [measured([t], detector="canvas").triplets[0] for t in (two.left, two.right)]
     assert alone[0]["lm68.t2c"] < 0.5 * alone[1]["lm68.t2c"], "the fixture: the person on the left is the target's"
@@ -360,10 +360,10 @@ def test_a_swapped_image_is_kept_for_each_place_that_it_is_searched_at(two: Two,
     assert work.nothing
 
 
-def test_a_face_that_was_chosen_without_its_target_is_not_kept(
+def test_what_a_target_lacks_does_not_spoil_what_is_kept_of_its_swap(
     two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The target vanishes for one run, or another method can't read it: the place was not known then, and is later."""
+    """The target vanishes for one run, or another method can't read it."""
     expected = numbers(measured([two.left], detector="canvas"))
 
     def vanished(source: Any, read: Any = reading.read_image) -> Any:
@@ -412,15 +412,17 @@ def opened(folder: Path, **how: Any) -> VectorCache:
     return VectorCache(folder, given.pop("finder"), given.pop("methods"), given.pop("provider"), **given)
 
 
-def outcome(seed: int = 0, **methods: int) -> Represented:
+def outcome(seed: int = 0, **methods: int) -> Sight:
     rng = np.random.default_rng(seed + 1)
     vectors = {m: rng.normal(size=d).astype(np.float32) for m, d in (methods or {"lm68": 136}).items()}
-    return Represented(made_up(FINDERS["none", "largest"], seed), vectors)
+    face = made_up(FINDERS["none", "largest"], seed)
+    return Sight(face.size, [Represented(face.box, face.score, face, vectors)])
 
 
-def vectors_of(found: Sighted | ImageError | None) -> dict[str, Any]:
-    assert isinstance(found, Sighted)
-    return found.vectors
+def vectors_of(found: Outcome | None) -> dict[str, Any]:
+    assert isinstance(found, Sight)
+    (face,) = found.faces
+    return face.vectors
 
 
 @given(
@@ -436,8 +438,15 @@ def test_a_face_comes_back_bit_by_bit(
 ) -> None:
     finder = FINDERS[which]
     face = Face(None, box, score, points, five, finder.detector.name, aligned=finder.detector.aligned, size=size)
-    back = cache_module._decode_face(cache_module._encode_face(face), finder)
-    assert isinstance(back, Face)
+    hidden = Represented(box + 1, score, error=NoFaceError("turned away"))
+    sight = Sight(size, [Represented(box, score, face), hidden])
+    found = cache_module._decode(cache_module._encode(sight), finder)
+    assert isinstance(found, Sight) and found.size == size
+    first, second = found.faces
+    assert (second.box == hidden.box).all() and second.face is None
+    assert isinstance(second.error, NoFaceError) and str(second.error) == "turned away"
+    back = first.face
+    assert back is not None and first.score == score and (first.box == box).all()
     for name in ("box", "landmarks", "five_points"):
         was, became = getattr(face, name), getattr(back, name)
         assert (was is None) == (became is None)
@@ -449,35 +458,65 @@ def test_a_face_comes_back_bit_by_bit(
 
 def test_what_was_added_is_found_and_nothing_else(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
-        assert cache.find("a", "") is None
-        cache.add("a", "", outcome(1))
-        cache.add("a", "t", outcome(2))
-        cache.add("b", "", NoFaceError("none there"))
-        cache.add("c", "", UnreadableImageError("gone"))
+        assert cache.find("a") is None
+        cache.add("a", outcome(1))
+        cache.add("b", NoFaceError("none there"))
+        cache.add("c", UnreadableImageError("gone"))
     with opened(tmp_path) as cache:
-        assert (vectors_of(cache.find("a", ""))["lm68"] == outcome(1).vectors["lm68"]).all()
-        assert (vectors_of(cache.find("a", "t"))["lm68"] == outcome(2).vectors["lm68"]).all()
-        error = cache.find("b", "")
+        assert (vectors_of(cache.find("a"))["lm68"] == vectors_of(outcome(1))["lm68"]).all()
+        error = cache.find("b")
         assert type(error) is NoFaceError and str(error) == "none there"
-        assert [cache.find(*k) for k in (("c", ""), ("b", "t"), ("t", "a"), ("at", ""), ("", "a"))] == [None] * 5
+        assert [cache.find(content) for content in ("c", "at", "")] == [None] * 3
+
+
+def test_each_of_several_faces_has_its_own_vectors(tmp_path: Path) -> None:
+    """Also where one between them can't be measured."""
+    lost = Represented(np.arange(4.0), 0.5, error=NoFaceError("turned away"))
+    first, last = outcome(1).faces[0], outcome(2).faces[0]
+    with opened(tmp_path) as cache:
+        cache.add("crowd", Sight((480, 640), [first, lost, last]))
+    with opened(tmp_path) as cache:
+        found = cache.find("crowd")
+    assert isinstance(found, Sight)
+    assert [f.error is None for f in found.faces] == [True, False, True]
+    for was, became in zip((first, last), found.faces[::2], strict=True):
+        assert (was.vectors["lm68"] == became.vectors["lm68"]).all() and (was.box == became.box).all()
 
 
 OTHERS: dict[str, dict[str, Any]] = {
     "detector": {"finder": FaceFinder(load_detector("dlib"))},
-    "choice": {"finder": FaceFinder(load_detector("none"), "center")},
     "provider": {"provider": "cuda"},
 }
+
+
+def test_another_choice_among_the_same_faces_finds_them(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        cache.add("a", outcome())
+    with opened(tmp_path, finder=FaceFinder(load_detector("none"), "center")) as cache:
+        assert (vectors_of(cache.find("a"))["lm68"] == vectors_of(outcome())["lm68"]).all()
+
+
+def test_what_was_kept_of_one_face_an_image_is_not_taken_for_all_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of before all faces of an image were read."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "FORM", "one face")
+        with opened(tmp_path) as cache:
+            cache.add("a", outcome())
+    with opened(tmp_path) as cache:
+        assert cache.find("a") is None
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_faces_found_otherwise_are_not_taken(other: str, tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
-        cache.add("a", "", outcome())
+        cache.add("a", outcome())
     with opened(tmp_path, **OTHERS[other]) as cache:
-        assert cache.find("a", "") is None
-        cache.add("a", "", outcome(5))
+        assert cache.find("a") is None
+        cache.add("a", outcome(5))
     with opened(tmp_path) as cache:
-        assert (vectors_of(cache.find("a", ""))["lm68"] == outcome().vectors["lm68"]).all()
+        assert (vectors_of(cache.find("a"))["lm68"] == vectors_of(outcome())["lm68"]).all()
 
 
 @pytest.mark.parametrize(
@@ -486,11 +525,11 @@ def test_faces_found_otherwise_are_not_taken(other: str, tmp_path: Path) -> None
 def test_another_version_does_not_share(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert package in PACKAGES
     with opened(tmp_path) as cache:
-        cache.add("a", "", outcome())
+        cache.add("a", outcome())
     version = cache_module.package_version
     monkeypatch.setattr(cache_module, "package_version", lambda n: "99" if n == package else version(n))
     with opened(tmp_path) as cache:
-        assert cache.find("a", "") is None
+        assert cache.find("a") is None
 
 
 def test_other_weights_share_the_face_and_not_the_vector(tmp_path: Path) -> None:
@@ -498,9 +537,9 @@ def test_other_weights_share_the_face_and_not_the_vector(tmp_path: Path) -> None
         fingerprint = "retrained"  # type: ignore[assignment]
 
     with opened(tmp_path) as cache:
-        cache.add("a", "", outcome())
+        cache.add("a", outcome())
     with opened(tmp_path, methods=[Retrained("lm68", 68)]) as cache:
-        assert vectors_of(cache.find("a", "")) == {}
+        assert vectors_of(cache.find("a")) == {}
 
 
 # --- room ---
@@ -512,7 +551,7 @@ def size_of(folder: Path) -> int:
 
 def fill(cache: VectorCache, names: Sequence[str], width: int = 512) -> None:
     for i, name in enumerate(names):
-        cache.add(name, "", outcome(i, lm68=width))
+        cache.add(name, outcome(i, lm68=width))
         if i % 16 == 15:
             cache.commit()
 
@@ -530,8 +569,8 @@ def test_the_file_stays_below_its_cap_and_forgets_the_oldest(
             assert (tmp_path / FILE).stat().st_size <= 1.3 * room  # while it runs: what came since the last look
         assert size_of(tmp_path) <= room
     with opened(tmp_path, most_bytes=room) as cache:
-        assert [cache.find(n, "") is None for n in new[-64:]] == [False] * 64
-        here = [cache.find(n, "") is not None for n in (*old, *new)]
+        assert [cache.find(n) is None for n in new[-64:]] == [False] * 64
+        here = [cache.find(n) is not None for n in (*old, *new)]
         assert not all(here) and here == sorted(here), "what is left is what came last"
 
 
@@ -543,13 +582,13 @@ def test_what_was_used_lately_is_not_forgotten(tmp_path: Path, monkeypatch: pyte
         fill(cache, names)
     monkeypatch.setattr(cache_module.time, "time", lambda: 20_001 * day)
     with opened(tmp_path) as cache:
-        assert all(cache.find(n, "") is not None for n in names[:100])
+        assert all(cache.find(n) is not None for n in names[:100])
     with opened(tmp_path, most_bytes=600_000):
         pass
     assert size_of(tmp_path) <= 600_000
     with opened(tmp_path) as cache:
-        assert all(cache.find(n, "") is not None for n in names[:100])
-        assert any(cache.find(n, "") is None for n in names[100:])
+        assert all(cache.find(n) is not None for n in names[:100])
+        assert any(cache.find(n) is None for n in names[100:])
 
 
 # --- who else uses it ---
@@ -560,7 +599,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path, swaps: list[Triplet]) -> N
     try:
         folder = tmp_path / "new" / "kept"
         with opened(folder) as cache:
-            cache.add("a", "", outcome())
+            cache.add("a", outcome())
             cache.commit()
             modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()}
     finally:
@@ -575,14 +614,14 @@ def test_who_works_does_not_keep_others_waiting(
     """Between two commits lie seconds of work; the file must be free in that time."""
     monkeypatch.setattr(cache_module, "_PATIENCE", 0.05)
     with opened(tmp_path) as one, opened(tmp_path) as two:
-        one.add("a", "", outcome(1))
-        two.add("b", "", outcome(2))
+        one.add("a", outcome(1))
+        two.add("b", outcome(2))
         two.commit()
-        one.add("c", "", outcome(3))
-        assert two.find("a", "") is None
+        one.add("c", outcome(3))
+        assert two.find("a") is None
         one.commit()
-        assert (vectors_of(two.find("c", ""))["lm68"] == outcome(3).vectors["lm68"]).all()
-        assert vectors_of(one.find("b", ""))
+        assert (vectors_of(two.find("c"))["lm68"] == vectors_of(outcome(3))["lm68"]).all()
+        assert vectors_of(one.find("b"))
     assert complaints() == []
 
 
@@ -596,11 +635,11 @@ input()  # all begin at once, on a file that isn't there yet
 for turn in range(6):
     with opened(Path(sys.argv[1])) as cache:
         for i in range(20):
-            cache.add(f"{number}-{turn}-{i}", "", outcome(i))
-            cache.add(f"all-{i}", "", outcome(i))
+            cache.add(f"{number}-{turn}-{i}", outcome(i))
+            cache.add(f"all-{i}", outcome(i))
             if i % 5 == 4:
                 cache.commit()
-            assert i < 4 or vectors_of(cache.find("all-0", ""))
+            assert i < 4 or vectors_of(cache.find("all-0"))
 print("done")
 """
 
@@ -612,8 +651,8 @@ def test_many_processes_begin_the_file_together(tmp_path: Path, complaints: Call
     assert [process.communicate(timeout=120)[0] for process in running] == ["done\n"] * 3
     with opened(tmp_path / "kept") as cache:
         for number, turn, i in np.ndindex(3, 6, 20):
-            kept = vectors_of(cache.find(f"{number}-{turn}-{i}", ""))
-            assert (kept["lm68"] == outcome(i).vectors["lm68"]).all()
+            kept = vectors_of(cache.find(f"{number}-{turn}-{i}"))
+            assert (kept["lm68"] == vectors_of(outcome(i))["lm68"]).all()
     assert complaints() == []
 
 
@@ -802,7 +841,7 @@ def test_no_room_for_the_last_words(tmp_path: Path, complaints: Callable[[], lis
         assert cache._connection is not None
         cache._connection.execute("PRAGMA max_page_count = 1")
         for i in range(50):
-            cache.add(f"a{i}", "", outcome(i))
+            cache.add(f"a{i}", outcome(i))
     assert len(complaints()) == 1
 
 

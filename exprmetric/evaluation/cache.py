@@ -13,6 +13,7 @@ import json
 import sqlite3
 import time
 import warnings
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -249,7 +250,7 @@ def _lasting(outcome: Outcome) -> bool:
 
 
 def _encode(outcome: Outcome) -> bytes:
-    """JSON: the error, or size and faces; its numbers are read again to the last digit."""
+    """JSON: the error, or size and faces."""
     if isinstance(outcome, ImageError):
         return json.dumps({"error": _failure(outcome)}).encode()
     return json.dumps({"size": outcome.size, "faces": [_plain(f) for f in outcome.faces]}).encode()
@@ -260,11 +261,12 @@ def _failure(error: ImageError) -> list[str]:
 
 
 def _plain(seen: Represented) -> dict[str, Any]:
-    plain: dict[str, Any] = {"box": seen.box.tolist(), "score": seen.score}
-    if seen.face is None:
-        return plain | ({"error": _failure(seen.error)} if seen.error else {})
-    five = seen.face.five_points
-    return plain | {"landmarks": seen.face.landmarks.tolist(), "five": None if five is None else five.tolist()}
+    """The numbers of a face as float64 (score, box, landmarks, five points where there are some), and its error."""
+    parts = [np.array([seen.score]), seen.box]
+    if seen.face is not None:
+        parts += [p for p in (seen.face.landmarks, seen.face.five_points) if p is not None]
+    numbers = np.concatenate([np.ravel(p).astype(np.float64) for p in parts])
+    return {"numbers": b64encode(numbers.tobytes()).decode()} | ({"error": _failure(seen.error)} if seen.error else {})
 
 
 def _decode(value: bytes, finder: FaceFinder) -> Outcome | None:
@@ -272,27 +274,31 @@ def _decode(value: bytes, finder: FaceFinder) -> Outcome | None:
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         found = json.loads(value)
         if "error" in found:
-            name, message = found["error"]
-            return FAILURES[name](message)
+            return _error(found["error"])
         height, width = found["size"]
         faces = [_face(plain, (int(height), int(width)), finder) for plain in found["faces"]]
         return Sight((int(height), int(width)), faces) if faces else None
     return None
 
 
+def _error(plain: list[str]) -> ImageError:
+    name, message = plain
+    return FAILURES[name](message)
+
+
 def _face(plain: dict[str, Any], size: Size, finder: FaceFinder) -> Represented:
-    box, score = np.array(plain["box"], np.float64).reshape(4), float(plain["score"])
+    numbers = np.frombuffer(b64decode(plain["numbers"]), np.float64)
+    score, box = float(numbers[0]), numbers[1:5]
     if "error" in plain:
-        name, message = plain["error"]
-        return Represented(box, score, error=FAILURES[name](message))
-    five = plain["five"]
+        return Represented(box, score, error=_error(plain["error"]))
+    landmarks, five = numbers[5:141].reshape(68, 2), numbers[141:]
     face = Face(
         None,
         size=size,
         box=box,
         score=score,
-        landmarks=np.array(plain["landmarks"], np.float64).reshape(68, 2),
-        five_points=None if five is None else np.array(five, np.float64).reshape(5, 2),
+        landmarks=landmarks,
+        five_points=five.reshape(5, 2) if len(five) else None,
         detector=finder.detector.name,
         aligned=finder.detector.aligned,
     )

@@ -112,6 +112,8 @@ class Trio:
         Changed is a face that the identity network takes for another person, or whose pixels differ clearly more than
         the rest of the picture. Those that are still found at their place come first, by the network's distance.
         """
+        if self.target is self.swapped:  # one file
+            return []
         levels, least = self._levels()
         found = []
         for i, (face, level) in enumerate(zip(self.target.faces, levels, strict=True)):

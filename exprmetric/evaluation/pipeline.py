@@ -203,7 +203,7 @@ def measure(
         while len(kept) + left < looks.needed[part.stop - 1]:
             rank, outcome = next(outcomes)
             content = looks.order[rank]
-            if not isinstance(outcome, ImageError) and plan.changed(content):
+            if plan.changed(content):  # whatever became of it: half of it may have been read
                 outcome = _rewritten(plan.paths[content])
             kept[rank] = outcome
             if tasks.pop(rank).new:
