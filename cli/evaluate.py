@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import face_options, layout_options, methods_option, progress_bar, result_options
+from exprmetric_cli.options import layout_options, methods_option, progress_bar, result_options, swap_face_options
 
 if TYPE_CHECKING:
     from exprmetric.triplets import Triplet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--swapped", "-c", type=click.Path(path_type=Path), help="One triplet: the swapped image.")
 @methods_option("NAME or NAME:DISTANCE, such as default:cosine")
 @layout_options
-@face_options
+@swap_face_options
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.html, summary.json, triplets."
 )

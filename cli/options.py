@@ -61,11 +61,22 @@ def seed_option() -> Callable[[F], F]:
     return click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
 
 
+class _FaceOfSwap(click.Path):
+    """A choice, or the path of a photograph."""
+
+    name = "face"
+    choices = ("largest", "center", "changed", "error")
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        if value not in self.choices and not Path(value).is_file():
+            self.fail(f"{value!r} is neither {', '.join(self.choices)} nor a photograph of the person", param, context)
+        return str(value)
+
+
 def face_options(command: F) -> F:
     """`--detector --face --provider --jobs`: how faces are found and where networks run."""
-    for option in (
-        jobs_option("read images"),
-        provider_option(),
+    return _face_options(
+        command,
         click.option(
             "--face",
             type=click.Choice(["largest", "center", "error"]),
@@ -73,6 +84,30 @@ def face_options(command: F) -> F:
             show_default=True,
             help="Which of several faces in an image.",
         ),
+    )
+
+
+def swap_face_options(command: F) -> F:
+    """`face_options`, where the face of a target may be told by its swap."""
+    return _face_options(
+        command,
+        click.option(
+            "--face",
+            type=_FaceOfSwap(),
+            metavar="[largest|center|changed|error|PHOTO]",
+            default="changed",
+            show_default=True,
+            help="Which of several faces in a target: changed is the one that the swap changed most, else the largest; "
+            "PHOTO shows the person. The swapped face is the one at its place.",
+        ),
+    )
+
+
+def _face_options(command: F, face: Callable[[F], F]) -> F:
+    for option in (
+        jobs_option("read images"),
+        provider_option(),
+        face,
         detector_option("; none: images are aligned crops"),
     ):
         command = option(command)

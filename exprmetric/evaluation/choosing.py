@@ -30,18 +30,16 @@ NOBODY = (None, None, None)
 T = TypeVar("T")
 
 
-def choice_of(face: str) -> str:
-    """The choice of `FaceFinder` for an image alone, of what `--face` says.
-
-    Raises:
-        InputError: it is neither a choice nor a file.
-    """
-    if face in CHOICES:
-        return face
-    if face != CHANGED and not Path(face).is_file():
+def check_face(face: str) -> None:
+    """InputError where `--face` says neither a choice nor a file."""
+    if face not in CHOICES and face != CHANGED and not Path(face).is_file():
         known = ", ".join([*CHOICES, CHANGED])
         raise InputError(f"unknown face choice {face!r}; known: {known}, or a photograph of the person")
-    return "largest"
+
+
+def choice_of(face: str) -> str:
+    """The choice of `FaceFinder`, for an image alone, of what `--face` says."""
+    return face if face in CHOICES else "largest"
 
 
 def photo_of(face: str) -> Path | None:

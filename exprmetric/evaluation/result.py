@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import TRIPLET_COLUMNS, Record, Rows, columns_of, schema
+from exprmetric.evaluation.rows import BOX_COLUMNS, FACE_COLUMNS, TRIPLET_COLUMNS, Record, Rows, columns_of, schema
 from exprmetric.files import Fill, write_files, write_whole
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class EvaluationResult:
 
     @cached_property
     def triplets(self) -> list[Record]:
-        """One record a triplet, in input order: id, model, group, target, source, swapped, status, reason, then
-        `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`)."""
+        """One record a triplet, in input order: id, model, group, target, source, swapped, status, reason (where `ok`,
+        what has to be said of the row, such as `crop`), `faces_target`, `faces_source`, `faces_swapped` (how many faces
+        each image shows), then `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`), then
+        `box_target`, `box_source`, `box_swapped` (the faces that were measured, `x0 y0 x1 y1`, px)."""
         return self.rows.records()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -92,7 +94,7 @@ class EvaluationResult:
             raise InputError(f"{path}/summary.json has schema_version {version!r}; this reads {SCHEMA_VERSION}")
         if missing := [c for c in TRIPLET_COLUMNS if c not in table.column_names]:
             raise InputError(f"{path}/triplets.parquet lacks the columns {', '.join(missing)}")
-        return cls(summary, Rows(table))
+        return cls(summary, Rows(_with_faces(table)))
 
     def to_json(self) -> str:
         """`summary` as JSON; never NaN."""
@@ -133,3 +135,14 @@ class EvaluationResult:
         with pq.ParquetWriter(file, columns) as writer:
             for part in self._parts(ROW_GROUP):
                 writer.write_table(part.cast(columns))
+
+
+def _with_faces(table: pa.Table) -> pa.Table:
+    """With the columns of faces and boxes, which older results lack."""
+    import pyarrow as pa
+
+    for names, kind in ((FACE_COLUMNS, pa.int32()), (BOX_COLUMNS, pa.string())):
+        for name in names:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), kind))
+    return table

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.cache import Cache, NoCache, VectorCache
-from exprmetric.evaluation.choosing import CHANGED, Chooser, choice_of, fingerprint, photo_of
+from exprmetric.evaluation.choosing import CHANGED, Chooser, check_face, choice_of, fingerprint, photo_of
 from exprmetric.evaluation.pipeline import BLOCK, Integers, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.profile import Profile
@@ -96,6 +96,7 @@ class Session:
     """
 
     def __init__(self, settings: Settings, profile: Profile | None = None) -> None:
+        check_face(settings.face)
         self.settings = settings
         self.profile = profile or Profile()
         with self.profile.stage("load models"), session_threads(1):  # the pool is what keeps the cores busy

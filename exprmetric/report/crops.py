@@ -19,6 +19,7 @@ from exprmetric.errors import ImageError
 from exprmetric.evaluation.rows import Record
 from exprmetric.faces import FaceFinder
 from exprmetric.faces.alignment import CROP_SIZE
+from exprmetric.faces.place import place_of
 from exprmetric.images import read_image
 from exprmetric.triplets import ROLES
 
@@ -62,24 +63,36 @@ def with_pictures(cards: Iterable[Card], finder: FaceFinder, pool: Executor) -> 
 
 
 def look(row: Record, finder: FaceFinder) -> list[Picture]:
-    """Target, source and swapped; the swapped face is looked for where the target's stands, as in the measurement."""
-    pictures, place = [], None
+    """Target, source and swapped, with the faces that were measured; where none was, with that which is found.
+
+    A swapped face whose box isn't known is looked for where the target's stands.
+    """
+    pictures: list[Picture] = []
+    place: npt.NDArray[np.float64] | None = None
     for role in ROLES:
-        picture, found = _picture(role, row[role], finder, place if role == "swapped" else None)
+        near = place if role == "swapped" else None
+        picture, found = _picture(role, row[role], finder, row.get(f"box_{role}") or "", near)
         pictures.append(picture)
         place = found if role == "target" else place
     return pictures
 
 
 def _picture(
-    role: str, path: str, finder: FaceFinder, near: npt.NDArray[np.float64] | None
+    role: str, path: str, finder: FaceFinder, box: str, near: npt.NDArray[np.float64] | None
 ) -> tuple[Picture, npt.NDArray[np.float64] | None]:
+    """
+    Args:
+        box: of the face that was measured, as the row has it; '' where it isn't known.
+        near: the place at which the face is looked for then.
+    """
     if not path:
         return Picture(role, problem="no image is given"), None
     try:
         image = read_image(path)
     except ImageError as error:
         return Picture(role, problem=str(error)), None
+    if box:
+        near = place_of(np.array(box.split(), np.float64), (image.shape[0], image.shape[1]))
     try:
         face = finder.find(image, near=near)
     except ImageError as error:

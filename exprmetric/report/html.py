@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exprmetric.errors import ExprmetricError
+from exprmetric.evaluation.choosing import choice_of, fingerprint
 from exprmetric.evaluation.compare import Comparison, compare, contestants
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
@@ -110,7 +111,8 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     summary, rows = result.summary, result.rows
     methods = list(summary["methods"])
     cards, failed = gallery(rows, methods), failures(rows)
-    finder = _finder(summary)
+    asked, face, provider = summary["detector"]["asked"], summary["settings"]["face"], summary["settings"]["provider"]
+    finder = FaceFinder(load_detector(asked, provider=provider), choice_of(face))
     with open_pool(jobs) as pool:
         cards = list(with_pictures(cards, finder, pool))
         failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]
@@ -122,7 +124,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         identity=identity_line(summary["identity"]),
         speed=speed_line(summary["throughput"]),
         notes=note_lines(summary["methods"]),
-        same_faces=finder.fingerprint == summary["detector"]["fingerprint"],
+        same_faces=fingerprint(finder, face) == summary["detector"]["fingerprint"],
         failures=failed,
         comparison=_between_models(result),
         level=LEVEL,
@@ -138,12 +140,6 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         data=_data(shown, cards, columns),
         total=len(rows),
     )
-
-
-def _finder(summary: dict[str, Any]) -> FaceFinder:
-    """The finder of the evaluation, loaded again."""
-    settings = summary["settings"]
-    return FaceFinder(load_detector(summary["detector"]["asked"], provider=settings["provider"]), settings["face"])
 
 
 def _models(rows: Rows) -> dict[str, int]:

@@ -44,6 +44,8 @@ def _folders_too(triplet: Triplet) -> Triplet:
         for role, p in paths.items()
         if p is None or not p.exists()
     ]
+    if any((triplet.target_face, triplet.source_face, triplet.swapped_face)):
+        missing.append("faces of videos can't be named: leave target_face, source_face and swapped_face empty")
     return replace(triplet, problem="; ".join(missing))
 
 
