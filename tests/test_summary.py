@@ -11,18 +11,22 @@ import numpy as np
 import pytest
 from results import Distances, Row, rows_of
 
+from exprmetric import weights
 from exprmetric.errors import InputError
+from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import Record, Rows
 from exprmetric.evaluation.summary import (
     DIFFERENT,
     ON_FAIL,
     SAME,
+    alarms,
     check_models,
     coverage,
     identity_control,
     method_scores,
     splits,
     summarise,
+    tells_people,
 )
 from exprmetric.metrics import bootstrap_means
 from exprmetric.triplets import Triplet
@@ -236,7 +240,7 @@ def test_no_model_may_have_the_name_of_a_split(name: str):
 def test_the_summary_holds_the_scores_of_the_whole_and_of_each_split(on_fail: str, seed: int):
     rows = of_two_models()
     found = summarise(rows, METHODS, "two", on_fail=on_fail, seed=seed)
-    assert list(found) == ["coverage", "methods", "groups", "identity"]
+    assert found["alarms"] == alarms(rows, METHODS, "two")
     assert found["coverage"] == coverage(rows)
     everything = np.ones(60, bool)
     assert found["methods"] == {m: method_scores(rows, everything, m, on_fail=on_fail, seed=seed) for m in METHODS}
@@ -247,6 +251,31 @@ def test_the_summary_holds_the_scores_of_the_whole_and_of_each_split(on_fail: st
             "methods": {m: method_scores(rows, part, m, on_fail=on_fail, seed=seed) for m in METHODS},
         }
     assert found["identity"] == identity_control(rows, "two", seed=seed)
+
+
+def test_alarms_are_looked_for_in_the_measured_rows_of_the_methods_of_expressions():
+    """The swapped faces have the source's expression, as where the roles are exchanged; a failed row says nothing."""
+    exchanged = {"one": Distances(0.5, 0.01, 0.5), "identity": Distances(0.9, 0.9, 0.9)}
+    rows = [Row(a_row(i).triplet, f"g{i}", distances=exchanged) for i in range(8)]
+    rows.append(a_row(8, status="no_face"))
+    made = rows_of(rows, ["one", "identity"])
+    assert alarms(made, ["one"], "identity") == find_alarms(
+        {"one": made.distances("one")[:8]}, made.distances("identity")[:8], {"": np.ones(8, bool)}
+    )
+    assert alarms(made, ["one"], "identity") and alarms(made, ["one"], None) != alarms(made, ["one"], "identity")
+    assert alarms(made, ["one", "identity"], "identity") == alarms(made, ["one"], "identity")
+    assert tells_people("identity") and tells_people("identity:dlib") and not tells_people("one")
+    assert all(tells_people(name) for name in weights.entries("identity-encoder"))
+
+
+def test_alarms_are_of_each_model():
+    exchanged = {"one": Distances(0.5, 0.01, 0.5), "identity": Distances(0.9, 0.9, 0.9)}
+    healthy = {"one": Distances(0.1, 0.4, 0.5), "identity": Distances(0.9, 0.1, 0.9)}
+    rows = [Row(a_row(i, model="AB"[i % 2]).triplet, f"g{i}", distances=(exchanged, healthy)[i % 2]) for i in range(18)]
+    made = rows_of(rows, ["one", "identity"])
+    models = {"A": np.arange(18) % 2 == 0, "B": np.arange(18) % 2 == 1}
+    known = {"one": made.distances("one")}, made.distances("identity")
+    assert alarms(made, ["one"], "identity") == find_alarms(*known, models) != find_alarms(*known, {})
 
 
 def test_by_default_failed_rows_are_left_out_and_the_seed_is_0():

@@ -149,11 +149,11 @@ class Rows:
             whole = values.unify_dictionaries().combine_chunks()
             if isinstance(whole, pa.ChunkedArray):  # older pyarrows give a chunked array back
                 whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.string()).dictionary_encode()
-            names = [n or "" for n in whole.dictionary.to_pylist()]
+            names = [n or "" for n in whole.dictionary.to_pylist()] + [""] * bool(whole.null_count)
             kept = sorted(set(names))
             place = {name: i for i, name in enumerate(kept)}
             lookup = np.array([place[n] for n in names], np.int32)
-            found = whole.indices.to_numpy(zero_copy_only=False)
+            found = whole.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
             self._codes[column] = (lookup[found] if len(found) else np.empty(0, np.int32), kept)
         return self._codes[column]
 
