@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import layout_options, methods_option, progress_bar, result_options, swap_face_options
+from exprmetric_cli.options import (
+    as_options,
+    layout_options,
+    methods_option,
+    progress_bar,
+    result_options,
+    swap_face_options,
+    tell,
+)
 
 if TYPE_CHECKING:
     from exprmetric.triplets import Triplet
@@ -77,7 +85,7 @@ def evaluate(
     from exprmetric.evaluation.result import EvaluationResult
     from exprmetric.report.html import write_report
     from exprmetric.report.tables import FORMATS as writers
-    from exprmetric.triplets import read_triplets, single_triplet
+    from exprmetric.triplets import notes_of, read_triplets, single_triplet
 
     three = (target, source_image, swapped)
     if (source is None) == (None in three) or (source is not None and any(three)):
@@ -102,6 +110,7 @@ def evaluate(
             triplets = single_triplet(*three)  # type: ignore[arg-type]
         else:
             triplets = _data_set(layout, source, names, out, quiet=quiet) if named else read_triplets(source)
+        tell(notes_of(triplets))
         with progress_bar("measuring", quiet=quiet) as progress:
             result = run(
                 triplets,
@@ -143,7 +152,8 @@ def _data_set(
     from exprmetric.layouts import read_layout
 
     if not layout and not names["template"]:
-        raise click.UsageError(f"{', '.join(k for k, v in names.items() if v is not None)}: needs --layout or --pairs")
+        given = ", ".join(as_options(f"`{name}`") for name, value in names.items() if value is not None)
+        raise click.UsageError(f"{given}: needs --layout or --pairs")
     if layout and not names["workdir"]:
         names["workdir"] = out / "frames" if out else cache_folder().with_name("frames")
     with progress_bar("reading clips", quiet=quiet) as progress:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from exprmetric_cli.lazy import LazyGroup
+from exprmetric_cli.options import as_options
 from exprmetric_cli.output import safe_output
 
 import exprmetric
@@ -43,7 +44,7 @@ class Program(LazyGroup):
         try:
             return super().invoke(ctx)
         except ExprmetricError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {as_options(str(error))}", err=True)
             sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
 
 

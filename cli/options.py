@@ -12,6 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "json", "csv", "markdown")
+_MOST_NOTES = 10
 DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
 
 
@@ -152,6 +153,30 @@ def layout_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+_SPELLED = {f"layout {name!r}": f"--layout {name}" for name in ("ffpp", "casia")} | {
+    "layout 'pairs'": "--pairs",
+    "`template`": "--pairs",
+    **{f"`{a}_{b}`": f"--{a}-{b}" for a, b in (("target", "dir"), ("source", "dir"), ("pair", "file"))},
+    **{f"`{name}`": f"--{name}" for name in ("layout", "compression", "frames", "workdir", "rate")},
+}
+"""How the command line spells what messages of the package name: arguments, in backquotes, and layouts."""
+
+
+def as_options(text: str) -> str:
+    """A message of the package in the words of the command line: `target_dir` is --target-dir."""
+    for argument, option in _SPELLED.items():
+        text = text.replace(argument, option)
+    return text
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Say on stderr how rows were found where the user should know."""
+    for note in notes[:_MOST_NOTES]:
+        click.echo(f"Note: {as_options(note)}", err=True)
+    if len(notes) > _MOST_NOTES:
+        click.echo(f"… and {len(notes) - _MOST_NOTES} more notes; --out writes all", err=True)
 
 
 @contextmanager

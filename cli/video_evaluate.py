@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option
+from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option, tell
 from exprmetric_cli.video_options import (
     VIDEO_FORMATS,
     apart_from_inputs,
@@ -68,6 +68,7 @@ def evaluate(
             result = evaluate_video(*inputs, methods, chosen, jobs=jobs, progress=progress)
         else:
             result = evaluate_videos(inputs[0], methods, chosen, jobs=jobs, progress=progress)
+    tell(result.summary["notes"])
     undrawn: ExprmetricError | None = None
     if out is not None:
         result.save(out)

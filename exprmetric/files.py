@@ -9,7 +9,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -110,3 +110,20 @@ def path_text(path: Path | str | None) -> str:
 
 def _only_bytes(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden. Links are followed, except those that lead in circles."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{str(error.filename)!r} can't be listed: {error.strerror}") from error
+
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        here = Path(root)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for link in (here / name for name in folders if (here / name).is_symlink()):
+            target = link.resolve()
+            way = [here, *here.parents][: len(here.relative_to(folder).parts) + 1]  # through links, where there are any
+            if any(passed.resolve().is_relative_to(target) for passed in way):
+                raise InputError(f"{str(link)!r} links to a folder that holds it; remove the link")
+        yield from (here / name for name in names if not name.startswith("."))

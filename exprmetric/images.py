@@ -28,6 +28,17 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
 )
 """Lower-case suffixes of the files that folders are searched for."""
 
+PICTURE_SUFFIXES: frozenset[str] = IMAGE_SUFFIXES | {".heic", ".heif", ".hif"}
+"""Those and the suffixes of pictures that can't be read: they are rows with a reason, and not passed over."""
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".ogv"}
+    | {".3gp", ".mxf", ".nut", ".ivf"}
+)
+"""Lower-case suffixes of video files."""
+MOVING_SUFFIXES = VIDEO_SUFFIXES | {".webp", ".gif", ".apng"}
+"""Those and the suffixes of animated images: what folders are searched for."""
+USE_VIDEO = "`exprmetric video evaluate` measures videos"
+
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused as decompression bombs; Pillow's own limit, about 13,000 x 13,000."""
 MAX_BYTES = 8 * MAX_PIXELS
@@ -43,10 +54,11 @@ _CHUNK = 1 << 20
 _STRIP = 1 << 20  # pixels converted at a time, so that no second copy of a large image stands in memory
 # What people take for images, by its first bytes.
 _NO_IMAGES = {
-    rb"....ftyp(?:heic|heix|heim|heis|hevc|hevx|mif1|msf1)": "a HEIF picture; save it as PNG or JPEG",
+    rb"....ftyp(?:heic|heix|heim|heis|hevc|hevx|mif1|msf1)": "a HEIF picture, which is not read; save it as PNG or "
+    "JPEG, for instance with the package pillow-heif",
     rb"....ftypavi[fs]": "an AVIF picture that is damaged, or that the installed Pillow can't read",
     rb"....ftyp|\0...(?:moov|mdat|wide|free|skip|pnot)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|OggS|\0\0\x01[\xb3\xba]"
-    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|G.{187}G": "a video, not an image; save its frames as images and name those",
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|G.{187}G": f"a video, not an image: {USE_VIDEO}",
 }
 
 

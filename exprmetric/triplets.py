@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
@@ -19,11 +18,12 @@ from typing import overload
 
 from .errors import InputError
 from .face_names import NamedFace
-from .files import path_text
-from .images import IMAGE_SUFFIXES
+from .images import USE_VIDEO, VIDEO_SUFFIXES
+from .manifest_paths import PathReader
+from .role_folders import ROLES as ROLES
+from .role_folders import Row, find_roles, images_by_stem, match
 from .tables import READERS, Table, brief, listed, read_table, show
 
-ROLES = ("target", "source", "swapped")
 _OPTIONAL = ("id", "model", "group", "target_label", "source_label")
 _FACES = tuple(f"{role}_face" for role in ROLES)
 _ROW = re.compile(r"row (\d{4,})")  # what a row without a name is called
@@ -62,6 +62,19 @@ class Triplet:
         return self.target_label == self.source_label
 
 
+class Triplets(list[Triplet]):
+    """Triplets, and what the user should know of how they were found: `notes`, a sentence each."""
+
+    def __init__(self, rows: Iterable[Triplet] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(rows)
+        self.notes: list[str] = list(notes)
+
+
+def notes_of(triplets: object) -> list[str]:
+    """The notes of triplets that have some; [] of any others."""
+    return list(getattr(triplets, "notes", ()))
+
+
 def read_triplets(source: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Read a folder (see `triplets_from_folder`) or a manifest file (see `triplets_from_manifest`).
 
@@ -79,15 +92,18 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Triplets of a folder that holds `target/`, `source/` and `swapped/`, sorted by id.
 
     Images with the same path below their role folder, less the suffix, are one triplet and that path is its
-    id: `swapped/modelA/x.png` belongs to `target/modelA/x.jpg`. Every stem found in any role folder gives a
-    row; a missing partner is named in `problem`. Bytes of a name that are no UTF-8 stand in the id as escapes. Files
-    that are no images by their suffix cause a UserWarning that names them; hidden files and folders are passed over.
+    id: `swapped/modelA/x.png` belongs to `target/modelA/x.jpg`, or, where target/ has no such folder, is modelA's swap
+    of `target/x.jpg`. What is taken for the same though it is written differently, and one source for all, is said in
+    the `notes` (see `exprmetric.role_folders`), and so are files that are no images by their suffix. Hidden files and
+    folders are passed over. Every image is in a row; a missing partner is named in `problem`. Bytes of a name that are
+    no UTF-8 stand in the id as escapes.
 
     If the folder holds a manifest named `triplets.csv`, `.jsonl` or `.parquet`, that is read instead: it
     knows models, labels and groups, which file names don't.
 
-    Raises InputError for a missing or empty role folder, for two images with one stem in one role folder, for
-    more than one manifest, and for links that lead in circles.
+    Raises InputError for a missing or empty role folder, for two images with one stem in one role folder, where no
+    swapped image has a target, where frames are counted from different numbers and their pictures don't tell which
+    belong together, for more than one manifest, and for links that lead in circles.
     """
     root = Path(os.fsdecode(folder))
     manifests = [root / name for name in _MANIFEST_NAMES if (root / name).is_file()]
@@ -95,16 +111,10 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
         raise InputError(f"{show(root)} holds {listed(manifests)}; name the one to read")
     if manifests:
         return triplets_from_manifest(manifests[0])
-    missing = [role for role in ROLES if not (root / role).is_dir()]
-    if missing:
-        found = sorted(child.name for child in root.iterdir()) if root.is_dir() else []
-        raise InputError(
-            f"{show(root)} has no folder {listed(missing)}; expected target/, source/ and swapped/, or a "
-            f"manifest named {listed(_MANIFEST_NAMES)}. Found: {listed(found) if found else 'nothing'}"
-        )
-    images = {role: _images_by_stem(root / role) for role in ROLES}
-    stems = sorted(set().union(*images.values()))
-    return [_folder_triplet(root, stem, {role: images[role].get(stem) for role in ROLES}) for stem in stems]
+    folders, notes = find_roles(root, f"a manifest named {listed(_MANIFEST_NAMES)}")
+    images = {role: images_by_stem(folders[role], notes) for role in ROLES}
+    rows, more = match(images, folders)
+    return Triplets((_folder_triplet(row, folders) for row in rows), [*notes, *more])
 
 
 def triplets_from_manifest(path: str | os.PathLike[str]) -> Sequence[Triplet]:
@@ -147,12 +157,12 @@ class ManifestTriplets(Sequence[Triplet]):
     def __init__(self, table: Table) -> None:
         self._table = table
         self._numbered = _Names(table)
-        base = table.path.parent
-        self._paths: dict[str, list[Path | None]] = {
-            role: [base / text if text.strip() else None for text in table.cells[role].texts] for role in ROLES
-        }
-        self._faces = {name: [NamedFace.parse(t, base) for t in table.cells[name].texts] for name in _FACES}
-        self._problems = {role: [_problem_of(role, path) for path in paths] for role, paths in self._paths.items()}
+        reader = PathReader(table.path)
+        read = {role: [_read_cell(role, text, reader) for text in table.cells[role].texts] for role in ROLES}
+        self._paths = {role: [path for path, _ in cells] for role, cells in read.items()}
+        self._problems = {role: [problem for _, problem in cells] for role, cells in read.items()}
+        self._faces = {n: [NamedFace.parse(t, table.path.parent) for t in table.cells[n].texts] for n in _FACES}
+        self.notes = reader.notes
 
     def __len__(self) -> int:
         return len(self._table)
@@ -238,19 +248,34 @@ class _Names:
         )
 
 
+def _read_cell(role: str, text: str, reader: PathReader) -> tuple[Path | None, str]:
+    """The path that a cell of a manifest names, and what keeps it from being opened."""
+    if not text.strip():
+        return None, _problem_of(role, None)
+    path = reader.plain(text)
+    problem = _file_problem(role, path)
+    if problem and (other := reader.other(text)):
+        return other, _file_problem(role, other)
+    return path, problem + (reader.hint(path) if problem else "")
+
+
+def refuse_videos(triplets: Sequence[Triplet]) -> None:
+    """Raise InputError if all rows name videos where images are measured."""
+    paths = (t.swapped or t.target for t in triplets)
+    if triplets and all(path is not None and path.suffix.lower() in VIDEO_SUFFIXES for path in paths):
+        raise InputError(f"these are videos, not images: {USE_VIDEO}")
+
+
 def _problem_of(role: str, path: Path | None) -> str:
     return f"no {role} image is given" if path is None else _file_problem(role, path)
 
 
-def _folder_triplet(root: Path, stem: str, paths: dict[str, Path | None]) -> Triplet:
-    target = paths["target"]
-    return Triplet(
-        stem,
-        target,
-        paths["source"],
-        paths["swapped"],
-        problem=_problem(paths, lambda role: f"no {role} image: {role}/ holds none named {stem!r}"),
-    )
+def _folder_triplet(row: Row, folders: Mapping[str, Path]) -> Triplet:
+    paths = {role: row.images.get(role) for role in ROLES}
+    name = row.id.removeprefix(f"{row.model}/") if row.model else row.id
+    problem = _problem(paths, lambda role: f"no {role} image: {folders[role].name}/ holds none named {name!r}")
+    problem = "; ".join(filter(None, (problem, row.hint)))
+    return Triplet(row.id, paths["target"], paths["source"], paths["swapped"], model=row.model, problem=problem)
 
 
 def _problem(paths: dict[str, Path | None], absent: Callable[[str], str]) -> str:
@@ -272,39 +297,3 @@ def _file_problem(role: str, path: Path) -> str:
         kind = "folder" if stat.S_ISDIR(mode) else "special file"
         return f"{role} is a {kind}, not an image: {show(path)}"
     return ""
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    """Images below a role folder by their relative path without suffix."""
-    images: dict[str, Path] = {}
-    others: list[Path] = []
-    for path in sorted(walk_files(folder)):
-        stem = path_text(path.relative_to(folder).with_suffix("").as_posix())
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            others.append(path)
-        elif stem in images:
-            raise InputError(f"two images with the stem {stem!r}: {show(images[stem])} and {show(path)}")
-        else:
-            images[stem] = path
-    if others:
-        warnings.warn(f"no images by their suffix, left out: {listed(others)}", UserWarning, stacklevel=4)
-    if not images:
-        raise InputError(f"{show(folder)} holds no images. Found: {listed(others) if others else 'nothing'}")
-    return images
-
-
-def walk_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden. Links are followed, except those that lead in circles."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{str(error.filename)!r} can't be listed: {error.strerror}") from error
-
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        here = Path(root)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for link in (here / name for name in folders if (here / name).is_symlink()):
-            target = link.resolve()
-            way = [here, *here.parents][: len(here.relative_to(folder).parts) + 1]  # through links, where there are any
-            if any(passed.resolve().is_relative_to(target) for passed in way):
-                raise InputError(f"{show(link)} links to a folder that holds it; remove the link")
-        yield from (here / name for name in names if not name.startswith("."))

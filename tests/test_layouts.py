@@ -334,7 +334,7 @@ def test_folders_of_frames_are_paired_by_the_names_of_files(tmp_path: Path, pict
     assert [number(row.target) for row in good] == [1, 2, 5]
     assert [number(row.source) for row in good] == [21, 22, 22]  # the third of the swap, where there is no 0005
     behind = rows["Deepfakes/000_003/0007"]
-    assert behind.target is None and "none named '0007'" in behind.problem and "000'" in behind.problem
+    assert behind.target is None and "none goes with '0007'" in behind.problem and "000'" in behind.problem
 
 
 def test_videos_are_paired_by_index_and_short_sources_begin_again(tmp_path: Path, picture: Picture) -> None:

@@ -21,7 +21,8 @@ from exprmetric.triplets import Triplet
 from exprmetric.video.clip import worst_seconds
 from exprmetric.video.evaluate import VideoSettings, evaluate_video, evaluate_videos
 from exprmetric.video.faces import ROWS, VideoFaces
-from exprmetric.video.pairing import NONE, align, main_person, people
+from exprmetric.video.pairing import align, main_person, people
+from exprmetric.video.partners import NONE, partners
 from exprmetric.video.result import VideoResult
 from exprmetric.video.triplets import read_video_triplets
 
@@ -51,6 +52,7 @@ def stage(portrait_photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     write(folder / "frozen.mp4", [target[4]] * COUNT)
     write(folder / "blurred.mp4", [cv2.GaussianBlur(i, (0, 0), 2.5) for i in target])
     write(folder / "slow.mp4", target[::2], rate=Fraction(25, 2))
+    write(folder / "retimed.mp4", target[:-1], rate=30)
     gone = [np.full_like(i, 90) if 20 <= n < 30 else i for n, i in enumerate(target)]
     write(folder / "gone.mp4", gone)
     write(folder / "empty.mp4", [np.full_like(target[0], 90)] * 4)
@@ -197,6 +199,77 @@ def test_a_swap_at_half_the_rate_is_compared_at_half_the_rate(measured: Callable
     assert clip["coverage"] == {"frames": COUNT, "ok": COUNT // 2, "failed": {"unpaired": COUNT // 2}}
     course = clip["methods"]["default"]["temporal"]
     assert course["correlation"] > 0.9 and course["lag"]["frames"] == 0 and course["velocity_correlation"] > 0.8
+
+
+def test_a_swap_of_another_rate_with_a_frame_less_is_paired_by_index(
+    measured: Callable[[str], dict[str, Any]],
+) -> None:
+    clip = measured("retimed")
+    assert clip["coverage"] == {"frames": COUNT, "ok": COUNT - 1, "failed": {"unpaired": 1}}
+    scores = clip["methods"]["default"]
+    assert scores["mean_t2c"] < 0.01 and scores["temporal"]["correlation"] > 0.98
+    pairing = clip["pairing"]
+    assert pairing["by"] == "index" and pairing["target"] == {"frames": COUNT, "rate": 25.0}
+    assert pairing["swapped"] == {"frames": COUNT - 1, "rate": 30.0}
+    assert "48 frames at 25 a second, the swap 47 at 30" in pairing["note"] and "movement agrees" in pairing["note"]
+    assert measured("target")["pairing"]["note"] == "" and measured("slow")["pairing"]["by"] == "time"
+    assert "24 at 12.5: frames are paired by time" in measured("slow")["pairing"]["note"]
+
+
+def test_how_frames_were_paired_is_in_the_table_the_page_and_the_files(
+    stage: Path, portrait_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from exprmetric.report.video_tables import print_result
+
+    how = replace(FAST, every=4)
+    result = evaluate_video(stage / "target.mp4", portrait_photo, stage / "slow.mp4", ["lm51"], how)
+    print_result(result)
+    said = "12 frames at 6.25 a second, the swap 6 at 3.125: frames are paired by time"
+    assert said in capsys.readouterr().out and said in video_report_page(result)
+    (row,) = csv.DictReader((result.save(tmp_path) / "clips.csv").open())
+    assert row["paired_by"] == "time"
+
+
+def test_folders_of_frames_are_paired_by_the_numbers_in_their_names(
+    stage: Path, portrait_photo: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    from exprmetric.video.frames import frames
+
+    shown = [f.image for f in frames(stage / "target.mp4") if f.index < 26]
+    for name in ("target", "swapped"):
+        (tmp_path / name).mkdir()
+    for i, image in enumerate(shown):
+        Image.fromarray(image).save(tmp_path / "target" / f"{i:04d}.png", compress_level=1)
+        if not 5 <= i < 10:
+            Image.fromarray(image).save(tmp_path / "swapped" / f"{i:04d}.png", compress_level=1)
+    result = evaluate_video(tmp_path / "target", portrait_photo, tmp_path / "swapped", ["default"], FAST)
+    (clip,) = result.summary["clips"]
+    assert clip["coverage"] == {"frames": 26, "ok": 21, "failed": {"unpaired": 5}}
+    rows = result.frames.to_pylist()
+    assert all(row["swapped_frame"] in (None, row["frame"]) for row in rows)
+    assert {row["reason"] for row in rows[5:10]} == {"no swapped frame has this number"}
+    assert clip["methods"]["default"]["mean_t2c"] < 0.01 and clip["pairing"]["by"] == "number"
+    assert "26 frames at 25 a second, the swap 21 at 25: frames are paired by number" in clip["pairing"]["note"]
+    for path in (tmp_path / "swapped").iterdir():
+        path.rename(path.with_name(f"x{path.name[2:]}"))
+    (tmp_path / "swapped" / "cover.png").write_bytes((tmp_path / "target" / "0000.png").read_bytes())
+    with pytest.raises(InputError, match="no frame of the one has its name in the other"):
+        evaluate_video(tmp_path / "target", portrait_photo, tmp_path / "swapped", ["default"], FAST)
+
+
+def test_where_movement_does_not_tell_less_is_left_over() -> None:
+    def video(count: int, rate: float) -> VideoFaces:
+        return replace(faces({}, {}, count), all_times=np.arange(count) / rate)
+
+    assert partners(video(60, 25), video(59, 30)).by == "index"  # 2.4 s and 1.97 s
+    assert partners(video(60, 25), video(58, 24)).by == "time"  # 2.4 s and 2.42 s
+    assert partners(video(60, 25), video(72, 30)).by == partners(video(60, 25), video(59, 25)).by == "time"
+    assert partners(video(60, 25), video(60, 30)).by == "index"
+    moving = {"index": 0.2, "time": 0.9}
+    found = partners(video(60, 25), video(59, 30), None, lambda candidate: moving[candidate.by])
+    assert found.by == "time" and "correlation 0.90; by index 0.20" in found.note
 
 
 def test_many_clips_are_counted_one_by_one(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:

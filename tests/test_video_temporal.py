@@ -27,24 +27,24 @@ def course(seed: int = 0, count: int = 200, size: int = 5) -> npt.NDArray[np.flo
 # pairing
 
 
-def test_equally_many_frames_are_paired_by_number() -> None:
-    a, b = temporal.pair_frames([0.0, 0.1, 0.2], [0.0, 0.5, 0.9])
+def test_the_first_frames_are_paired_by_index() -> None:
+    a, b = temporal.pair_by_index(3, 5)
     assert a.tolist() == b.tolist() == [0, 1, 2]
 
 
-def test_other_frames_are_paired_by_time() -> None:
-    a, b = temporal.pair_frames(np.arange(50) / 25, np.arange(60) / 30)
+def test_frames_are_paired_by_time() -> None:
+    a, b = temporal.pair_by_time(np.arange(50) / 25, np.arange(60) / 30)
     assert len(a) == len(b) == 50 and a.tolist() == list(range(50))
     assert np.abs(a / 25 - b / 30).max() <= 0.5 / 30 + 1e-9
     # every second frame was dropped: those that are left find theirs, the others nobody
-    a, b = temporal.pair_frames(np.arange(50) / 25, np.arange(25) / 12.5)
+    a, b = temporal.pair_by_time(np.arange(50) / 25, np.arange(25) / 12.5)
     assert a.tolist() == list(range(0, 50, 2)) and b.tolist() == list(range(25))
 
 
 def test_frames_far_from_all_others_have_no_partner() -> None:
-    a, b = temporal.pair_frames([0.0, 0.04, 0.08, 5.0], [0.0, 0.041, 0.08])
+    a, b = temporal.pair_by_time([0.0, 0.04, 0.08, 5.0], [0.0, 0.041, 0.08])
     assert a.tolist() == [0, 1, 2] and b.tolist() == [0, 1, 2]
-    assert [len(v) for v in temporal.pair_frames([], [0.0])] == [0, 0]
+    assert [len(v) for v in temporal.pair_by_time([], [0.0])] == [0, 0]
 
 
 @given(
@@ -52,7 +52,7 @@ def test_frames_far_from_all_others_have_no_partner() -> None:
     st.lists(st.floats(0, 100), min_size=1, max_size=30, unique=True),
 )
 def test_a_frame_has_one_partner_at_most(x: list[float], y: list[float]) -> None:
-    a, b = temporal.pair_frames(sorted(x), sorted(y))
+    a, b = temporal.pair_by_time(sorted(x), sorted(y))
     assert (np.diff(a) > 0).all() and (np.diff(b) > 0).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ def conclude(
     on_fail: str = "exclude",
     seed: int = 0,
     made_with: dict[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> EvaluationResult:
     """The result of all rows.
 
@@ -33,6 +35,7 @@ def conclude(
         description: of the session that measured them.
         throughput: what it took; the only part of the summary, with `created`, that two runs don't share.
         made_with: versions of what measured the rows; None: those that are here.
+        notes: how rows were found in the input, where the user should know.
     """
     rows = Rows(table).grouped()
     names = settings.names()
@@ -43,6 +46,7 @@ def conclude(
         "exprmetric_version": exprmetric.__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **summarise(rows, measured, identity, on_fail=on_fail, seed=seed),
+        "notes": list(notes),
         "detector": description["detector"],
         "settings": {"face": settings.face, "provider": settings.provider, "on_fail": on_fail, "seed": seed},
         "throughput": throughput,

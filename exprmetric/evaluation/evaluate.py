@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from exprmetric.evaluation.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.summary import ON_FAIL, check_models
 from exprmetric.face_names import NamedFace
 from exprmetric.images import read_image
-from exprmetric.triplets import Triplet, read_triplets
+from exprmetric.triplets import Triplet, notes_of, read_triplets, refuse_videos
 
 if TYPE_CHECKING:
     from exprmetric.images import ImageSource
@@ -57,7 +58,8 @@ def evaluate(
     """Measure how well the swapped faces keep the targets' expressions.
 
     Args:
-        source: a folder or manifest (see `exprmetric.triplets`), or triplets.
+        source: a folder or manifest (see `exprmetric.triplets`), or triplets. How rows were found where names differ is
+            said in `summary["notes"]`, and as warnings where a folder or manifest is read here.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
         face: which of several faces in a target: `changed` (that which the swapped image shows changed most, else the
@@ -90,7 +92,15 @@ def evaluate(
     piece = None if shard is None else Shard.parse(shard)
     if piece and not out:
         raise InputError("a shard is measured to be merged: name a folder for it (out)")
-    whole = read_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
+    notes = notes_of(source)
+    if isinstance(source, str | os.PathLike):
+        whole = read_triplets(source)
+        notes = notes_of(whole)
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+    else:
+        whole = list(source)
+    refuse_videos(whole)
     check_models(t.model for t in whole)  # now, not after hours of work
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
     profile = Profile()
@@ -112,7 +122,7 @@ def evaluate(
             progress("triplets", done, len(triplets))
         throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
         measured = journal.rows()
-        result = conclude(measured, about, settings, throughput, on_fail=on_fail, seed=seed)
+        result = conclude(measured, about, settings, throughput, on_fail=on_fail, seed=seed, notes=notes)
         if out:
             with journal.writing():
                 result.write(Path(out))

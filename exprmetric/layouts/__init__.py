@@ -94,10 +94,15 @@ def read_layout(
     }
     given = {option: value for option, value in options.items() if value is not None}
     if missing := [option for option in layout.needs if option not in given]:
-        raise InputError(f"layout {name!r} needs {', '.join(missing)}")
+        raise InputError(f"layout {name!r} needs {_arguments(missing)}")
     accepted = layout.needs + layout.takes
     if extra := [option for option in given if option not in accepted]:
-        raise InputError(f"layout {name!r} takes no {', '.join(extra)}")
+        raise InputError(f"layout {name!r} takes no {_arguments(extra)}")
     if "progress" in accepted:
         given["progress"] = progress
     return layout.read(Path(os.fsdecode(root)), **given)
+
+
+def _arguments(names: list[str]) -> str:
+    """In backquotes, which the command line replaces by its options."""
+    return ", ".join(f"`{name}`" for name in names)

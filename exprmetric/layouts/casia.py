@@ -17,12 +17,12 @@ from pathlib import Path
 from exprmetric.errors import InputError
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.images import IMAGE_SUFFIXES
-from exprmetric.layouts.clips import clip_suffixes, is_frame
+from exprmetric.layouts.clips import CLIP_SUFFIXES, is_frame
 from exprmetric.layouts.folder import Names, files_below, names, not_utf8, partners, require_unique, unmatched
 from exprmetric.layouts.pairing import FRAMES, ClipSwap, pair_frames
 from exprmetric.layouts.template import Template, first_splits, parse_template, without_suffix
-from exprmetric.tables import open_text, show
-from exprmetric.triplets import Triplet
+from exprmetric.tables import listed, open_text, show
+from exprmetric.triplets import Triplet, Triplets
 
 RESULT = "{source}-{target}"
 
@@ -97,14 +97,14 @@ def triplets_from_casia(
         InputError: as `read_pair_lines`; a folder is missing, the template is wrong, or there is a video and no
             `workdir`.
     """
-    pattern = parse_template(without_suffix(template, clip_suffixes()))
+    pattern = parse_template(without_suffix(template, CLIP_SUFFIXES))
     if unknown := [field for field in pattern.fields if field not in ("source", "target", "model")]:
-        raise InputError(f"template {template!r}: a pair file knows no {{{unknown[0]}}}")
+        raise InputError(f"`template` {template!r}: a pair file knows no {{{unknown[0]}}}")
     lines = read_pair_lines(pair_file)
     sources = clip_names(source_dir)
     targets = clip_names(target_dir) if target_dir is not None else sources
     files = files_below(root)
-    results = names(root, (path for path in files if not not_utf8(path)), clip_suffixes(), folders=True)
+    results = names(root, (path for path in files if not not_utf8(path)), CLIP_SUFFIXES, folders=True)
     items: list[ClipSwap | Triplet] = [_line_problem(line, line.problem) for line in lines if line.problem]
     made: dict[str, PairLine] = {}
     for model in _models(pattern, lines, results):
@@ -114,7 +114,12 @@ def triplets_from_casia(
                 items.append(_line_problem(line, f"its result {name!r} would be that of line {other.number}"))
             else:
                 items.append(_item(line, model, name, sources, targets, results))
-    named = {path for name in made if (path := results.find(name))}
+    named = {path for name in made if (path := results.find(name, loosely=True))}
+    if made and not named:
+        raise InputError(
+            f"{show(root)} holds no result of a pair of {show(pair_file)}: by `template` {template!r} they are named "
+            f"{listed(made, 3)}. Found: {listed((p.relative_to(root).as_posix() for p in files), 3) or 'nothing'}"
+        )
     items += [
         unmatched(root, path, not_utf8(path) or f"no line of {show(pair_file)} names it")
         for path in files
@@ -122,7 +127,8 @@ def triplets_from_casia(
     ]
     rows = pair_frames(items, workdir=workdir, frames=frames, progress=progress)
     require_unique(rows)
-    return rows
+    distinct = {id(where): where for where in (targets, sources, results)}
+    return Triplets(rows, [*rows.notes, *(note for where in distinct.values() for note in where.odd_note())])
 
 
 def clip_names(folder: Path) -> Names:
@@ -131,7 +137,7 @@ def clip_names(folder: Path) -> Names:
     Raises:
         InputError: it can't be listed, or there are none.
     """
-    return partners(folder, clip_suffixes(), folders=True)
+    return partners(folder, CLIP_SUFFIXES, folders=True)
 
 
 def _models(pattern: Template, lines: Iterable[PairLine], results: Names) -> list[str]:
@@ -148,7 +154,10 @@ def _models(pattern: Template, lines: Iterable[PairLine], results: Names) -> lis
 
 def _item(line: PairLine, model: str, name: str, sources: Names, targets: Names, results: Names) -> ClipSwap | Triplet:
     looked_for = {"target": (targets, line.target), "source": (sources, line.source), "swapped": (results, name)}
-    found = {role: where.find(wanted) for role, (where, wanted) in looked_for.items()}
+    found = {role: where.find(wanted, loosely=True) for role, (where, wanted) in looked_for.items()}
+    for role, (where, wanted) in looked_for.items():
+        if (path := found[role]) and not where.find(wanted):
+            where.odd[wanted] = path
     target, source, swapped = found["target"], found["source"], found["swapped"]
     group = re.sub(r"_[0-9]+$", "", _stem(line.target))  # images are VIDEO_NUMBER
     if target and source and swapped and not (_is_image(target) and _is_image(source) and _is_image(swapped)):
@@ -162,7 +171,7 @@ def _line_problem(line: PairLine, problem: str) -> Triplet:
 
 
 def _stem(name: str) -> str:
-    return without_suffix(name, clip_suffixes())
+    return without_suffix(name, CLIP_SUFFIXES)
 
 
 def _is_image(path: Path) -> bool:

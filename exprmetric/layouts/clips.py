@@ -10,15 +10,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exprmetric.errors import ExprmetricError, InputError, UnreadableImageError, VideoError
+from exprmetric.errors import ExprmetricError, InputError, VideoError
 from exprmetric.files import write_whole
-from exprmetric.images import IMAGE_SUFFIXES, content_hash
+from exprmetric.frame_folders import list_frames
+from exprmetric.images import IMAGE_SUFFIXES, MOVING_SUFFIXES, content_hash
 from exprmetric.layouts.folder import misnamed
-from exprmetric.tables import listed, show
+from exprmetric.tables import show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,18 +55,8 @@ def evenly(count: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
-@cache
-def video_suffixes() -> frozenset[str]:
-    """Lower-case suffixes of videos and animated images."""
-    from exprmetric.video.frames import VIDEO_SUFFIXES  # NumPy comes with it
-
-    return VIDEO_SUFFIXES | {".webp", ".gif", ".apng"}
-
-
-@cache
-def clip_suffixes() -> frozenset[str]:
-    """Lower-case suffixes of the files that can be a clip: videos, and images, which are one frame."""
-    return video_suffixes() | IMAGE_SUFFIXES
+CLIP_SUFFIXES = MOVING_SUFFIXES | IMAGE_SUFFIXES
+"""Lower-case suffixes of the files that can be a clip: videos, animated images, and images, which are one frame."""
 
 
 def open_clip(path: Path, wanted: Choice, workdir: Path | None) -> Clip:
@@ -83,7 +73,7 @@ def open_clip(path: Path, wanted: Choice, workdir: Path | None) -> Clip:
     if path.suffix.lower() in IMAGE_SUFFIXES and not _animated(path):
         return Clip(path, (frame_name(0),), {frame_name(0): path})
     if workdir is None:
-        raise InputError(f"{show(path)} is a video: name a folder (workdir) for its frames")
+        raise InputError(f"{show(path)} is a video: name a folder for its frames (`workdir`)")
     folder = workdir / content_hash(path)[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,15 +94,7 @@ def is_frame(path: Path) -> bool:
 
 
 def _folder(folder: Path) -> Clip:
-    try:
-        frames = sorted(filter(is_frame, folder.iterdir()), key=lambda path: (len(path.stem), path.stem))  # 2 before 10
-    except OSError as error:
-        raise UnreadableImageError(f"{show(folder)} can't be listed: {error.strerror}") from error
-    images = {path.stem: path for path in frames}
-    if not frames:
-        raise UnreadableImageError(f"{show(folder)} holds no frames")
-    if twice := [path for path in frames if images[path.stem] != path]:
-        raise UnreadableImageError(f"two frames have the same name: {listed([twice[0], images[twice[0].stem]])}")
+    images = list_frames(folder, is_frame)
     return Clip(folder, tuple(images), images, named=True)
 
 

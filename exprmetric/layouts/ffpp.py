@@ -23,8 +23,8 @@ from pathlib import Path
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.profile import Progress, no_progress
-from exprmetric.images import IMAGE_SUFFIXES
-from exprmetric.layouts.clips import clip_suffixes, is_frame, video_suffixes
+from exprmetric.images import IMAGE_SUFFIXES, MOVING_SUFFIXES
+from exprmetric.layouts.clips import CLIP_SUFFIXES, is_frame
 from exprmetric.layouts.folder import files_below, misnamed, not_utf8, require_unique, unmatched
 from exprmetric.layouts.pairing import FRAMES, ClipSwap, pair_frames
 from exprmetric.layouts.template import choose, first_splits, parse_template
@@ -128,7 +128,7 @@ def _compression(root: Path, found: set[str], wanted: str | None) -> str:
     there = listed(sorted(found)) or "nothing"
     if wanted is not None:
         raise InputError(f"{show(root / MANIPULATED)} holds no compression {wanted!r}. Found: {there}")
-    raise InputError(f"{show(root / MANIPULATED)}: name the compression to read. Found: {there}")
+    raise InputError(f"{show(root / MANIPULATED)}: name the `compression` to read. Found: {there}")
 
 
 def _flat(root: Path, name: str) -> _Shelf:
@@ -137,14 +137,14 @@ def _flat(root: Path, name: str) -> _Shelf:
         raise InputError(
             f"{show(root)} is no FaceForensics++: expected {MANIPULATED}/ and {ORIGINALS}/, or originals/ and swapped/"
         )
-    return _Shelf(folder, {"frames": _folders(folder), "videos": _videos(folder, clip_suffixes())})
+    return _Shelf(folder, {"frames": _folders(folder), "videos": _videos(folder, CLIP_SUFFIXES)})
 
 
 def _shelf(folder: Path) -> _Shelf:
     if not folder.is_dir():
         raise InputError(f"no such folder: {show(folder)}")
     kinds = {kind: folder / kind for kind in FOLDERS if (folder / kind).is_dir()}
-    clips = {k: _videos(p, video_suffixes()) if k == "videos" else _folders(p) for k, p in kinds.items()}
+    clips = {k: _videos(p, MOVING_SUFFIXES) if k == "videos" else _folders(p) for k, p in kinds.items()}
     return _Shelf(folder, clips)
 
 

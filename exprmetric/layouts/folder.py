@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from exprmetric.errors import InputError
-from exprmetric.files import path_text
+from exprmetric.files import path_text, walk_files
 from exprmetric.layouts.template import without_suffix
+from exprmetric.names import nearest, plain
 from exprmetric.tables import listed, show
-from exprmetric.triplets import Triplet, walk_files
+from exprmetric.triplets import Triplet
 
 
 @dataclass(frozen=True)
@@ -21,25 +23,54 @@ class Names:
         exact: by the whole name.
         stems: by the name without a suffix that files of this kind have; several files may share one.
         folders: names of all folders on the way to them.
+        odd: what was asked for and found though it is written differently, for the user; see `odd_note`.
     """
 
     folder: Path
     exact: Mapping[str, Path]
     stems: Mapping[str, tuple[Path, ...]]
     folders: frozenset[str]
+    odd: dict[str, Path] = field(default_factory=dict, compare=False)
 
-    def find(self, name: str) -> Path | None:
-        """The one file of this name, with or without its suffix; None where there is none, or more than one."""
+    def find(self, name: str, *, loosely: bool = False) -> Path | None:
+        """The one file of this name, with or without its suffix; None where there is none, or more than one.
+
+        Args:
+            loosely: where there is none, take the one whose name is the same by `exprmetric.names.plain`.
+        """
         if name in self.exact:
             return self.exact[name]
         found = self.stems.get(name, ())
+        if loosely and not found:
+            found = self._plainly.get(plain(name), ())
         return found[0] if len(found) == 1 else None
+
+    def knows(self, name: str) -> bool:
+        """Whether there is any file of this name, be it written differently."""
+        return name in self.exact or name in self.stems or plain(name) in self._plainly
+
+    @cached_property
+    def _plainly(self) -> Mapping[str, tuple[Path, ...]]:
+        found: dict[str, tuple[Path, ...]] = {}
+        for stem, paths in self.stems.items():
+            found[plain(stem)] = found.get(plain(stem), ()) + paths
+        return found
 
     def missing(self, role: str, name: str) -> str:
         """Why `find` gave None: what was looked for, and where."""
         if several := self.stems.get(name, ()):
             return f"{len(several)} {role} files are named {name!r}: {listed(several)}"
-        return f"no {role}: {show(self.folder)} holds none named {name!r}"
+        near = nearest(name, self.stems, 1)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        return f"no {role}: {show(self.folder)} holds none named {name!r}{hint}"
+
+    def odd_note(self) -> list[str]:
+        """A sentence about the names that were found though they are written differently; [] where there are none."""
+        if not self.odd:
+            return []
+        examples = "; ".join(f"{a!r} with {b.name!r}" for a, b in list(self.odd.items())[:3])
+        count = f"{len(self.odd)} names that are written differently"
+        return [f"{show(self.folder)}: {count} are taken for the same: {examples}"]
 
 
 def names(folder: Path, paths: Iterable[Path], suffixes: frozenset[str], *, folders: bool = False) -> Names:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.frame_folders import FramePairs
+from exprmetric.frame_folders import pair_frames as pair_folders
 from exprmetric.layouts.clips import Choice, Clip, evenly, open_clip
 from exprmetric.tables import show
-from exprmetric.triplets import Triplet
+from exprmetric.triplets import Triplet, Triplets
 
 FRAMES = 10
 """Frames of a swap: what FaceShifter, InfoSwap and HifiFace took of each video of FaceForensics++."""
@@ -41,13 +43,13 @@ def pair_frames(
     workdir: Path | None = None,
     frames: int = FRAMES,
     progress: Progress = no_progress,
-) -> list[Triplet]:
+) -> Triplets:
     """The rows of swaps: one a frame, or a single one with its problem if one of the clips can't be read.
 
     What is a row already stays where it is.
 
-    Frames are paired by name: the stem of a file of a folder, the index of a frame of a video. A source that has no
-    frame of that name gives the one at the same position, modulo its length.
+    Frames of videos are paired by index, those of folders as `exprmetric.frame_folders` says. A source that has no
+    frame of the target's name gives the one at the same position, modulo its length.
 
     Args:
         workdir: where frames of videos are kept.
@@ -57,7 +59,7 @@ def pair_frames(
         InputError: there is a video and no `workdir`, or `frames` is negative.
     """
     if frames < 0:
-        raise InputError(f"frames must be 0 (all) or more, got {frames}")
+        raise InputError(f"`frames` must be 0 (all) or more, got {frames}")
     items = list(items)
     swaps = [item for item in items if isinstance(item, ClipSwap)]
     opened: dict[Path, Clip | str] = {}
@@ -78,7 +80,10 @@ def pair_frames(
         wanted.setdefault(swap.target, []).append(_same(positions))
         wanted.setdefault(swap.source, []).append(_first if swap.still_source else _modulo(positions))
     open_all(path for swap, _ in readable for path in (swap.target, swap.source))
-    return [row for item in items for row in (_rows(item, opened, frames) if isinstance(item, ClipSwap) else [item])]
+    rows = Triplets()
+    for item in items:
+        rows += _rows(item, opened, frames, rows.notes) if isinstance(item, ClipSwap) else [item]
+    return rows
 
 
 def _open(path: Path, choices: Sequence[Choice], workdir: Path | None) -> Clip | str:
@@ -101,7 +106,7 @@ def _first(count: int) -> Sequence[int]:
     return range(min(count, 1))
 
 
-def _rows(swap: ClipSwap, opened: dict[Path, Clip | str], frames: int) -> list[Triplet]:
+def _rows(swap: ClipSwap, opened: dict[Path, Clip | str], frames: int, notes: list[str]) -> list[Triplet]:
     target, source, swapped = (opened.get(path, "") for path in (swap.target, swap.source, swap.swapped))
     if not (isinstance(target, Clip) and isinstance(source, Clip) and isinstance(swapped, Clip)):
         roles = {"target": target, "source": source, "swapped": swapped}
@@ -111,22 +116,37 @@ def _rows(swap: ClipSwap, opened: dict[Path, Clip | str], frames: int) -> list[T
         kinds = {True: "a folder of frames", False: "a video"}
         clips = f"the swap is {kinds[swapped.named]} and the target {kinds[target.named]} ({show(target.path)})"
         return [_failed(swap, f"{clips}: whether numbers begin at 0 or 1 can't be known; extract both in one way")]
-    return [_row(swap, position, target, source, swapped) for position in evenly(len(swapped.names), frames)]
+    try:
+        pairs = _pairs(target, swapped)
+    except InputError as error:
+        return [_failed(swap, str(error))]
+    if pairs.note:
+        notes.append(pairs.note)
+    of_target = {swapped_name: name for name, swapped_name in pairs.partner.items()}
+    chosen = evenly(len(swapped.names), frames)
+    return [_row(swap, at, of_target.get(swapped.names[at]), target, source, swapped) for at in chosen]
+
+
+def _pairs(target: Clip, swapped: Clip) -> FramePairs:
+    """Names of swapped frames by those of the target's; of videos, whose wanted frames alone are files, by index."""
+    if not target.named:
+        return FramePairs({name: name for name in swapped.names if name in target.images})
+    return pair_folders(target.images, swapped.images, (target.path, swapped.path))
 
 
 def _failed(swap: ClipSwap, problem: str) -> Triplet:
     return Triplet(swap.id, None, None, swap.swapped, model=swap.model, group=swap.group, problem=problem)
 
 
-def _row(swap: ClipSwap, position: int, target: Clip, source: Clip, swapped: Clip) -> Triplet:
+def _row(swap: ClipSwap, position: int, target_name: str | None, target: Clip, source: Clip, swapped: Clip) -> Triplet:
     name = swapped.names[position]
     problem = ""
-    if name not in target.images:
-        problem = f"no target frame: {show(target.path)} holds {len(target.names)} frames, none named {name!r}"
+    if target_name is None:
+        problem = f"no target frame: {show(target.path)} holds {len(target.names)} frames, none goes with {name!r}"
     return Triplet(
         f"{swap.id}/{name}",
-        target.images.get(name),
-        source.images[_source_frame(swap, name, position, source)],
+        None if target_name is None else target.images[target_name],
+        source.images[_source_frame(swap, target_name or name, position, source)],
         swapped.images[name],
         model=swap.model,
         group=swap.group,

@@ -156,7 +156,7 @@ def _braced(fields: Sequence[str]) -> str:
 
 
 def _wrong(text: str, why: str) -> InputError:
-    return InputError(f"template {text!r}: {why}")
+    return InputError(f"`template` {text!r}: {why}")
 
 
 def without_suffix(name: str, suffixes: frozenset[str]) -> str:

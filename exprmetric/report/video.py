@@ -26,6 +26,7 @@ from exprmetric.report.video_tables import (
     coverage_line,
     lag_line,
     offset_line,
+    pairing_line,
     person_of,
     value,
 )
@@ -95,6 +96,7 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
         temporal=TEMPORAL_SCORES,
         value=value,
         clip_line=clip_line,
+        pairing_line=pairing_line,
         clip_name=clip_name,
         person_of=person_of,
         several=any(person_of(c) > 1 for c in summary["clips"]),

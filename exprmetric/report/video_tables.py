@@ -89,6 +89,12 @@ def clip_line(clip: dict[str, Any]) -> str:
     )
 
 
+def pairing_line(clip: dict[str, Any]) -> str:
+    """How frames were paired, where counts, rates or names of the two videos differ; '' where they don't."""
+    note = (clip.get("pairing") or {}).get("note", "")
+    return str(note) if person_of(clip) == 1 else ""
+
+
 def printable(text: str) -> str:
     """Text from the input with its control characters shown as escapes: a terminal obeys them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -134,8 +140,8 @@ def print_result(result: VideoResult) -> None:
     if any(person_of(c) > 1 for c in summary["clips"]):
         _print_people(summary)
     for clip in summary["clips"]:
-        if line := clip_line(clip):
-            print(f"{printable(clip_name(clip))}: {line}.")
+        for line in filter(None, (pairing_line(clip), clip_line(clip))):
+            print(printable(f"{clip_name(clip)}: {line}."))
     if line := identity_line(summary["identity"]):
         print(line)
     failed = [c for c in summary["clips"] if c["status"] != "ok"]

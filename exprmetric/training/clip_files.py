@@ -18,11 +18,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from exprmetric.errors import VideoError
-from exprmetric.images import IMAGE_SUFFIXES
+from exprmetric.images import IMAGE_SUFFIXES, MOVING_SUFFIXES
+from exprmetric.names import natural, places
 from exprmetric.training.data import Files, digest, person_split
-from exprmetric.video.frames import VIDEO_SUFFIXES
 
-ANIMATED = frozenset({".webp", ".gif", ".apng"})
 _VOXCELEB = re.compile(r"id\d{5}")
 
 
@@ -55,20 +54,20 @@ def find_clips(path: str | Path) -> list[Clip]:
     """
     path = Path(path)
     if path.is_file() and not zipfile.is_zipfile(path):
-        return [Clip(path, "", path.stem)] if path.suffix.lower() in VIDEO_SUFFIXES | ANIMATED else []
+        return [Clip(path, "", path.stem)] if path.suffix.lower() in MOVING_SUFFIXES else []
     if not path.exists():
         return []
     found: list[tuple[str, tuple[str, ...]]] = []
     stills = defaultdict(list)
     for name in sorted(n for n in Files(path).names if not PurePosixPath(n).name.startswith(".")):
         suffix = PurePosixPath(name).suffix.lower()
-        if suffix in VIDEO_SUFFIXES | ANIMATED:
+        if suffix in MOVING_SUFFIXES:
             found.append((name, ()))
         elif suffix in IMAGE_SUFFIXES:
             stills[name.rpartition("/")[0]].append(name)
     beside = {name.rpartition("/")[0] for name, _ in found}
     found += [
-        (folder, tuple(sorted(names, key=_natural)))
+        (folder, tuple(sorted(names, key=natural)))
         for folder, names in stills.items()
         if len(names) > 1 and folder not in beside
     ]
@@ -76,10 +75,6 @@ def find_clips(path: str | Path) -> list[Clip]:
     return sorted(
         (Clip(path, name, persons[name], images) for name, images in found), key=lambda c: (c.person, c.member)
     )
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name)]
 
 
 def _persons(members: list[str]) -> dict[str, str]:
@@ -116,9 +111,9 @@ def on_disk(clip: Clip) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(clip.root) as archive:
-                copies = [
-                    _unpack(archive, name, Path(folder), i) for i, name in enumerate(clip.images or [clip.member])
-                ]
+                names = clip.images or (clip.member,)
+                at = places([PurePosixPath(name).stem for name in names])  # a missing number stays missing
+                copies = [_unpack(archive, name, Path(folder), i) for i, name in zip(at, names, strict=True)]
         except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # encrypted ones raise RuntimeError
             raise VideoError(f"{clip.name} can't be unpacked: {error}") from error
         yield Path(folder) if clip.images else copies[0]

@@ -15,7 +15,8 @@ from exprmetric.methods import Method
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.video import events, temporal
 from exprmetric.video.faces import VideoFaces
-from exprmetric.video.pairing import LOW_QUALITY, NONE, OK, Rows, Timeline, align, along
+from exprmetric.video.pairing import LOW_QUALITY, OK, Timeline, align, along
+from exprmetric.video.partners import NONE, Partners, Rows
 from exprmetric.video.spool import by_blocks, readable, take
 from exprmetric.video.trajectory import Along, Trajectory, grid
 
@@ -50,7 +51,8 @@ class Clip:
         person: 1 for the target's main person, 2, … for others.
         timeline: its frames.
         distances: by method (F, 3) t2c, s2c, s2t; NaN where a frame isn't measured.
-        scores: for `video.json`: coverage, offset, by method scores and scores over time, events, worst seconds.
+        scores: for `video.json`: coverage, how frames were paired, offset, by method scores and scores over time,
+            events, worst seconds.
         quality: (F,) `target.x0` … `target.y1` (the target's face, px), `target.sharpness`, `target.yaw`,
             `swapped.sharpness`, `swapped.yaw`.
         signals: (F,) `target.blink`, `swapped.blink`, …
@@ -70,6 +72,7 @@ def measure_clip(
     source: Mapping[str, Vector],
     methods: Sequence[Method],
     control: Method | None,
+    frames: Partners,
     *,
     person: int = 1,
     rows: Rows | None = None,
@@ -83,11 +86,12 @@ def measure_clip(
         source: the source's vector by method.
         methods: what is scored.
         control: the identity method, whose distances are taken and which has no scores over time.
+        frames: which of them belong together.
         person: 1, 2, …; of all but the first, `rows` says where they are: see `pairing.people`.
         required: see `pairing.align`.
         cutoff: Hz, of flicker.
     """
-    line = align(target, swapped, person=rows, required=required)
+    line = align(target, swapped, frames=frames, person=rows, required=required)
     _mark_unread(line, target, swapped, methods)
     measured, ok = line.measured, line.ok
     distances = {
@@ -104,6 +108,7 @@ def measure_clip(
     sides = (("target", target, line.target_row), ("swapped", swapped, line.swapped_row))
     scores = {
         "coverage": {"frames": len(ok), "ok": int(ok.sum()), "failed": _counts(line.status)},
+        "pairing": frames.record(),
         "offset": _offset(next(iter(pairs.values())), even.rate),
         "methods": {
             name: _means(distances[name][ok]) | {"temporal": method_course(*pair, even.times, even.rate, cutoff=cutoff)}

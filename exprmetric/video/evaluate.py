@@ -18,13 +18,14 @@ from exprmetric.evaluation.environment import environment
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.methods import Method, load_method
 from exprmetric.runtime import session_threads
-from exprmetric.triplets import Triplet
+from exprmetric.triplets import Triplet, Triplets, notes_of
 from exprmetric.video import temporal
 from exprmetric.video.clip import Clip, Vector, measure_clip
 from exprmetric.video.events import intensity
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.frames import FOLDER_RATE
-from exprmetric.video.pairing import IDENTITY, NONE, OK, PEOPLE, QUALITIES, main_person, people
+from exprmetric.video.pairing import IDENTITY, OK, PEOPLE, QUALITIES, align, main_person, people
+from exprmetric.video.partners import NONE, Partners, by_names, partners
 from exprmetric.video.result import SCHEMA_VERSION, VideoResult
 from exprmetric.video.spool import readable, take
 from exprmetric.video.summary import clip_record, clip_table, frame_table, summarise
@@ -100,7 +101,9 @@ def evaluate_videos(
     Raises:
         InputError: the input as a whole, or a setting, is wrong. UnknownMethodError, WeightsError, ProviderError.
     """
-    triplets = read_video_triplets(source) if isinstance(source, str | os.PathLike) else list(source)
+    triplets = (
+        read_video_triplets(source) if isinstance(source, str | os.PathLike) else Triplets(source, notes_of(source))
+    )
     return _evaluate(triplets, methods, settings, jobs=jobs, progress=progress, raising=False)
 
 
@@ -134,6 +137,7 @@ def _evaluate(
         "exprmetric_version": exprmetric.__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **summarise(measured, names, IDENTITY if settings.identity else None, seed=settings.seed),
+        "notes": notes_of(triplets),
         "clips": records,
         "settings": vars(settings),
         "fingerprints": reader.fingerprints,
@@ -200,6 +204,7 @@ def _measure(
     try:
         if triplet.problem or triplet.target is None or triplet.source is None or triplet.swapped is None:
             raise InputError(triplet.problem or "a video is missing")
+        named = by_names(triplet.target, triplet.swapped)
         role = "source"
         source = reader.source(triplet.source)
         role = "target"
@@ -207,6 +212,7 @@ def _measure(
         role = "swapped"
         swapped = reader.faces(triplet.swapped)
         s = reader.settings
+        frames = partners(target, swapped, named, lambda pairs: _agreement(target, swapped, pairs, methods[0].name))
         clips = [
             measure_clip(
                 target,
@@ -214,6 +220,7 @@ def _measure(
                 source,
                 methods,
                 control if s.identity else None,
+                frames,
                 person=person,
                 rows=rows,
                 required=s.quality,
@@ -227,6 +234,13 @@ def _measure(
         if raising:
             raise _named(error, role) from error
         return [error if isinstance(error, ImageError) else _unreadable(error)]
+
+
+def _agreement(target: VideoFaces, swapped: VideoFaces, pairs: Partners, method: str) -> float:
+    """Correlation of the main person's movement under a pairing of frames; NaN where there is none."""
+    rows = align(target, swapped, frames=pairs).measured
+    course = (Along.of(f.vectors[method], r) for f, r in zip((target, swapped), rows, strict=True))
+    return temporal.correlation(*course)
 
 
 def _named(error: ExprmetricError, role: str) -> ExprmetricError:

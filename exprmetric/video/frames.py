@@ -7,7 +7,6 @@ square pixels, and with the time that the container states for it.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import DamagedVideoError, InputError, UnreadableImageError, VideoError
-from exprmetric.images import IMAGE_SUFFIXES, read_image
+from exprmetric.frame_folders import list_frames
+from exprmetric.images import IMAGE_SUFFIXES, MOVING_SUFFIXES, read_image
+from exprmetric.names import places
 from exprmetric.video.container import Opened, Undrawn, damaged_video, open_video, pictures_at
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".ogv"}
-    | {".3gp", ".mxf", ".nut", ".ivf"}
-)
-"""Lower-case suffixes of the files that folders are searched for; animated images come on top."""
 ANIMATED_SUFFIXES = frozenset({".webp", ".gif", ".png", ".apng"})
 FOLDER_RATE = 25.0
 """Frames a second of a folder of images, which states none."""
@@ -39,7 +35,8 @@ class Frame:
     """One frame of a video.
 
     Attributes:
-        index: 0, 1, … in the order in which frames are shown.
+        index: 0, 1, … in the order in which frames are shown; in a folder, a number that is missing between the names
+            of two images is left out here too.
         time: seconds since the first frame.
         image: (H, W, 3) uint8 RGB, upright.
     """
@@ -72,7 +69,7 @@ def frames(path: str | os.PathLike[str], *, every: int = 1, rate: float = FOLDER
     """The frames of a video, in the order in which they are shown.
 
     Args:
-        path: a video file, an animated or still image, or a folder of images (sorted as people count: 2 before 10).
+        path: a video file, an animated or still image, or a folder of images (see `exprmetric.names`).
         every: hand out the frames 0, every, 2 * every, …; `index` still counts all.
         rate: frames a second of a folder of images.
 
@@ -139,9 +136,8 @@ def read_frames(
 
 def find_videos(folder: str | os.PathLike[str]) -> list[Path]:
     """Video files and animated images of a folder and those below it, sorted."""
-    suffixes = VIDEO_SUFFIXES | {".webp", ".gif", ".apng"}
     root = Path(os.fsdecode(folder))
-    return sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(p for p in root.rglob("*") if p.suffix.lower() in MOVING_SUFFIXES and p.is_file())
 
 
 def _is_file_of_video(path: Path) -> bool:
@@ -163,14 +159,13 @@ def _open(path: Path, rate: float) -> Opened:
 
 
 def _open_folder(folder: Path, rate: float) -> Opened:
-    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
-    if not paths:
-        raise VideoError(f"{str(folder)!r}: there is no image in this folder")
+    paths = list_frames(folder)
+    at = places(list(paths))
 
     def each() -> Iterator[Undrawn]:
         bad: list[str] = []
         good = 0
-        for i, path in enumerate(paths):
+        for i, path in zip(at, paths.values(), strict=True):
             try:
                 image = read_image(path)
             except UnreadableImageError as error:
@@ -181,12 +176,7 @@ def _open_folder(folder: Path, rate: float) -> Opened:
         if bad:
             raise damaged_video(folder, good, f"{len(bad)} images can't be read, the first: {bad[0]}")
 
-    return Opened(rate, len(paths), len(paths) / rate, each())
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(int(p), "") if p[0] in "0123456789" else (-1, p) for p in parts], path.name
+    return Opened(rate, len(paths), (at[-1] + 1) / rate, each())
 
 
 def _open_animated(path: Path) -> Opened:

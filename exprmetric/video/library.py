@@ -11,13 +11,13 @@ from pathlib import Path
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import IMAGE_SUFFIXES
+from exprmetric.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from exprmetric.methods import Method, load_method
 from exprmetric.runtime import session_threads
 from exprmetric.tables import show
 from exprmetric.video.courses import Course, Left, courses
 from exprmetric.video.faces import VideoFaces
-from exprmetric.video.frames import FOLDER_RATE, VIDEO_SUFFIXES, find_videos, info
+from exprmetric.video.frames import FOLDER_RATE, find_videos, info
 from exprmetric.video.kept import kept
 from exprmetric.video.people import IDENTITY, People, find_people, read_named_faces
 from exprmetric.video.sheet import Image, face_pictures

@@ -13,9 +13,9 @@ from exprmetric.faces.place import at_place, place_of
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.video import quality
 from exprmetric.video.faces import Ints, VideoFaces
+from exprmetric.video.partners import NONE, Partners, Rows, partners
 from exprmetric.video.people import LEAST
 from exprmetric.video.spool import mean_vector
-from exprmetric.video.temporal import pair_frames
 
 IDENTITY = "identity"
 OK, UNPAIRED, NO_FACE, LOW_QUALITY = "ok", "unpaired", "no_face", "low_quality"
@@ -24,9 +24,7 @@ QUALITIES = ("any", "paper004")
 PEOPLE = ("one", "all")
 """Who is measured: the target's main person, or everybody in it."""
 
-Rows = npt.NDArray[np.intp]
 Column = npt.NDArray[np.floating[Any]]
-NONE = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,16 +121,23 @@ def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
     return mean_vector(vectors, np.flatnonzero(faces.track == track))
 
 
-def align(target: VideoFaces, swapped: VideoFaces, *, person: Rows | None = None, required: str = "any") -> Timeline:
+def align(
+    target: VideoFaces,
+    swapped: VideoFaces,
+    *,
+    frames: Partners | None = None,
+    person: Rows | None = None,
+    required: str = "any",
+) -> Timeline:
     """Pair frames, then faces: the target's main person with the swapped face at the same place.
 
     Args:
+        frames: which of them belong together; as `partners` says by default.
         person: (F,) another person's rows (see `people`); the timeline then has the frames that show them alone.
         required: `any`, or `paper004`: faces that FaceQA finds unfit are `low_quality`.
     """
-    paired, partner = pair_frames(target.all_times, swapped.all_times)
-    other = np.full(target.frames_total, NONE, np.intp)
-    other[paired] = partner
+    frames = frames or partners(target, swapped)
+    other = frames.row
     begins, ends = (np.searchsorted(swapped.frame, swapped.all_frames, side) for side in ("left", "right"))
     target_row = main_person(target) if person is None else person
     first, last = (np.searchsorted(target.frame, target.all_frames, side) for side in ("left", "right"))
@@ -141,7 +146,7 @@ def align(target: VideoFaces, swapped: VideoFaces, *, person: Rows | None = None
     for at, row in enumerate(target_row):
         state, why = OK, ""
         if other[at] == NONE:
-            state, why = UNPAIRED, "no swapped frame has this time"
+            state, why = UNPAIRED, f"no swapped frame has this {frames.by}"
         elif row == NONE:
             state, why = NO_FACE, "target: no face of the main person"
         else:
@@ -155,10 +160,10 @@ def align(target: VideoFaces, swapped: VideoFaces, *, person: Rows | None = None
                 state = LOW_QUALITY if why else OK
         status.append(state)
         reason.append(why)
+    paired = np.flatnonzero(other != NONE)
     swapped_frame = np.full(len(other), NONE, np.int64)
-    swapped_frame[paired] = swapped.all_frames[partner]
-    swapped_time = np.full(len(other), np.nan)
-    swapped_time[paired] = swapped.all_times[partner]
+    swapped_frame[paired] = swapped.all_frames[other[paired]]
+    swapped_time = along(swapped.all_times, other)
     times = target.all_times.astype(np.float64)
     line = Timeline(target.all_frames, times, swapped_frame, swapped_time, target_row, swapped_row, status, reason)
     return line if person is None else line.only(np.flatnonzero(person != NONE))

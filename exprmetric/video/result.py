@@ -23,8 +23,8 @@ class VideoResult:
 
     Attributes:
         summary: the content of `video.json`: coverage, scores with intervals over clips, and each clip.
-        clips: one row a clip, or a person of a clip: id, model, group, target, source, swapped, status, reason, person,
-            frames, ok, offset, share of frames nearer to the source, then `<method>.<score>`.
+        clips: one row a clip, or a person of a clip: id, model, group, target, source, swapped, status, reason,
+            paired_by, person, frames, ok, offset, share of frames nearer to the source, then `<method>.<score>`.
         frames: one row a frame of a target, and of each person: clip, person, frame, time, swapped_frame, swapped_time,
             status, reason, `<method>.t2c`, `.s2c`, `.s2t`, `target.x0` … `y1`, and `target.` and `swapped.` sharpness,
             yaw and signals. Empty cells where nothing was measured.

@@ -166,7 +166,7 @@ def clip_table(records: Sequence[Record], methods: Sequence[str]) -> pa.Table:
     import pyarrow as pa
 
     text = ("id", "model", "group", *ROLES, "status", "reason")
-    fields = [pa.field(c, pa.string()) for c in text]
+    fields = [pa.field(c, pa.string()) for c in (*text, "paired_by")]
     fields += [pa.field(c, pa.int64()) for c in ("person", "frames", "frames_ok", "offset_frames")]
     fields += [pa.field("offset_seconds", pa.float64()), pa.field("shifted", pa.bool_())]
     fields += [pa.field("nearer_to_source", pa.float64())]
@@ -176,6 +176,7 @@ def clip_table(records: Sequence[Record], methods: Sequence[str]) -> pa.Table:
     for record in records:
         row = {c: record[c] for c in text}
         coverage, offset = record.get("coverage") or {}, record.get("offset") or {}
+        row["paired_by"] = (record.get("pairing") or {}).get("by")
         row |= {k: record.get(k) for k in ("person", "nearer_to_source")}
         row |= {"frames": coverage.get("frames"), "frames_ok": coverage.get("ok")}
         row |= {f"offset_{k}": offset.get(k) for k in ("frames", "seconds")} | {"shifted": offset.get("shifted")}

@@ -1,7 +1,7 @@
 """What a swap keeps of an expression's course over time. Pure functions on arrays; NumPy and SciPy alone.
 
 A trajectory is (N, D): a method's vector in each of N frames, NaN in every column where a frame has none. Two
-trajectories that are compared are paired frame by frame (`pair_frames`); nothing is shifted on the way, so a swap that
+trajectories that are compared are paired frame by frame (see `partners`); nothing is shifted on the way, so a swap that
 comes late loses, and `lag` says by how much it does.
 
 Long trajectories (`Along`) are read some components at a time, or some frames: the memory that a score takes does not
@@ -37,8 +37,14 @@ _LEAST = 8
 """Frames that a statistic over time needs."""
 
 
-def pair_frames(target: npt.ArrayLike, swapped: npt.ArrayLike) -> tuple[Ints, Ints]:
-    """Which frames are compared: of equally many frames, each with its own; else those nearest to each other in time.
+def pair_by_index(target: int, swapped: int) -> tuple[Ints, Ints]:
+    """Each frame with that of the same index, of two videos of this many frames; as `pair_by_time` gives pairs."""
+    both = np.arange(min(target, swapped))
+    return both, both
+
+
+def pair_by_time(target: npt.ArrayLike, swapped: npt.ArrayLike) -> tuple[Ints, Ints]:
+    """The frames that are nearest to each other in time.
 
     Args:
         target, swapped: (N,), (M,) times of the frames, s, increasing.
@@ -47,8 +53,6 @@ def pair_frames(target: npt.ArrayLike, swapped: npt.ArrayLike) -> tuple[Ints, In
         Two (P,) arrays of indices. A frame without a partner within half a frame step is in neither.
     """
     a, b = np.asarray(target, np.float64), np.asarray(swapped, np.float64)
-    if len(a) == len(b):
-        return np.arange(len(a)), np.arange(len(b))
     if not len(a) or not len(b):
         return np.empty(0, np.intp), np.empty(0, np.intp)
     there, back = _nearest(a, b), _nearest(b, a)
