@@ -29,6 +29,7 @@ from exprmetric.errors import InputError, MissingPackageError, NoFaceError, Unre
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.images import read_image
 from exprmetric.methods import Method, load_method
+from exprmetric.metrics.rated import Agreement, RatedScores
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes import curves, nuisance
 from exprmetric.probes.agreement import AgreementResult, MethodReport, large_photographs
@@ -37,10 +38,10 @@ from exprmetric.probes.dataset import (
     Faces,
     person_faces,
     photographs,
-    rated_faces,
     repeated_people,
 )
 from exprmetric.probes.detectors import detector_shift
+from exprmetric.probes.rated import rated_faces
 from exprmetric.probes.vectors import Reader, embed_faces, represent_all
 from exprmetric.probes.warp import STRENGTHS, WARPS, local_warp, warp_source
 from exprmetric.training.data import EXPRESSIONS
@@ -555,22 +556,27 @@ def test_the_command_measures_and_writes_a_card(rated_folder: Path, tmp_path: Pa
     assert "lm68" in result.stdout and "lm51" in result.stdout and "no_face 1" in result.stdout
     content = json.loads((out / "agreement.json").read_text())
     faces = len(list(rated_folder.glob("*.png")))
-    assert content["sets"]["rated"] == {"name": "rated", "faces": faces, "scales": ["joy", "rage"]}
+    about = content["sets"]["rated"]["rated"]
+    assert (about["faces"], about["scales"], about["margin"]) == (faces, ["joy", "rage"], "0.8 rating points")
+    assert about["use"] == "use not stated" and about["raters"] is None
     assert [(f["image"], f["method"], f["status"]) for f in content["failures"]] == [
         (str(rated_folder / "blank.png"), "", "no_face")
     ]
     assert list(content["methods"]) == ["lm68", "lm51"]
     for report in content["methods"].values():
         assert report["coverage"]["rated"] == {"faces": faces, "ok": faces - 1, "failed": {"no_face": 1}}
-        assert 0 <= report["triplet_accuracy"]["value"] <= 1 and report["triplet_accuracy"]["n"] > 0
-        low, high = report["rank_correlation"]["ci95"]
-        assert -1 <= low <= report["rank_correlation"]["value"] <= high <= 1
-        assert report["leak"]["ratio"]["value"] > 1.5  # photographs of one person are the same one here
-        assert report["leak"]["auc"]["value"] > 0.8
+        rated = report["rated"]["rated"]
+        across = rated["across"]
+        assert 0 <= across["triplet_accuracy"]["value"] <= 1 and across["triplet_accuracy"]["n"] > 0
+        low, high = across["rank_correlation"]["ci95"]
+        assert -1 <= low <= across["rank_correlation"]["value"] <= high <= 1
+        assert rated["leak"]["ratio"]["value"] > 1.5  # photographs of one person are the same one here
+        assert rated["leak"]["auc"]["value"] > 0.8 and report["leak"] is None
         assert len(report["response"]["curves"]) == len(WARPS) + len(nuisance.NUISANCES)
         assert report["detector_shift"] is None  # scrfd's weights are not here
     card = (out / "card.md").read_text()
-    assert card.count("| lm68 |") == 1 and "(warps.png)" in card and "(nuisances.png)" in card
+    assert card.count("\n| lm68 |") == 2 and "### rated: use not stated" in card
+    assert "(warps.png)" in card and "(nuisances.png)" in card
     for name in ("warps.png", "nuisances.png"):
         with Image.open(out / name) as plot:
             pixels = np.asarray(plot.convert("RGB")).astype(int)
@@ -597,7 +603,7 @@ def test_nothing_measured_is_exit_status_1(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "nothing could be measured" in result.stderr
     content = json.loads((tmp_path / "out" / "agreement.json").read_text())
     assert Counter(f["status"] for f in content["failures"]) == {"no_face": 4, "unreadable": 1}
-    assert content["methods"]["lm68"]["triplet_accuracy"]["value"] is None
+    assert content["methods"]["lm68"]["rated"]["rated"]["across"]["triplet_accuracy"]["value"] is None
 
 
 def test_wrong_usage_is_exit_status_2(rated_folder: Path, tmp_path: Path) -> None:
@@ -605,7 +611,12 @@ def test_wrong_usage_is_exit_status_2(rated_folder: Path, tmp_path: Path) -> Non
     for arguments, word in (
         ([tmp_path / "absent.csv"], "absent.csv"),
         ([tmp_path], str(tmp_path)),
-        ([bad], "line 2"),
+        ([bad], "no rating columns"),
+        ([rated_folder / "rated.csv", "--term", "fear"], "'fear'"),
+        ([rated_folder / "rated.csv", "--chosen", "other"], "'other'"),
+        ([rated_folder / "rated.csv", "--chosen", "rated", "--unseen", "rated"], "both"),
+        ([rated_folder / "rated.csv", rated_folder / "rated.csv"], "named twice"),
+        ([f"people={rated_folder / 'rated.csv'}"], "named twice"),
         ([rated_folder / "rated.csv", "-m", "lm86"], "lm86"),
         ([rated_folder / "rated.csv", "--photos", tmp_path / "none"], "none"),
         ([rated_folder / "rated.csv", "--split", "most"], "most"),
@@ -628,15 +639,20 @@ def test_plots_say_what_to_install_before_any_work(
 
 def test_names_in_a_card_are_harmless(tmp_path: Path) -> None:
     nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
-    report = MethodReport("a|b<img>", 3, "l2", "", nothing, nothing, None, None, None, {"rated": {"faces": 0, "ok": 0}})
+    name = "x|<script>"
+    scores = RatedScores(Agreement(nothing, nothing), None, None, {"a|<b>": nothing}, {"yaw": {}, "size": {}})
+    report = MethodReport("a|b<img>", 3, "l2", "", {name: scores}, None, None, None, {name: {"faces": 0, "ok": 0}})
+    rated = {"faces": 0, "people": 0, "scales": ["<i>"], "margin": "", "use": "use not stated", "raters": None}
     about = {
-        "sets": {"rated": {"name": "x|<script>", "faces": 0}, "people": None, "photographs": {"name": "", "faces": 0}},
-        "compared": {"rated": 0},
+        "sets": {"rated": {name: rated}, "people": None, "photographs": {"name": "", "faces": 0}},
+        "compared": {name: 0},
         "detector": {"ran": "dlib"},
     }
-    result = AgreementResult(about, (report,), ())
+    result = AgreementResult(about, (report,), {name: None}, ())
     text = markdown(result)
-    assert "<script>" not in text and "<img>" not in text and "a\\|b" in text
+    assert (
+        "<script>" not in text and "<img>" not in text and "<b>" not in text and "<i>" not in text and "a\\|b" in text
+    )
     assert save_card(result, tmp_path / "o") == ["card.md"] and not result.measured
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't write"):
@@ -673,10 +689,11 @@ def test_votes_people_and_swaps(shared: Path, tmp_path: Path, monkeypatch: pytes
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     content = json.loads((out / "agreement.json").read_text())
-    assert content["detector"]["ran"] == "scrfd" and content["compared"]["rated"] > 135
+    assert content["detector"]["ran"] == "scrfd" and content["compared"]["ferplus test"] > 135
     default, lm51 = content["methods"]["default"], content["methods"]["lm51"]
-    assert default["triplet_accuracy"]["ci95"][0] > lm51["triplet_accuracy"]["ci95"][1] > 1 / 3
-    assert default["rank_correlation"]["ci95"][0] > lm51["rank_correlation"]["ci95"][1]
+    ours, points = (m["rated"]["ferplus test"]["across"] for m in (default, lm51))
+    assert ours["triplet_accuracy"]["ci95"][0] > points["triplet_accuracy"]["ci95"][1] > 1 / 3
+    assert ours["rank_correlation"]["ci95"][0] > points["rank_correlation"]["ci95"][1]
     for report in (default, lm51):
         assert report["leak"]["people"] > 10 and 0.9 < report["leak"]["ratio"]["value"] < 2
         assert report["detector_shift"]["detectors"] == ["scrfd", "dlib"]

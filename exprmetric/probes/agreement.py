@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,26 @@ import exprmetric
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.environment import environment
 from exprmetric.evaluation.profile import Progress, no_progress
-from exprmetric.evaluation.session import Settings, open_pool
+from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.files import path_text, write_whole
-from exprmetric.methods import Method, load_method
-from exprmetric.metrics.agreement import Estimate, Leak, identity_leak, rank_correlation, triplet_accuracy
+from exprmetric.methods import Method
+from exprmetric.metrics.agreement import Estimate, Leak, identity_leak
+from exprmetric.metrics.rated import RatedScores
 from exprmetric.probes.curves import Response, measure_curves
 from exprmetric.probes.dataset import Faces, repeated_people
 from exprmetric.probes.detectors import DetectorShift, measure_detectors
+from exprmetric.probes.judge import judge
+from exprmetric.probes.parts import unique_names
+from exprmetric.probes.rated import RatedSet
 from exprmetric.probes.vectors import Reader, Vectors, embed_faces
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LIMIT = 2000
-"""Rated faces, and faces of people."""
+"""Faces of a set."""
 PHOTOGRAPHS = 60
+PEOPLE = "people"
+"""Names the set of people where rated sets have names of their own."""
 SMALLEST = 100
 """Shorter side, px, of the photographs that are warped and disturbed where none were named."""
 
@@ -42,19 +48,18 @@ class MethodReport:
 
     Attributes:
         dimension: D of its vectors.
-        triplet_accuracy, rank_correlation: against ratings, over the faces that all methods could measure.
-        leak: None where no people are known.
+        rated: by set, against its ratings, over the faces that all methods could measure.
+        leak: of a set of people, at equal labels; None where none was given.
         detector_shift: None where a detector's weights are missing, or there are no photographs.
         response: None where there are no photographs.
-        coverage: by set (`rated`, `people`), `{"faces", "ok", "failed": {status: n}}`.
+        coverage: by set (the rated ones, then `people`), `{"faces", "ok", "failed": {status: n}}`.
     """
 
     name: str
     dimension: int
     distance: str
     fingerprint: str
-    triplet_accuracy: Estimate
-    rank_correlation: Estimate
+    rated: dict[str, RatedScores]
     leak: Leak | None
     detector_shift: DetectorShift | None
     response: Response | None
@@ -68,23 +73,26 @@ class AgreementResult:
     Attributes:
         about: sets, detector, settings and versions: all that defends the numbers.
         methods: in the order asked for.
+        raters: by set, how far one half of its raters agrees with the other, over the same faces; None where unknown.
         failures: one record a photograph that could not be measured: set, image, method ('' = all), status, reason.
     """
 
     about: dict[str, Any]
     methods: tuple[MethodReport, ...]
+    raters: dict[str, RatedScores | None]
     failures: tuple[dict[str, str], ...]
 
     @property
     def measured(self) -> bool:
         """Was anything compared with ratings?"""
-        return any(m.rank_correlation.n for m in self.methods)
+        return any(r.across.rank_correlation.n for m in self.methods for r in m.rated.values())
 
     def to_json(self) -> str:
         """Everything; what could not be computed is null."""
         content = {
             **self.about,
             "methods": {m.name: _plain(m) for m in self.methods},
+            "raters": _plain(self.raters),
             "failures": list(self.failures),
         }
         return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
@@ -104,10 +112,10 @@ def _plain(value: Any) -> Any:
     """Dataclasses as JSON values; an estimate as `{"value", "ci95", "n"}`, as in `summary.json`."""
     if isinstance(value, Estimate):
         return {"value": _plain(value.value), "ci95": [_plain(value.low), _plain(value.high)], "n": value.n}
-    if isinstance(value, MethodReport | Leak | DetectorShift):
-        return {k: _plain(getattr(value, k)) for k in value.__dataclass_fields__ if k != "name"}
-    if isinstance(value, Response):
-        return _plain(asdict(value))
+    if isinstance(value, MethodReport):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "name"}
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -116,8 +124,8 @@ def _plain(value: Any) -> Any:
 
 
 def probe_agreement(
-    rated: Faces,
-    methods: Sequence[str],
+    rated: Sequence[RatedSet],
+    methods: Sequence[Method],
     *,
     people: Faces | None = None,
     photographs: Faces | None = None,
@@ -133,13 +141,13 @@ def probe_agreement(
     """Run all instruments.
 
     Args:
-        rated: faces with ratings; where it names persons and `people` is None, the leak is measured on them at the
-            nearest ratings.
-        methods: names for `load_method`.
+        rated: sets of faces with ratings. Where one names persons, its leak is measured at the nearest ratings.
+        methods: as `load_method` and `open_checkpoint` give them.
         people: faces with persons and labels, for the identity leak at equal labels.
-        photographs: for curves and detectors; without it, those of `people` or `rated` with at least 100 px.
+        photographs: for curves and detectors; without it, those of `people`, or else of the first rated set, with at
+            least 100 px.
         detector, face, provider, jobs: as in `evaluate`.
-        limit: of rated faces, and of people's faces; `most_photographs`: of photographs.
+        limit: of people's faces; `most_photographs`: of photographs.
         seed: of every draw.
         progress: told how far it is.
 
@@ -147,40 +155,76 @@ def probe_agreement(
         Numbers over the faces that every method could measure, with every method's own coverage beside them.
 
     Raises:
-        InputError; UnknownMethodError, WeightsError, ProviderError from loading methods and detector.
+        InputError: nothing to compare, or two sets or methods have one name; ProviderError, WeightsError from loading
+            the detector.
     """
-    if rated.ratings is None:
-        raise InputError(f"{rated.name} has no ratings")
-    names = Settings(tuple(methods), identity=False).names()
-    loaded = [load_method(name, provider=provider) for name in names]
-    reader = Reader(FaceFinder(load_detector(detector, provider=provider), face), loaded)
-    rated = rated.sample(limit, seed)
+    if not rated or not methods:
+        raise InputError("agreement needs a rated set and a method")
+    unique_names([*(s.name for s in rated), PEOPLE])
+    unique_names([m.name for m in methods])
+    reader = Reader(FaceFinder(load_detector(detector, provider=provider), face), methods)
     people = None if people is None else repeated_people(people, limit, seed)
     with open_pool(jobs) as pool:
         if photographs is None:
-            photographs = large_photographs(people if people is not None else rated, most_photographs, seed)
+            photographs = large_photographs(people if people is not None else rated[0].faces, most_photographs, seed)
         photographs = photographs.sample(most_photographs, seed)
-        sets = {"rated": embed_faces(rated, reader, pool, progress, "rated faces")}
+        vectors = {s.name: embed_faces(s.faces, reader, pool, progress, f"faces of {s.name}") for s in rated}
         if people is not None:
-            sets["people"] = embed_faces(people, reader, pool, progress, "faces of people")
+            vectors[PEOPLE] = embed_faces(people, reader, pool, progress, "faces of people")
         responses, shifts = _photographs(photographs, reader, pool, progress, provider, seed)
-    reports = tuple(_report(m, sets, responses.get(m.name), shifts.get(m.name), seed) for m in loaded)
+    scores, raters = {}, {}
+    for each in rated:
+        scores[each.name], raters[each.name] = judge(each, vectors[each.name], methods, seed)
+    reports = tuple(
+        MethodReport(
+            m.name,
+            _dimension(m, vectors),
+            m.distance_name,
+            m.fingerprint,
+            {name: found[m.name] for name, found in scores.items()},
+            _leak(m, vectors.get(PEOPLE), seed),
+            shifts.get(m.name),
+            responses.get(m.name),
+            {name: v.coverage(m.name) for name, v in vectors.items()},
+        )
+        for m in methods
+    )
     about = {
         "schema_version": SCHEMA_VERSION,
         "exprmetric_version": exprmetric.__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sets": {
-            "rated": _describe(rated) | {"scales": list(rated.scales)},
+            "rated": {s.name: _describe_rated(s) for s in rated},
             "people": None if people is None else _describe(people) | {"people": len(set(people.persons))},
             "photographs": _describe(photographs),
         },
-        "compared": {name: int(v.ok.sum()) for name, v in sets.items()},
+        "compared": {name: int(v.ok.sum()) for name, v in vectors.items()},
         "detector": {"asked": detector, "ran": reader.finder.detector.name, "fingerprint": reader.finder.fingerprint},
         "settings": {"face": face, "provider": provider, "limit": limit, "seed": seed},
         "environment": environment(),
     }
-    failures = [{k: path_text(v) for k, v in f.items()} for vectors in sets.values() for f in vectors.failures()]
-    return AgreementResult(about, reports, tuple(failures))
+    failures = [{k: path_text(v) for k, v in f.items()} for found in vectors.values() for f in found.failures()]
+    return AgreementResult(about, reports, raters, tuple(failures))
+
+
+def _describe_rated(rated: RatedSet) -> dict[str, Any]:
+    faces = rated.faces
+    return _describe(faces) | {
+        "people": len(set(faces.persons)),
+        "scales": list(faces.scales),
+        "margin": rated.margin,
+        "use": rated.use,
+        "raters": rated.halves.how if rated.halves else None,
+    }
+
+
+def _dimension(method: Method, vectors: dict[str, Vectors]) -> int:
+    """Of a vector of it, or what the method says where there is none."""
+    for found in vectors.values():
+        rows = np.flatnonzero(found.ok)[:1]
+        if len(rows):
+            return int(found.matrix(method.name, rows).shape[1])
+    return method.dimension
 
 
 def _describe(faces: Faces) -> dict[str, Any]:
@@ -213,39 +257,11 @@ def _photographs(
     return responses, measure_detectors(photographs, reader.methods, pool, progress, provider=provider, seed=seed)
 
 
-def _report(
-    method: Method,
-    sets: dict[str, Vectors],
-    response: Response | None,
-    shift: DetectorShift | None,
-    seed: int,
-) -> MethodReport:
-    rows = np.flatnonzero(sets["rated"].ok)
-    faces = sets["rated"].faces.take(rows)
-    vectors = sets["rated"].matrix(method.name, rows)
-    persons = faces.persons or None
-    assert faces.ratings is not None
-    return MethodReport(
-        method.name,
-        vectors.shape[1] if len(vectors) else method.dimension,
-        method.distance_name,
-        method.fingerprint,
-        triplet_accuracy(vectors, faces.ratings, persons=persons, distance=method.distance, seed=seed),
-        rank_correlation(vectors, faces.ratings, persons=persons, distance=method.distance, seed=seed),
-        _leak(method, sets, seed),
-        shift,
-        response,
-        {name: v.coverage(method.name) for name, v in sets.items()},
-    )
-
-
-def _leak(method: Method, sets: dict[str, Vectors], seed: int) -> Leak | None:
-    """Over people of one label each; without a set of people, over the rated faces at their nearest ratings."""
-    found = sets.get("people", sets["rated"])
-    rows = np.flatnonzero(found.ok)
-    faces = found.faces.take(rows)
-    if not faces.persons:
+def _leak(method: Method, people: Vectors | None, seed: int) -> Leak | None:
+    """Over people, within faces of one label."""
+    if people is None:
         return None
-    vectors = found.matrix(method.name, rows)
-    how: dict[str, Any] = {"groups": faces.labels} if "people" in sets else {"ratings": faces.ratings}
-    return identity_leak(vectors, faces.persons, **how, distance=method.distance, seed=seed)
+    rows = np.flatnonzero(people.ok)
+    faces = people.faces.take(rows)
+    vectors = people.matrix(method.name, rows)
+    return identity_leak(vectors, faces.persons, faces.labels, distance=method.distance, seed=seed)

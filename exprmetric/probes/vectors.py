@@ -19,6 +19,7 @@ from exprmetric.faults import of_image
 from exprmetric.methods import Method
 from exprmetric.methods.each import Cell, Vector, represent_each
 from exprmetric.probes.dataset import Faces, Image
+from exprmetric.video.quality import yaw
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +29,12 @@ class Vectors:
     Attributes:
         faces: the photographs.
         cells: by method, N vectors or the errors that say why there is none.
+        seen: (N, 2) yaw of the head, degrees, and height of the face, px of the photograph; NaN without a face.
     """
 
     faces: Faces
     cells: dict[str, list[Cell]]
+    seen: npt.NDArray[np.float64]
 
     @property
     def ok(self) -> npt.NDArray[np.bool_]:
@@ -109,6 +112,7 @@ class Reader:
 def embed_faces(faces: Faces, reader: Reader, pool: Executor, progress: Progress, stage: str) -> Vectors:
     """Vectors of all methods for all faces; memory holds the crops of one block."""
     cells: dict[str, list[Cell]] = {m.name: [] for m in reader.methods}
+    seen = np.full((len(faces), 2), np.nan)
 
     def read(name: str) -> Outcome:
         try:
@@ -120,8 +124,16 @@ def embed_faces(faces: Faces, reader: Reader, pool: Executor, progress: Progress
         outcomes = list(pool.map(read, faces.images[start : start + BLOCK]))
         for name, column in represent_all(outcomes, reader.methods).items():
             cells[name] += column
+        for i, outcome in enumerate(outcomes, start):
+            if isinstance(outcome, Prepared):
+                seen[i] = pose_and_size(outcome.face)
         progress(stage, start + len(outcomes), len(faces))
-    return Vectors(faces, cells)
+    return Vectors(faces, cells, seen)
+
+
+def pose_and_size(face: Face) -> tuple[float, float]:
+    """Yaw of the head, degrees, and the longer side of the box around the face's 68 points, px of the photograph."""
+    return yaw(face.landmarks), float(np.ptp(face.landmarks, axis=0).max())
 
 
 def represent_all(outcomes: Sequence[Outcome], methods: Sequence[Method]) -> dict[str, list[Cell]]:
