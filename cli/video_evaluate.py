@@ -26,10 +26,11 @@ VIDEO = click.Path(path_type=Path)
 @quality_option("any")
 @click.option(
     "--people",
-    type=click.Choice(["one", "all"]),
-    default="one",
+    type=click.Choice(["changed", "one", "all"]),
+    default="changed",
     show_default=True,
-    help="Who is measured: who fills most of the target, or everybody in it, each with scores of their own.",
+    help="Who is measured: whom the swap changed most, else who fills most of the target (one), or everybody in it, "
+    "each with scores of their own.",
 )
 @click.option("--cutoff", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of flicker, Hz.")
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")

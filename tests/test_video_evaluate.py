@@ -21,7 +21,7 @@ from exprmetric.triplets import Triplet
 from exprmetric.video.clip import worst_seconds
 from exprmetric.video.evaluate import VideoSettings, evaluate_video, evaluate_videos
 from exprmetric.video.faces import ROWS, VideoFaces
-from exprmetric.video.pairing import align, main_person, people
+from exprmetric.video.pairing import align, changed, main_person, people
 from exprmetric.video.partners import NONE, partners
 from exprmetric.video.result import VideoResult
 from exprmetric.video.triplets import read_video_triplets
@@ -394,6 +394,18 @@ def test_everybody_is_a_person_of_their_own() -> None:
     line = align(target, target, person=other)
     assert line.frame.tolist() == [*range(3, 12)] and set(line.status) == {"ok"} and len(line.reason) == 9
     assert np.array_equal(line.target_row, line.swapped_row) and line.swapped_time == pytest.approx(line.time)
+
+
+@pytest.mark.parametrize(
+    ("after", "who"),
+    [((0.1, 5.7), 1), ((0.9, 5.1), 0), ((0.1, 5.1), 0), ((0.8, 5.7), 0), ((0.02, 5.2), 0)],
+    ids=["the smaller one", "the larger one", "nobody", "both", "hardly anybody"],
+)
+def test_of_two_people_the_one_whom_the_swap_changed_is_measured(after: tuple[float, float], who: int) -> None:
+    boxes = {(i, track): ((50.0, 40.0), (0.0, 30.0))[track] for i in range(12) for track in (0, 1)}
+    target, swapped = (faces(boxes, dict(enumerate(w)), 12) for w in ((0.0, 5.0), after))
+    assert changed(target, swapped, people(target)) == who
+    assert changed(target, swapped, people(target)[:1]) == 0
 
 
 def test_a_swapped_face_is_one_persons_alone() -> None:

@@ -24,8 +24,8 @@ from exprmetric.video.clip import Clip, Vector, measure_clip
 from exprmetric.video.events import intensity
 from exprmetric.video.faces import VideoFaces
 from exprmetric.video.frames import FOLDER_RATE
-from exprmetric.video.pairing import IDENTITY, OK, PEOPLE, QUALITIES, align, main_person, people
-from exprmetric.video.partners import NONE, Partners, by_names, partners
+from exprmetric.video.pairing import IDENTITY, OK, PEOPLE, QUALITIES, align, changed, main_person, people
+from exprmetric.video.partners import NONE, Partners, Rows, by_names, partners
 from exprmetric.video.result import SCHEMA_VERSION, VideoResult
 from exprmetric.video.spool import readable, take
 from exprmetric.video.summary import clip_record, clip_table, frame_table, summarise
@@ -48,7 +48,7 @@ class VideoSettings:
     rate: float = FOLDER_RATE
     provider: str = "cpu"
     quality: str = "any"
-    people: str = "one"
+    people: str = "changed"
     cutoff: float = temporal.CUTOFF
     identity: bool = True
     seed: int = 0
@@ -88,8 +88,9 @@ def evaluate_videos(
         source: a folder or manifest (see `exprmetric.video.triplets`), or triplets of videos; a source may be an image.
         methods: names for `load_method`. The first one's trajectories say by how much a swap is late.
         settings: `detector`; `detect_every` and `every` (see `track_faces`); `rate` of folders of images; `provider`;
-            `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `people`: `one` (who fills most of
-            the target), or `all`, each with scores of their own, against the one source; `cutoff` of flicker, Hz;
+            `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `people`: `changed` (of
+            several in the target the one whom the swap changed most, else `one`), `one` (who fills most of it), or
+            `all`, each with scores of their own, against the one source; `cutoff` of flicker, Hz;
             `identity`: measure the identity control; `seed` of the bootstrap.
         jobs: threads. The numbers don't depend on it.
         progress: told ("frames", done, total) of each video, and ("clips", done, total).
@@ -226,7 +227,7 @@ def _measure(
                 required=s.quality,
                 cutoff=s.cutoff,
             )
-            for person, rows in enumerate([None, *(people(target)[1:] if s.people == "all" else [])], 1)
+            for person, rows in _measured_people(target, swapped, s.people, frames)
         ]
         damaged = {name: f.problem for name, f in (("target", target), ("swapped", swapped)) if f.problem}
         return [replace(c, scores=c.scores | {"damaged": damaged}) for c in clips] if damaged else clips
@@ -241,6 +242,15 @@ def _agreement(target: VideoFaces, swapped: VideoFaces, pairs: Partners, method:
     rows = align(target, swapped, frames=pairs).measured
     course = (Along.of(f.vectors[method], r) for f, r in zip((target, swapped), rows, strict=True))
     return temporal.correlation(*course)
+
+
+def _measured_people(
+    target: VideoFaces, swapped: VideoFaces, which: str, frames: Partners
+) -> list[tuple[int, Rows | None]]:
+    """Numbers of the people who are measured, and their rows; the main person, 1, has none: all frames are theirs."""
+    everybody = [] if which == "one" else people(target)
+    numbered: list[tuple[int, Rows | None]] = [(1, None), *enumerate(everybody[1:], 2)]
+    return numbered if which == "all" else [numbered[changed(target, swapped, everybody, frames)]]
 
 
 def _named(error: ExprmetricError, role: str) -> ExprmetricError:

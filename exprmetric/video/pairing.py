@@ -15,14 +15,19 @@ from exprmetric.video import quality
 from exprmetric.video.faces import Ints, VideoFaces
 from exprmetric.video.partners import NONE, Partners, Rows, partners
 from exprmetric.video.people import LEAST
-from exprmetric.video.spool import mean_vector
+from exprmetric.video.spool import mean_vector, take
 
 IDENTITY = "identity"
 OK, UNPAIRED, NO_FACE, LOW_QUALITY = "ok", "unpaired", "no_face", "low_quality"
 QUALITIES = ("any", "paper004")
 """Which faces are measured: all that were found, or those fit by FaceQA."""
-PEOPLE = ("one", "all")
-"""Who is measured: the target's main person, or everybody in it."""
+PEOPLE = ("changed", "one", "all")
+"""Who is measured: of the target's people the one whom the swap changed most, the main one, or everybody."""
+_SAMPLES = 32
+"""Frames of each person that are compared to see who was changed."""
+_BEYOND = 2.0
+"""Whom a swap changed is so many times further from the target than whom it changed least, and by half of what makes
+another person."""
 
 Column = npt.NDArray[np.floating[Any]]
 
@@ -112,6 +117,30 @@ def _people(faces: VideoFaces) -> Iterator[Rows]:
                 found[at[free]] = rows[free]
                 del area[track]
         yield found
+
+
+def changed(target: VideoFaces, swapped: VideoFaces, everybody: Sequence[Rows], frames: Partners | None = None) -> int:
+    """Which of the target's people (see `people`) the swapped video shows changed most, by the identity network; 0, the
+    main one, where nobody is clearly changed."""
+    if len(everybody) < 2:
+        return 0
+    far = np.array([_moved(target, swapped, rows, frames) for rows in everybody])
+    if np.isnan(far).all():
+        return 0
+    most = int(np.nanargmax(far))
+    clear = far[most] >= max(SAME_PERSON / 2, _BEYOND * float(np.nanmin(far)))
+    return most if clear else 0
+
+
+def _moved(target: VideoFaces, swapped: VideoFaces, rows: Rows, frames: Partners | None) -> float:
+    """Mean identity distance between a person and whoever stands there in the swapped video; NaN where nobody does."""
+    a, b = align(target, swapped, frames=frames, person=rows).measured
+    both = np.flatnonzero(b != NONE)
+    some = both[np.unique(np.linspace(0, len(both) - 1, min(_SAMPLES, len(both))).astype(int))]
+    before, after = (take(f.vectors[IDENTITY], r[some]) for f, r in ((target, a), (swapped, b)))
+    far = np.linalg.norm(before.astype(np.float64) - after, axis=1)
+    known = far[np.isfinite(far)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
