@@ -43,9 +43,9 @@ def canonical_face(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.
                 raise WeightsError(f"{path}: {FILE} is larger than {MOST_BYTES} bytes")
             data = bundle.read(FILE)
         top = list(_fields(data))
-        (mesh,) = (value for number, value in top if number == 1)
+        (mesh,) = _messages(top, 1)
         vertices = [value for number, value in _fields(mesh) if number == 3]
-        basis = [dict(_fields(value)).get(1, 0) for number, value in top if number == 2]
+        basis = [dict(_fields(point)).get(1, 0) for point in _messages(top, 2)]
         points = np.array(vertices, np.float64).reshape(POINTS, 5)[:, :3]
         rigid = np.array(basis, np.intp)
     except (OSError, KeyError, ValueError, TypeError, IndexError, struct.error, zipfile.BadZipFile) as error:
@@ -53,6 +53,10 @@ def canonical_face(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.
     if not np.isfinite(points).all() or len(rigid) < 6 or not ((rigid >= 0) & (rigid < POINTS)).all():
         raise WeightsError(f"{path} holds a canonical face that is none")
     return points, rigid
+
+
+def _messages(fields: list[tuple[int, int | float | bytes]], number: int) -> list[bytes]:
+    return [value for n, value in fields if n == number and isinstance(value, bytes)]
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:

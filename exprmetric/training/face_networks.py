@@ -49,9 +49,9 @@ class DlibResnet(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) → (B, 256, h, w)."""
         x = F.max_pool2d(torch.relu(self.stem(images * _DLIB_SPREAD)), 3, 2)
-        for first, second in zip(self.first, self.second, strict=True):
+        for first, second, (_, stride) in zip(self.first, self.second, dlib_resnet.BLOCKS, strict=True):
             y = second(torch.relu(first(x)))
-            if first.stride[0] > 1:  # the two ways differ in size then; to dlib's sum, what is missing is zero
+            if stride > 1:  # the two ways differ in size then; to dlib's sum, what is missing is zero
                 x = F.avg_pool2d(x, 2, 2)
                 x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
                 y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
@@ -100,22 +100,21 @@ def load_dlib(network: DlibResnet) -> None:
     own = [network.stem, *[layer for block in zip(network.first, network.second, strict=True) for layer in block]]
     for layer, convolution in zip(own, stored, strict=True):
         kernels = torch.from_numpy(convolution.kernels.copy())
-        _copy(layer, kernels.sum(1, keepdim=True) if layer is network.stem else kernels)
-        layer.bias.data.copy_(torch.from_numpy(convolution.bias.copy()))
+        _copy(layer.weight, kernels.sum(1, keepdim=True) if layer is network.stem else kernels)
+        _copy(layer.bias, torch.from_numpy(convolution.bias.copy()))
 
 
 def load_mobilenet(network: FaceMobileNet) -> None:
     """Give it the weights of 3DDFA_V2's file. Raises WeightsNotFoundError, WeightsHashError, WeightsError."""
     stored = load_network(weights.find(MOBILENET))
-    _copy(network.stem[0], stored.conv1.weight.data.sum(1, keepdim=True))
+    _copy(network.stem[0].weight, stored.conv1.weight.data.sum(1, keepdim=True))
     network.stem[1].load_state_dict(stored.bn1.state_dict())
     for block, (name, _, _) in zip(network.blocks, BLOCKS, strict=True):
         block.load_state_dict(stored.get_submodule(name).state_dict())
 
 
-def _copy(layer: nn.Module, kernels: Tensor) -> None:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if weight.shape != kernels.shape:
-        raise WeightsError(f"a layer of {tuple(weight.shape)} was given kernels of {tuple(kernels.shape)}")
-    weight.data.copy_(kernels)
+def _copy(parameter: object, values: Tensor) -> None:
+    assert isinstance(parameter, nn.Parameter)
+    if parameter.shape != values.shape:
+        raise WeightsError(f"a layer of {tuple(parameter.shape)} was given weights of {tuple(values.shape)}")
+    parameter.data.copy_(values)

@@ -94,7 +94,7 @@ class HeadModel:
         Raises:
             InputError: a shape that the model doesn't have, or more components than it has.
         """
-        found = self.neutral.copy()
+        found: Floats = self.neutral.copy()
         for name, strength in (shapes or {}).items():
             parts = [i for i, n in enumerate(self.names) if n in (name, f"{name}_L", f"{name}_R")]
             if not parts:
@@ -102,7 +102,8 @@ class HeadModel:
             found += strength * self.expressions[parts].sum(0)
         if len(identity) > len(self.identities):
             raise InputError(f"the head model has {len(self.identities)} components, not {len(identity)}")
-        return found + np.tensordot(np.asarray(identity, np.float64), self.identities[: len(identity)], 1)
+        found += np.tensordot(np.asarray(identity, np.float64), self.identities[: len(identity)], 1)
+        return found
 
 
 def strength(expression: str, share: float) -> dict[str, float]:
