@@ -289,6 +289,8 @@ def test_frames_of_a_template_are_paired_as_those_of_a_folder(tmp_path: Path, po
 
 
 def test_notes_reach_the_terminal_and_the_summary(tmp_path: Path, portrait_photo: Path) -> None:
+    from exprmetric.evaluation.evaluate import evaluate
+
     for name in ("Target/a.png", "source/me.png", "swapped/a.png"):
         (tmp_path / "in" / name).parent.mkdir(parents=True)
         Image.open(portrait_photo).resize((200, 200)).save(tmp_path / "in" / name)
@@ -298,6 +300,9 @@ def test_notes_reach_the_terminal_and_the_summary(tmp_path: Path, portrait_photo
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert len(summary["notes"]) == 1 and "is taken for target/" in summary["notes"][0]
     assert "is taken for target/" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.warns(UserWarning, match="is taken for target/"):
+        result = evaluate(tmp_path / "in", ["lm51"], detector="dlib", identity=False, jobs=1)
+    assert result.summary["notes"] == summary["notes"]
 
 
 def test_videos_are_sent_to_the_command_that_measures_them(tmp_path: Path) -> None:
@@ -312,10 +317,12 @@ def test_videos_are_sent_to_the_command_that_measures_them(tmp_path: Path) -> No
 
 def test_a_heif_picture_is_a_row_that_says_what_helps(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     from exprmetric.errors import UnreadableImageError
+    from exprmetric.evaluation.embed import find_images
     from exprmetric.images import read_image
 
     rows = read_triplets(folder(tmp_path, ["a.heic"], ["a.png"], ["a.png"]))
     assert not rows[0].problem and not notes_of(rows)
+    assert tmp_path / "target/a.heic" in find_images([tmp_path])
     (tmp_path / "target/a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
     with pytest.raises(
         UnreadableImageError, match=r"a HEIF picture, which is not read; save it as PNG or JPEG.*pillow-heif"

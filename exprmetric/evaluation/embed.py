@@ -16,7 +16,7 @@ from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.files import path_text, write_whole
-from exprmetric.images import IMAGE_SUFFIXES
+from exprmetric.images import PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
         elif path.exists():
             found.append(path)
         else:
