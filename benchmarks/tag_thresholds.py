@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.pipeline import Task, represent_all
+from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.methods import Method
 from exprmetric.training.data import EXPRESSIONS, FaceDataset, open_dataset
@@ -70,9 +71,11 @@ def represent(
     """(N,) labels and by method (N, D) vectors of those of the faces at `places` that can be measured."""
     labels: list[int] = []
     vectors: dict[str, list[npt.NDArray[np.float32]]] = {method.name: [] for method in session.methods}
+    session.reader.only = session.finder.choose
     with open_pool(jobs) as pool:
         tasks = (Task(dataset.image(place)) for place in places)
-        for place, found in zip(places, represent_all(tasks, session.reader, pool), strict=True):
+        for place, outcome in zip(places, represent_all(tasks, session.reader, pool), strict=True):
+            found = lone_face(outcome)
             if isinstance(found, ImageError):
                 continue  # counted by who compares the lengths
             labels.append(dataset.samples[place].label)

@@ -25,7 +25,7 @@ from swaps import assert_same, bound_by_modes, in_a_process, small_folder
 
 from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralFacesError, UnreadableImageError
 from exprmetric.evaluation import cache as cache_module
-from exprmetric.evaluation import reading
+from exprmetric.evaluation import entries, reading
 from exprmetric.evaluation.cache import FILE, PACKAGES, VectorCache
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
@@ -440,7 +440,7 @@ def test_a_face_comes_back_bit_by_bit(
     face = Face(None, box, score, points, five, finder.detector.name, aligned=finder.detector.aligned, size=size)
     hidden = Represented(box + 1, score, error=NoFaceError("turned away"))
     sight = Sight(size, [Represented(box, score, face), hidden])
-    found = cache_module._decode(cache_module._encode(sight), finder)
+    found = entries.decode(entries.encode(sight), finder)
     assert isinstance(found, Sight) and found.size == size
     first, second = found.faces
     assert (second.box == hidden.box).all() and second.face is None

@@ -9,32 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import sqlite3
 import time
 import warnings
-from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from exprmetric import weights
-from exprmetric.errors import ImageError, NoFaceError, SeveralFacesError
+from exprmetric.evaluation.entries import decode, encode, lasting
 from exprmetric.evaluation.environment import PACKAGES, package_version
-from exprmetric.evaluation.reading import Outcome, Represented, Sight
-from exprmetric.faces.face import Face
+from exprmetric.evaluation.reading import Outcome, Sight
 from exprmetric.faces.finder import FaceFinder
-from exprmetric.faces.place import Size
 from exprmetric.methods.base import Method
 
 FILE = "vectors.sqlite3"
 FORM = "all faces"
 """Of what is kept; changes with what an entry means."""
 MOST_BYTES = 2_000_000_000
-FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError)}
-"""Failures that the same pixels give again; a file that can't be read may be readable tomorrow."""
 _DAY = 86_400
 _PATIENCE = 60.0
 """Seconds that a run waits for others that write."""
@@ -146,7 +140,7 @@ class VectorCache:
                     self._used.append(name)
         if faces not in rows:
             return None
-        found = _decode(rows[faces], self._finder)
+        found = decode(rows[faces], self._finder)
         if isinstance(found, Sight):
             good = [f for f in found.faces if f.error is None]
             for method, name in names.items():
@@ -160,9 +154,9 @@ class VectorCache:
 
     def add(self, content: str, outcome: Outcome) -> None:
         """Keep what became of an image; it is on disk after `commit`."""
-        if self._connection is None or not _lasting(outcome):
+        if self._connection is None or not lasting(outcome):
             return
-        values = {self._name(content): _encode(outcome)}
+        values = {self._name(content): encode(outcome)}
         if isinstance(outcome, Sight):
             good = [f for f in outcome.faces if f.error is None]
             for method, (fingerprint, _) in self._methods.items():
@@ -241,65 +235,3 @@ def _unsealed(name: bytes, sealed: object) -> bytes | None:
         return None
     value = sealed[:-8]
     return value if _sealed(name, value) == sealed else None
-
-
-def _lasting(outcome: Outcome) -> bool:
-    """Whether the same pixels give the same again, whatever methods are asked for."""
-    errors = [outcome] if isinstance(outcome, ImageError) else [f.error for f in outcome.faces if f.error]
-    return all(type(error) in FAILURES.values() for error in errors)
-
-
-def _encode(outcome: Outcome) -> bytes:
-    """JSON: the error, or size and faces."""
-    if isinstance(outcome, ImageError):
-        return json.dumps({"error": _failure(outcome)}).encode()
-    return json.dumps({"size": outcome.size, "faces": [_plain(f) for f in outcome.faces]}).encode()
-
-
-def _failure(error: ImageError) -> list[str]:
-    return [type(error).__name__, str(error)]
-
-
-def _plain(seen: Represented) -> dict[str, Any]:
-    """The numbers of a face as float64 (score, box, landmarks, five points where there are some), and its error."""
-    parts = [np.array([seen.score]), seen.box]
-    if seen.face is not None:
-        parts += [p for p in (seen.face.landmarks, seen.face.five_points) if p is not None]
-    numbers = np.concatenate([np.ravel(p).astype(np.float64) for p in parts])
-    return {"numbers": b64encode(numbers.tobytes()).decode()} | ({"error": _failure(seen.error)} if seen.error else {})
-
-
-def _decode(value: bytes, finder: FaceFinder) -> Outcome | None:
-    """What `_encode` wrote; None where it is something else."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        found = json.loads(value)
-        if "error" in found:
-            return _error(found["error"])
-        height, width = found["size"]
-        faces = [_face(plain, (int(height), int(width)), finder) for plain in found["faces"]]
-        return Sight((int(height), int(width)), faces) if faces else None
-    return None
-
-
-def _error(plain: list[str]) -> ImageError:
-    name, message = plain
-    return FAILURES[name](message)
-
-
-def _face(plain: dict[str, Any], size: Size, finder: FaceFinder) -> Represented:
-    numbers = np.frombuffer(b64decode(plain["numbers"]), np.float64)
-    score, box = float(numbers[0]), numbers[1:5]
-    if "error" in plain:
-        return Represented(box, score, error=_error(plain["error"]))
-    landmarks, five = numbers[5:141].reshape(68, 2), numbers[141:]
-    face = Face(
-        None,
-        size=size,
-        box=box,
-        score=score,
-        landmarks=landmarks,
-        five_points=five.reshape(5, 2) if len(five) else None,
-        detector=finder.detector.name,
-        aligned=finder.detector.aligned,
-    )
-    return Represented(box, score, face)

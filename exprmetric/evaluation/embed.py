@@ -13,6 +13,7 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.profile import Progress, no_progress
+from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.files import path_text, write_whole
@@ -68,11 +69,11 @@ def embed_images(
     results: list[Embedding] = []
     with open_pool(jobs) as pool:
         for path, outcome in zip(paths, represent_all(map(Task, paths), session.reader, pool), strict=True):
-            error = outcome if isinstance(outcome, ImageError) else outcome.faces[0].error
-            if isinstance(outcome, ImageError) or error:
-                results.append(Embedding(path, None, error.status if error else "", str(error)))
+            found = lone_face(outcome)
+            if isinstance(found, ImageError):
+                results.append(Embedding(path, None, found.status, str(found)))
             else:
-                results.append(Embedding(path, outcome.faces[0].vectors[method]))
+                results.append(Embedding(path, found.vectors[method]))
             progress("images", len(results), len(paths))
     return results
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exprmetric.errors import InputError
+from exprmetric.evaluation.blocks import Integers
 from exprmetric.evaluation.forked import open_reader
-from exprmetric.evaluation.pipeline import Integers
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.session import Session, default_jobs
 

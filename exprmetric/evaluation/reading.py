@@ -84,6 +84,14 @@ class Sight:
 Outcome = Sight | ImageError
 
 
+def lone_face(outcome: Outcome) -> Represented | ImageError:
+    """The face of an image of which one alone was read (`FaceReader.only`), or why it can't be measured."""
+    if isinstance(outcome, ImageError):
+        return outcome
+    (face,) = outcome.faces
+    return face.error or face
+
+
 class FaceReader:
     """From an image to faces that every method has prepared and whose pixels are let go of.
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
+from exprmetric.evaluation.blocks import Integers
 from exprmetric.evaluation.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.choosing import CHANGED, Chooser, check_face, choice_of, fingerprint, photo_of
-from exprmetric.evaluation.pipeline import BLOCK, Integers, measure
+from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.profile import Profile
 from exprmetric.evaluation.reading import FaceReader
