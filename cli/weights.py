@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from exprmetric import weights as store
-from exprmetric.errors import WeightsHashError
+from exprmetric.errors import WeightsError, WeightsNotFoundError
 
 
 @click.group()
@@ -65,7 +65,9 @@ def verify(names: tuple[str, ...]) -> None:
     for name in chosen:
         try:
             click.echo(f"ok     {name}  {store.find(name)}")
-        except WeightsHashError as error:
+        except WeightsNotFoundError:
+            raise
+        except WeightsError as error:
             wrong += 1
             click.echo(f"WRONG  {name}  {error}", err=True)
     if not chosen:
@@ -88,13 +90,16 @@ def add(entry: IO[bytes], file: Path) -> None:
     """Make an encoder of your own a method, without code: pin FILE under the entry in ENTRY.json.
 
     `exprmetric export … --entry > ENTRY.json` writes the entry of an encoder trained here; of any other, write one as
-    weights_manifest.json has them. FILE is copied beside the pulled weights.
+    weights_manifest.json has them. FILE is opened and run on two pictures, refused where it doesn't fit the entry, and
+    copied beside the pulled weights.
     """
     try:
         document = json.load(entry)
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{entry.name} is no JSON: {error}") from error
-    item = store.add(document, file)
+    from exprmetric.methods.onnx import check_fit
+
+    item = store.add(document, file, check_fit)
     click.echo(f"{item.name}: exprmetric evaluate … -m {item.name}", err=True)
     click.echo(store.find(item.name))
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from exprmetric._fields import is_safe_path
 from exprmetric.errors import WeightsError
 
 _CHUNK = 1 << 20
+MOST_BYTES = 4 << 30
+"""Of a download whose size isn't known."""
 
 
 class ResumingDownloader:
     """A pooch downloader that goes on from the bytes already at `output_file` when the server can.
 
-    `label` names the progress bar on stderr; None draws none. Raises OSError (requests' errors are) on
-    failure, leaving what came so far for the next try.
+    `label` names the progress bar on stderr; None draws none. `most` is how many bytes the file may have, where known.
+    Raises OSError (requests' errors are) on failure, leaving what came so far for the next try, and WeightsError as
+    soon as more than `most` bytes are offered or come.
     """
 
-    def __init__(self, label: str | None = None) -> None:
+    def __init__(self, label: str | None = None, most: int | None = None) -> None:
         self.label = label
+        self.most = MOST_BYTES if most is None else most
 
     def __call__(
         self, url: str, output_file: str | Path, pooch: object = None, check_only: bool = False
@@ -31,7 +36,8 @@ class ResumingDownloader:
 
         if check_only:
             return bool(HTTPDownloader()(url, output_file, pooch, check_only=True))
-        with Path(output_file).open("ab") as part, _ProgressBar(self.label) as bar:
+        with Path(output_file).open("ab") as opened, _ProgressBar(self.label) as bar:
+            part = _Capped(opened, self.most)
             start = part.tell()
 
             def on_response(response: Any, **_: object) -> None:
@@ -43,6 +49,9 @@ class ResumingDownloader:
                     bar.start = start
                 elif response.status_code == requests.codes.ok:
                     part.truncate(0)
+                else:
+                    return
+                part.expect(response.headers.get("Content-Length", ""))
 
             # identity: a compressed answer has other byte positions
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
@@ -57,6 +66,28 @@ class ResumingDownloader:
             else:
                 return None
         return self(url, output_file, pooch)
+
+
+class _Capped:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file, self._most = file, most
+        self.tell, self.truncate, self.flush = file.tell, file.truncate, file.flush
+
+    def expect(self, length: str) -> None:
+        """What the server says it will send."""
+        if length.isdecimal():
+            self._refuse(int(length))
+
+    def write(self, data: bytes) -> int:
+        self._refuse(len(data))
+        return self._file.write(data)
+
+    def _refuse(self, more: int) -> None:
+        size = self._file.seek(0, os.SEEK_END) + more
+        if size > self._most:
+            raise WeightsError(f"it has {size:,} bytes or more, expected {self._most:,} at most: not fetched")
 
 
 class _ProgressBar:

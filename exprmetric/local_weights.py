@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +16,11 @@ from exprmetric import manifest
 from exprmetric.errors import UnknownWeightsError, WeightsError, WeightsHashError
 from exprmetric.files import write_whole
 from exprmetric.manifest import SCHEMA_VERSION, WeightsEntry
+from exprmetric.onnx_file import check_alone
 
 FILE = "local.json"
+CheckFit = Callable[[WeightsEntry, Path], None]
+"""Raises WeightsError where an encoder's file isn't what its entry says: `exprmetric.methods.onnx.check_fit`."""
 _read: dict[tuple[str, int, int], dict[str, WeightsEntry]] = {}  # (path, size, mtime_ns) -> entries
 
 
@@ -33,7 +37,9 @@ def entries(folder: Path) -> dict[str, WeightsEntry]:
     return _read[key]
 
 
-def add(document: object, file: Path, folder: Path, taken: dict[str, WeightsEntry]) -> WeightsEntry:
+def add(
+    document: object, file: Path, folder: Path, taken: dict[str, WeightsEntry], check_fit: CheckFit
+) -> WeightsEntry:
     """Pin a file: copy it into the folder and write its entry down.
 
     Args:
@@ -41,9 +47,11 @@ def add(document: object, file: Path, folder: Path, taken: dict[str, WeightsEntr
         file: what its `sha256` is of.
         folder: of the pulled weights; made if it isn't there.
         taken: shipped entries, whose names and files can't be had again. An own entry of the same name is replaced.
+        check_fit: runs an ONNX encoder.
 
     Raises:
-        WeightsError: the entry is malformed, its name is taken, or the folder can't be written.
+        WeightsError: the entry is malformed, its name is taken, the file can't be opened and run as it says or keeps
+            weights in other files, or the folder can't be written.
         WeightsHashError: the file is not what the entry says.
     """
     import filelock
@@ -58,6 +66,10 @@ def add(document: object, file: Path, folder: Path, taken: dict[str, WeightsEntr
     found = sha256_of(file)
     if found != item.sha256:
         raise WeightsHashError(f"{file} is not what the entry {item.name!r} says: SHA-256 {item.sha256}, found {found}")
+    if item.format == "onnx":
+        check_alone(file)
+        if item.kind.endswith("-encoder"):
+            check_fit(item, file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / f"{FILE}.lock"):

@@ -20,6 +20,7 @@ from exprmetric import local_weights, manifest
 from exprmetric.download import ResumingDownloader, extract_member
 from exprmetric.errors import UnknownWeightsError, WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.manifest import Archive, PackageFile, Preprocessing, WeightsEntry
+from exprmetric.onnx_file import check_alone
 
 __all__ = [
     "Archive", "PackageFile", "Place", "Preprocessing", "WeightsEntry",
@@ -31,6 +32,7 @@ CACHE_ENV = "EXPRMETRIC_CACHE"
 _PACKAGE_DIR = Path(__file__).resolve().parent
 _CHUNK = 1 << 20
 _digests: dict[tuple[str, int, int], str] = {}  # (path, size, mtime_ns) -> SHA-256, within this process
+_alone: set[tuple[str, int, int]] = set()  # ONNX files that keep nothing in other files
 
 
 class Place(NamedTuple):
@@ -56,9 +58,9 @@ def entries(kind: str | None = None) -> dict[str, WeightsEntry]:
     return {name: item for name, item in {**shipped, **own}.items() if kind in (None, item.kind)}
 
 
-def add(document: object, file: Path) -> WeightsEntry:
+def add(document: object, file: Path, check_fit: local_weights.CheckFit) -> WeightsEntry:
     """Make a file of one's own known by an entry like those of the manifest; see `exprmetric.local_weights.add`."""
-    return local_weights.add(document, file, cache_dir(), _shipped())
+    return local_weights.add(document, file, cache_dir(), _shipped(), check_fit)
 
 
 def remove(name: str) -> None:
@@ -123,7 +125,8 @@ def find(name: str | WeightsEntry) -> Path:
     """Path of the file, its SHA-256 verified (once a process while size and mtime stay).
 
     A wrong file is never skipped in favour of the next place. Raises UnknownWeightsError,
-    WeightsNotFoundError with the places searched, or WeightsHashError with both hashes.
+    WeightsNotFoundError with the places searched, WeightsHashError with both hashes, or WeightsError for an ONNX file
+    that keeps weights in other files.
     """
     item = _resolve(name)
     place = locate(item)
@@ -191,12 +194,17 @@ def _in_package(file: PackageFile) -> Path | None:
     return next((path for path in candidates if path.is_file()), candidates[0] if candidates else None)
 
 
-def _digest(path: Path) -> str:
+def _key(path: Path) -> tuple[str, int, int]:
+    """What a file is known by while it stays the same."""
     try:
         stat = path.stat()
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error}") from error
-    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    key = _key(path)
     if key not in _digests:
         _digests[key] = sha256_of(path)
     return _digests[key]
@@ -204,6 +212,9 @@ def _digest(path: Path) -> str:
 
 def _verify(item: WeightsEntry, path: Path, advice: str) -> None:
     _match(f"{path} is not the pinned {item.name}", item.sha256, _digest(path), advice)
+    if item.format == "onnx" and (key := _key(path)) not in _alone:
+        check_alone(path)  # the hash covers this file and no other
+        _alone.add(key)
 
 
 def _match(what: str, expected: str, found: str, advice: str = "") -> None:
@@ -229,16 +240,16 @@ def _not_found(item: WeightsEntry) -> str:
 def _fetch_any(item: WeightsEntry, target: Path, progress: bool) -> None:
     """Put the file at `target` from the first address that gives it."""
     part, pack = (target.with_name(f"{item.file}.{end}") for end in ("part", "archive.part"))
-    tries: list[tuple[str, Path, Callable[[], None]]] = [
-        (url, part, lambda: _install(item, part, target)) for url in item.urls
+    tries: list[tuple[str, Path, int | None, Callable[[], None]]] = [
+        (url, part, item.bytes, lambda: _install(item, part, target)) for url in item.urls
     ]
     if item.archive is not None:
         archive = item.archive
-        tries.append((archive.url, pack, lambda: _install_member(item, archive, pack, target)))
+        tries.append((archive.url, pack, None, lambda: _install_member(item, archive, pack, target)))
     failures: list[tuple[str, Exception]] = []
-    for url, path, install in tries:
+    for url, path, most, install in tries:
         try:
-            return _fetch(url, path, install, item.name if progress else None)
+            return _fetch(url, path, most, install, item.name if progress else None)
         except (OSError, WeightsError) as error:
             failures.append((url, error))
     tampered = any(isinstance(error, WeightsHashError) for _, error in failures)
@@ -246,18 +257,18 @@ def _fetch_any(item: WeightsEntry, target: Path, progress: bool) -> None:
     raise (WeightsHashError if tampered else WeightsError)(f"the weights {item.name!r} could not be pulled:{told}")
 
 
-def _fetch(url: str, part: Path, install: Callable[[], None], label: str | None) -> None:
-    """Download to `part`, going on from what is there, and install it."""
+def _fetch(url: str, part: Path, most: int | None, install: Callable[[], None], label: str | None) -> None:
+    """Download to `part`, at most so many bytes, going on from what is there, and install it."""
     resumed = part.is_file() and part.stat().st_size > 0
-    ResumingDownloader(label)(url, part)
     try:
+        ResumingDownloader(label, most)(url, part)
         install()
     except WeightsError:
         part.unlink(missing_ok=True)
         if not resumed:
             raise
         # what was there may have begun another file: once more from the start
-        _fetch(url, part, install, label)
+        _fetch(url, part, most, install, label)
     part.unlink(missing_ok=True)
 
 

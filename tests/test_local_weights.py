@@ -15,6 +15,7 @@ from exprmetric_cli.main import main
 from exprmetric import weights
 from exprmetric.errors import UnknownMethodError, UnknownWeightsError, WeightsError, WeightsHashError
 from exprmetric.methods import load_method
+from exprmetric.methods.onnx import check_fit
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,10 @@ def document() -> dict[str, Any]:
 @pytest.fixture
 def file() -> Path:
     return weights.find("default")
+
+
+def add(document: dict[str, Any], file: Path) -> weights.WeightsEntry:
+    return weights.add(document, file, check_fit)
 
 
 def run(*arguments: object) -> Any:
@@ -60,9 +65,9 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(document: dict[str, Any], 
     other = tmp_path / "other.onnx"
     other.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(WeightsHashError, match="mine"):
-        weights.add(document, other)
+        add(document, other)
     assert weights.entries().keys() == weights._shipped().keys()
-    item = weights.add(document, file)
+    item = add(document, file)
     copy = weights.cache_dir() / item.file
     copy.write_bytes(b"tampered with")
     with pytest.raises(WeightsHashError):
@@ -90,17 +95,17 @@ def test_entries_that_are_wrong_are_refused(
     if change.get("file") == "Default.onnx":
         change = {"file": weights.entry("default").file.upper()}
     with pytest.raises(WeightsError, match=words):
-        weights.add({**document, **change}, file)
+        add({**document, **change}, file)
     assert not list(weights.cache_dir().rglob("*.onnx"))
 
 
 def test_an_entry_replaces_the_one_of_its_name_and_no_other(document: dict[str, Any], file: Path) -> None:
-    weights.add(document, file)
-    weights.add({**document, "name": "second", "file": "second.onnx"}, file)
-    weights.add({**document, "distance": "cosine"}, file)
+    add(document, file)
+    add({**document, "name": "second", "file": "second.onnx"}, file)
+    add({**document, "distance": "cosine"}, file)
     assert weights.entry("mine").distance == "cosine" and weights.entry("second").distance == "l2"
     with pytest.raises(WeightsError, match="share the file"):
-        weights.add({**document, "name": "third"}, file)
+        add({**document, "name": "third"}, file)
     assert "third" not in weights.entries()
     weights.remove("mine")
     assert (weights.cache_dir() / "second.onnx").is_file()

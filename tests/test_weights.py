@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import io
@@ -56,6 +57,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []  # path, Range header
         self.ranges = True  # does it know Range?
         self.cut: int | None = None  # break the connection after so many bytes of a body
+        self.says_length = True
+        self.sent = 0  # bytes of bodies
         self.wrong_range = False  # answers 206 with other bytes than asked for
 
     def url(self, path: str) -> str:
@@ -86,9 +89,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {told}-{total - 1}/{total}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(total - start))
+        if self.server.says_length:
+            self.send_header("Content-Length", str(total - start))
         self.end_headers()
-        self.wfile.write(content[start:][: self.server.cut])
+        body = content[start:][: self.server.cut]
+        with contextlib.suppress(ConnectionError):  # of who had enough
+            for at in range(0, len(body), 1 << 16):
+                self.server.sent += self.wfile.write(body[at : at + (1 << 16)])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -235,6 +242,29 @@ def test_a_wrong_file_is_refused_with_both_hashes_and_not_kept(server: Server, c
     assert sha(OTHER) in str(caught.value)
     assert left_in(cache) == set()
     assert len(server.asked) == (2 if resumed else 1)
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["length said", "length not said"])
+@pytest.mark.parametrize("resumed", [False, True], ids=["from the start", "resumed"])
+def test_a_download_stops_at_the_bytes_of_its_entry(server: Server, cache: Path, said: bool, resumed: bool) -> None:
+    server.files["toy"] = CONTENT * 200  # 20 MB
+    server.says_length = said
+    if resumed:
+        cache.mkdir(parents=True)
+        (cache / "toy.onnx.part").write_bytes(CONTENT[:5000])
+    with pytest.raises(WeightsError, match=f"expected {len(CONTENT):,} at most"):
+        weights.pull(toy(urls=[server.url("toy")]), progress=False)
+    assert left_in(cache) == set()
+    assert server.sent < len(server.files["toy"])
+
+
+def test_a_file_of_unknown_size_is_pulled_to_a_limit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.files["toy"] = CONTENT
+    item = toy(bytes=None, urls=[server.url("toy")])
+    with monkeypatch.context() as patch, pytest.raises(WeightsError, match="expected 1,000 at most"):
+        patch.setattr("exprmetric.download.MOST_BYTES", 1000)
+        weights.pull(item, progress=False)
+    assert weights.pull(item, progress=False).read_bytes() == CONTENT
 
 
 def test_urls_are_tried_in_turn(server: Server) -> None:

@@ -18,7 +18,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,7 @@ from exprmetric.methods.base import NOT_COMPARABLE, Method, Vectors, register_me
 from exprmetric.methods.onnx import OnnxEncoder
 from exprmetric.methods.threedmm import OUTPUT, SIZE, STATS, WEIGHTS, find_converted
 from exprmetric.metrics.distances import distance_function
+from exprmetric.onnx_file import read_model
 from exprmetric.runtime import open_session
 
 EMBEDDER = "expression-embedder-b0"
@@ -87,7 +87,7 @@ def stamp(mode: str, source: str | Path, converted: str | Path) -> None:
         raise WeightsHashError(f"{source} is not {wanted.source}: expected SHA-256 {wanted.pinned}, found {found}")
     import onnx
 
-    model = _read(Path(converted))
+    model = read_model(Path(converted))
     kept = {p.key: p.value for p in model.metadata_props}
     onnx.helper.set_model_props(model, {**kept, wanted.key: found})
     onnx.save(model, str(converted))
@@ -110,22 +110,13 @@ def find_conversion(mode: str) -> tuple[Path, str]:
             f"Convert it once as {DOCS} says, stamp it, and put {wanted.file} into a folder that EXPRMETRIC_WEIGHTS "
             f"names. Searched:{searched}"
         )
-    stated = {p.key: p.value for p in _read(path).metadata_props}.get(wanted.key, "")
+    stated = {p.key: p.value for p in read_model(path).metadata_props}.get(wanted.key, "")
     if not stated or (wanted.pinned is not None and stated != wanted.pinned):
         raise WeightsHashError(
             f"{path} doesn't say that it is made of {wanted.source}: {wanted.key} should be "
             f"{wanted.pinned or 'its SHA-256'}, is {stated!r}; stamp it as {DOCS} says"
         )
     return path, stated
-
-
-def _read(path: Path) -> Any:
-    import onnx
-
-    try:
-        return onnx.load(str(path))
-    except Exception as error:  # protobuf's own, of no common kind
-        raise WeightsError(f"{path} can't be read as ONNX: {error}") from error
 
 
 class FaceDancerMse(OnnxEncoder):
@@ -138,7 +129,7 @@ class FaceDancerMse(OnnxEncoder):
 
     def __init__(self, provider: str = "cpu") -> None:
         path, _ = find_conversion("facedancer-mse")
-        outputs = [o.name for o in _read(path).graph.output]
+        outputs = [o.name for o in read_model(path).graph.output]
         if not outputs:
             raise WeightsError(f"{path} has no output")
         super().__init__(replace(weights.entry(EMBEDDER), output=outputs[0]), provider=provider, path=path)
@@ -214,7 +205,7 @@ class Casia3ddfa(WholePicture):
         from onnx import numpy_helper
 
         path = find_converted()
-        constants = {i.name: i for i in _read(path).graph.initializer if i.name in ("mean", "std")}
+        constants = {i.name: i for i in read_model(path).graph.initializer if i.name in ("mean", "std")}
         if len(constants) != 2:
             raise WeightsError(f"{path} doesn't hold the mean and std of its coefficients; convert it again")
         self._mean, self._std = (numpy_helper.to_array(constants[name]) for name in ("mean", "std"))

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric import weights
-from exprmetric.errors import WeightsError
+from exprmetric.errors import ExprmetricError, ProviderError, WeightsError
 from exprmetric.faces.face import Face
 from exprmetric.methods.base import Method, Vectors
+from exprmetric.onnx_file import read_model
 from exprmetric.runtime import open_session
 from exprmetric.weights import Preprocessing, WeightsEntry
 
@@ -49,9 +50,7 @@ def preprocess(crop: npt.NDArray[np.uint8], how: Preprocessing) -> npt.NDArray[n
 
 def _exposing(path: Path, output: str) -> tuple[str | bytes, str]:
     """The model and the name of the tensor to read: inner tensors (a classifier's input) become outputs first."""
-    import onnx
-
-    model = onnx.load(str(path))
+    model = read_model(path)
     if output == "last-gemm-input":
         gemms = [n for n in model.graph.node if n.op_type in ("Gemm", "MatMul")]
         if not gemms:
@@ -61,6 +60,8 @@ def _exposing(path: Path, output: str) -> tuple[str | bytes, str]:
         return str(path), output
     if output not in {name for node in model.graph.node for name in node.output}:
         raise WeightsError(f"{path} has no tensor {output!r}")
+    import onnx
+
     model.graph.output.append(onnx.ValueInfoProto(name=output))
     return model.SerializeToString(), output
 
@@ -87,9 +88,16 @@ class OnnxEncoder(Method):
         self.distance_name = entry.distance or "l2"
         self.dimension = entry.dimension or 0
         self.provider = provider
-        model, self._output = _exposing(path or weights.find(entry.name), entry.output)
-        self._session = open_session(model, provider)
-        self._input = self._session.get_inputs()[0].name
+        place = path or weights.find(entry.name)
+        model, self._output = _exposing(place, entry.output)
+        try:
+            self._session = open_session(model, provider)
+            self._input = self._session.get_inputs()[0].name
+        except ProviderError:
+            raise
+        except Exception as error:  # ONNX Runtime's own, of no common kind
+            told = " ".join(str(error).split())
+            raise WeightsError(f"{entry.name}: ONNX Runtime can't open {place}: {told}") from error
 
     @property
     def fingerprint(self) -> str:
@@ -117,3 +125,34 @@ class OnnxEncoder(Method):
         if self.entry.normalise:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return vectors
+
+
+def check_fit(entry: WeightsEntry, path: Path) -> None:
+    """Run an encoder on two pictures, together and apart, and see whether its vectors are what its entry says.
+
+    Raises:
+        WeightsError: the file can't be opened or run as the entry says, or its vectors are of another length, not
+            finite, the same for both pictures, or dependent on what else is in the batch.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    pictures = [np.kron(small, np.ones((28, 28, 1), np.uint8)) for small in noise]  # 224 px, of 28 px patches
+    box, nowhere = np.array([0.0, 0.0, 224.0, 224.0]), np.zeros((68, 2))
+    faces = [Face(picture, box, 1.0, nowhere, aligned=True) for picture in pictures]
+    try:
+        encoder = OnnxEncoder(entry, path=path)
+        together = encoder.represent(faces)
+        apart = np.concatenate([encoder.represent([face]) for face in faces])
+    except ExprmetricError as error:
+        raise WeightsError(f"{path} doesn't fit its entry: {error}") from error
+    except Exception as error:  # ONNX Runtime's own, of no common kind
+        told = " ".join(str(error).split())
+        raise WeightsError(f"{path} doesn't fit its entry {entry.name!r}: it can't be run: {told}") from error
+    problem = ""
+    if not np.isfinite(together).all() or not np.isfinite(apart).all():
+        problem = "its vectors hold numbers that are not finite"
+    elif not np.allclose(together, apart, rtol=1e-3, atol=1e-3 * float(np.abs(apart).max())):
+        problem = "the vector of a face depends on the other faces of its batch"
+    elif np.array_equal(apart[0], apart[1]):
+        problem = "it gives two different pictures the same vector"
+    if problem:
+        raise WeightsError(f"{path} doesn't fit its entry {entry.name!r}: {problem}")

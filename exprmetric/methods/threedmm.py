@@ -24,6 +24,7 @@ from exprmetric.faces import alignment
 from exprmetric.faces.face import Face
 from exprmetric.methods.base import Method, register_method
 from exprmetric.methods.onnx import OnnxEncoder
+from exprmetric.onnx_file import read_model
 
 WEIGHTS, STATS = "3ddfa-v2", "3ddfa-v2-stats"
 CONVERTED = "3ddfa-v2.onnx"
@@ -70,12 +71,10 @@ def find_converted() -> Path:
     if path is None:
         searched = "".join(f"\n  {p}" for p in paths)
         raise WeightsNotFoundError(f"{WEIGHTS} must be converted once: {CONVERT} (needs torch). Searched:{searched}")
-    import onnx
-
     try:
-        stated = {p.key: p.value for p in onnx.load(str(path), load_external_data=False).metadata_props}
-    except Exception as error:  # protobuf's own, of no common kind
-        raise WeightsError(f"{path} is no ONNX file ({error}); convert it again: {CONVERT}") from error
+        stated = {p.key: p.value for p in read_model(path).metadata_props}
+    except WeightsError as error:
+        raise WeightsError(f"{path} is no ONNX file to be used ({error}); convert it again: {CONVERT}") from error
     for key, expected in sources().items():
         if stated.get(key) != expected:
             raise WeightsHashError(

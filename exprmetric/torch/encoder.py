@@ -22,6 +22,7 @@ from exprmetric import weights
 from exprmetric._fields import Fields
 from exprmetric.errors import InputError, WeightsError, WeightsHashError
 from exprmetric.faces.alignment import CROP_SIZE
+from exprmetric.onnx_file import read_model
 from exprmetric.torch.frozen import Frozen
 from exprmetric.torch.functional import widened
 from exprmetric.torch.pixels import luma, resample, rounded, to_bytes, to_pixels
@@ -48,16 +49,7 @@ class Architecture:
 
 def read_architecture(path: Path) -> Architecture:
     """The architecture in an ONNX file's metadata. Raises WeightsError where none stands, or a broken one."""
-    return _architecture(_onnx(path), path)
-
-
-def _onnx(path: Path) -> Any:
-    import onnx
-
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf and onnx raise whatever they run into
-        raise WeightsError(f"{path} can't be read as ONNX: {error}") from error
+    return _architecture(read_model(path), path)
 
 
 def _architecture(model: Any, path: Path) -> Architecture:
@@ -97,7 +89,7 @@ def load_encoder(path: Path, architecture: Architecture | None = None) -> tuple[
     """
     from onnx import numpy_helper
 
-    model = _onnx(path)
+    model = read_model(path)
     architecture = architecture or _architecture(model, path)
     how = {k: v for k, v in asdict(architecture).items() if k != "size"}
     encoder = Encoder(**how)
