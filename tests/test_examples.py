@@ -180,3 +180,34 @@ class TestNotebook:
         page = example("render_notebook").render(tmp_path).read_text(encoding="utf-8")
         assert "| default | 20 |" in page and "torch 1." in page
         assert len(list((tmp_path / "images").glob("notebook_*.jpg"))) == 3
+
+
+def test_one_training_leaves_out_each_set_and_all_are_judged_on_all_sets(example, monkeypatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from click.testing import CliRunner
+
+    module = example("leave_one_set_out")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(module, "exprmetric", lambda words, standalone_mode: commands.append(words))
+    sets = [tmp_path / name for name in ("one.zip", "two.zip", "three")]
+    for path in sets:
+        path.mkdir()
+    named = [word for path in sets for word in ("--data", str(path))]
+    out = tmp_path / "out"
+    options = ["--rated", "mine=rated", "--recipe", "classification", "--set", "epochs=1", "--out", str(out)]
+    for _ in range(2):  # again, it goes on
+        commands.clear()
+        result = CliRunner().invoke(module.main, [*named, *options])
+        assert result.exit_code == 0, result.output
+    trained = {c[-1].removeprefix(f"--out={out}/"): c for c in commands if c[0] == "train"}
+    assert list(trained) == ["all", "without-one", "without-two", "without-three"]
+    for name, command in trained.items():
+        assert command[1] == "classification" and "--set=epochs=1" in command
+        used = [word.removeprefix("--data=") for word in command if word.startswith("--data=")]
+        assert used == [str(p) for p in sets if name != f"without-{p.stem}"]
+        assert (out / name / "alignment").resolve() == out / "alignment"  # faces are aligned once
+    protocols, agreement = commands[4:]
+    spaces = [f"--checkpoint={name}={out / name / 'encoder.pt'}" for name in trained]
+    assert protocols[:2] == ["probe", "protocols"] and protocols[2:5] == [str(p) for p in sets]
+    assert agreement[:3] == ["probe", "agreement", "mine=rated"]
+    assert set(spaces) <= set(protocols) and set(spaces) <= set(agreement)
+    assert CliRunner().invoke(module.main, [*named[:2], *named[:2], "--out", str(out)]).exit_code == 2

@@ -186,8 +186,8 @@ def near_pairs(people: Indices, ratings: npt.ArrayLike, *, nearest: float = NEAR
     apart = pair_distances(ratings, i, j, l2)
     near = apart <= np.quantile(apart, nearest) if len(apart) else np.zeros(0, bool)
     same = people[i] == people[j]
-    lines = [list(zip(i[kept], j[kept], strict=True)) for kept in (near & same, near & ~same)]
-    return _matched(*lines, np.zeros(len(people), np.intp))
+    one, two = (np.stack([i[kept], j[kept]], axis=1) for kept in (near & same, near & ~same))
+    return Matched(one, np.zeros(len(one), np.intp), two, np.zeros(len(two), np.intp))
 
 
 def _matched(same: list[tuple[int, int]], different: list[tuple[int, int]], groups: Indices) -> Matched:
