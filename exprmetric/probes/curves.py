@@ -17,10 +17,11 @@ from exprmetric.errors import ImageError
 from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import Face
 from exprmetric.methods import Method
+from exprmetric.methods.each import Cell, Vector
 from exprmetric.metrics.resampling import Floats, pair_distances
 from exprmetric.probes.dataset import Faces, Image
 from exprmetric.probes.nuisance import NUISANCES, Nuisance, fresh
-from exprmetric.probes.vectors import Cell, Outcome, Reader, Vector, represent_all
+from exprmetric.probes.vectors import Outcome, Reader, represent_all
 from exprmetric.probes.warp import STRENGTHS, WARPS
 
 WARP, NUISANCE = "warp", "nuisance"

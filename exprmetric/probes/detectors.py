@@ -12,9 +12,10 @@ from exprmetric.errors import ImageError
 from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import FaceFinder, available_detectors, load_detector
 from exprmetric.methods import Method
+from exprmetric.methods.each import Vector
 from exprmetric.metrics.resampling import Estimate, Floats, bootstrap, pair_distances
 from exprmetric.probes.dataset import Faces
-from exprmetric.probes.vectors import Outcome, Reader, Vector, represent_all
+from exprmetric.probes.vectors import Outcome, Reader, represent_all
 
 PAIR = ("scrfd", "dlib")
 
