@@ -25,7 +25,7 @@ from swaps import assert_same, bound_by_modes, in_a_process, small_folder
 
 from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralFacesError, UnreadableImageError
 from exprmetric.evaluation import cache as cache_module
-from exprmetric.evaluation import entries, reading
+from exprmetric.evaluation import entries, forked, reading
 from exprmetric.evaluation.cache import FILE, PACKAGES, VectorCache
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
@@ -74,6 +74,7 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     done, lock = Work(), threading.Lock()
+    monkeypatch.setattr(forked, "can_fork", lambda provider: False)  # what other processes do isn't seen here
     read, detect = reading.read_image, FaceFinder.detect
 
     def counted_read(source: Any) -> Any:

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError
+from exprmetric.evaluation.forked import open_reader
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.rows import OK
-from exprmetric.evaluation.session import Session, Settings, open_pool
+from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
 from exprmetric.files import path_text, write_whole
 from exprmetric.images import PICTURE_SUFFIXES
 
@@ -67,8 +68,9 @@ def embed_images(
     session = Session(Settings((method,), detector, face, provider, identity=False))
     session.reader.only = session.finder.choose
     results: list[Embedding] = []
-    with open_pool(jobs) as pool:
-        for path, outcome in zip(paths, represent_all(map(Task, paths), session.reader, pool), strict=True):
+    read = open_reader(session.reader, jobs or default_jobs(), len(paths), provider)
+    with open_pool(jobs) as pool, read as reader:
+        for path, outcome in zip(paths, represent_all(map(Task, paths), reader, pool), strict=True):
             found = lone_face(outcome)
             if isinstance(found, ImageError):
                 results.append(Embedding(path, None, found.status, str(found)))

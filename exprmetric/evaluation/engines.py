@@ -47,7 +47,8 @@ Engine = Callable[[Job], Iterator["pa.Table"]]
 def _local(job: Job) -> Iterator[pa.Table]:
     """This process, in input order."""
     session, jobs = job.session, job.jobs or default_jobs()
-    with session.open_cache(job.cache) as cache, open_reader(session.reader, jobs, len(job.rows)) as reader:
+    read = open_reader(session.reader, jobs, len(job.rows), session.settings.provider)
+    with session.open_cache(job.cache) as cache, read as reader:
         yield from session.measure(job.plan, job.rows, job.pool, cache, block=job.block, reader=reader)
 
 

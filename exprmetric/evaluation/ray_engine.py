@@ -1,7 +1,9 @@
 """The plan on a Ray cluster: pieces of rows go to actors that hold the models, and come back as Arrow tables.
 
-Ray restarts an actor that dies and gives it its piece again; a driver that dies goes on from the journal. Without a
-cluster (RAY_ADDRESS) one is started on this machine. All machines have to see the images under the same paths.
+Each actor reads in a process of its own (`forked.py`), so that a picture that kills its reader costs its row alone. Ray
+restarts an actor that dies, a few times, and gives it its piece again; a driver that dies goes on from the journal.
+Without a cluster (RAY_ADDRESS) one is started on this machine. All machines have to see the images under the same
+paths.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from exprmetric import errors
 from exprmetric.errors import ExprmetricError, MissingPackageError, WeightsError
 from exprmetric.evaluation.environment import environment, versions
+from exprmetric.evaluation.forked import open_reader
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.rows import name_columns, schema
 from exprmetric.evaluation.session import Session, Settings, open_pool
@@ -35,6 +38,8 @@ FETCHING = {"iter_threaded": 5.0, "Prefetcher": 0.5}
 """Threads of Ray that fetch blocks ahead, and seconds that we wait for their end."""
 PIECES = 50
 """Pieces of the input, at least, where it has so many rows: a dead worker loses one."""
+RESTARTS = 3
+"""Times that a worker is begun anew, and a piece tried again: what kills its worker each time would do so for ever."""
 MOST_ROWS = 512
 """Rows of a piece: few beside what a worker's start costs."""
 
@@ -80,8 +85,10 @@ class Worker:
         if self._error:
             raise self._error
         rows = np.asarray(piece["data"], np.int64)
-        with open_pool(1) as pool, self._session.open_cache(self._work.cache) as cache:
-            tables = list(self._session.measure(self._work.plan, rows, pool, cache))
+        session = self._session
+        read = open_reader(session.reader, 1, len(rows), session.settings.provider)
+        with open_pool(1) as pool, session.open_cache(self._work.cache) as cache, read as reader:
+            tables = list(session.measure(self._work.plan, rows, pool, cache, reader=reader))
         return _plain(pa.concat_tables(tables))
 
 
@@ -130,7 +137,13 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     work = ray.put(Work(job.session.settings, job.plan, job.cache, _about(job.session)))
     names = job.session.settings.names()
     found = ray.data.from_numpy(np.array_split(job.rows, pieces)).map_batches(
-        Worker, batch_size=None, fn_constructor_args=(work,), concurrency=min(workers, pieces), num_cpus=1
+        Worker,
+        batch_size=None,
+        fn_constructor_args=(work,),
+        concurrency=min(workers, pieces),
+        num_cpus=1,
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
     )
     batches = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
     try:
