@@ -9,9 +9,11 @@ import re
 import stat
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from . import limits
 from .errors import ExprmetricError, InputError, UnreadableImageError
 from .faults import of_machine
 
@@ -39,11 +41,6 @@ MOVING_SUFFIXES = VIDEO_SUFFIXES | {".webp", ".gif", ".apng"}
 """Those and the suffixes of animated images: what folders are searched for."""
 USE_VIDEO = "`exprmetric video evaluate` measures videos"
 
-MAX_PIXELS = 178_956_970
-"""Images with more pixels are refused as decompression bombs; Pillow's own limit, about 13,000 x 13,000."""
-MAX_BYTES = 8 * MAX_PIXELS
-"""Larger files are refused unread: more than the largest image takes uncompressed, with 16 bits and alpha."""
-
 # The decoders that may run. The rest of Pillow's are left out because no face arrives in those formats
 # and some are dangerous on strangers' files: EPS starts Ghostscript.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM")
@@ -62,7 +59,15 @@ _NO_IMAGES = {
 }
 
 
-def read_image(source: ImageSource) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Pinned:
+    """A file, and the SHA-256 (64 hex digits) of what it held when it was first looked at: nothing else is read."""
+
+    path: Path
+    sha256: str
+
+
+def read_image(source: ImageSource | Pinned) -> NDArray[np.uint8]:
     """Decode an image file, or check an array, into RGB uint8 (H, W, 3), values 0..255, C-contiguous.
 
     Files: PNG, JPEG (grey, colour, CMYK), WebP, AVIF, GIF, TIFF, BMP, JPEG 2000 and PNM, told apart by their
@@ -75,35 +80,37 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     contiguous; (H, W), (H, W, 1) and (H, W, 4), and uint16, are converted as files are.
 
     Raises UnreadableImageError, which names the file and why: missing, no regular file, not permitted, empty,
-    no image, truncated, damaged, more than MAX_PIXELS pixels or MAX_BYTES, or floating point, whose range nobody
-    states. While a file is read, at most 7 bytes a pixel are held.
+    no image, truncated, damaged, floating point, whose range nobody states, or beyond a limit of
+    `exprmetric.limits`; or, of a `Pinned` file, not what it was. While a file is read, its bytes and at most 7 bytes
+    a pixel are held.
     Raises InputError if other code switched on Pillow's LOAD_TRUNCATED_IMAGES: half an image is no image.
     """
     import numpy as np
 
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    path = _regular_file(source)
-    return _read(path, lambda: path.open("rb"))
+    path = _regular_file(source.path if isinstance(source, Pinned) else source)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limits.MAX_BYTES + 1)
+    except OSError as error:
+        raise _fault(path, error) from error
+    if isinstance(source, Pinned) and hashlib.sha256(content).hexdigest() != source.sha256:
+        raise _unreadable(path, "it was changed while it was measured")
+    return decode_image(content, path)
 
 
-def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+def decode_image(content: bytes, name: str | Path) -> NDArray[np.uint8]:
     """`read_image` for the content of a file, as of a member of a zip; `name` says in errors whose it is."""
+    import numpy as np
+
     path = Path(name)
     if not content:
         raise _unreadable(path, "the file is empty")
-    if len(content) > MAX_BYTES:
+    if len(content) > limits.MAX_BYTES:
         raise _unreadable(path, f"the file has {len(content):,} bytes, {_TOO_MANY}")
-    return _read(path, lambda: io.BytesIO(content))
-
-
-def _read(path: Path, open_file: Callable[[], IO[bytes]]) -> NDArray[np.uint8]:
-    """What `open_file` opens, decoded and upright; `path` is its name in errors."""
-    import numpy as np
-
     try:
-        with open_file() as file:
-            pixels, turn = _decode(path, file)
+        pixels, turn = _decode(path, content)
         return np.ascontiguousarray(turn(pixels))
     except UnreadableImageError:
         raise
@@ -146,7 +153,7 @@ def _regular_file(source: str | os.PathLike[str]) -> Path:
         raise _unreadable(path, "it is not a regular file")
     if not found.st_size:
         raise _unreadable(path, "the file is empty")
-    if found.st_size > MAX_BYTES:
+    if found.st_size > limits.MAX_BYTES:
         try:
             with path.open("rb") as file:
                 what = _no_image(file.read(_HEAD))
@@ -157,9 +164,9 @@ def _regular_file(source: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _decode(path: Path, file: IO[bytes]) -> tuple[NDArray[np.uint8], _Turn]:
+def _decode(path: Path, content: bytes) -> tuple[NDArray[np.uint8], _Turn]:
     """The pixels as stored, and what turns them upright."""
-    from PIL import Image, ImageFile
+    from PIL import Image, ImageFile, UnidentifiedImageError
 
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError(
@@ -168,24 +175,20 @@ def _decode(path: Path, file: IO[bytes]) -> tuple[NDArray[np.uint8], _Turn]:
         )
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # older Pillows know no AVIF
-    with _opened(path, file, formats) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise _unreadable(path, f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
-        image.load()  # before the orientation is asked for: TIFF files turn themselves while loading
-        return _to_rgb(path, image), _upright(path, image)
-
-
-def _opened(path: Path, file: IO[bytes], formats: list[str]) -> PILImage:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        return Image.open(file, formats=formats)
+        opened = Image.open(io.BytesIO(content), formats=formats)
     except UnidentifiedImageError as error:
-        file.seek(0)
-        if what := _no_image(file.read(_HEAD)):
+        if what := _no_image(content[:_HEAD]):
             raise _unreadable(path, f"it is {what}") from error
         raise
+    with opened as image:
+        width, height = image.size
+        if width * height > limits.MAX_PIXELS:
+            raise _unreadable(path, f"{width} x {height} is more than {limits.MAX_PIXELS:,} pixels")
+        if image.format in ("JPEG", "MPO") and (why := limits.costly_jpeg(content, width * height)):
+            raise _unreadable(path, f"{width} x {height}, {why}")
+        image.load()  # before the orientation is asked for: TIFF files turn themselves while loading
+        return _to_rgb(path, image), _upright(path, image)
 
 
 _Turn = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
@@ -274,8 +277,8 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             f"array of shape {array.shape}: expected (H, W, 3), or (H, W) grey, or (H, W, 4) with alpha; "
             "channels come last, one image at a time"
         )
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise UnreadableImageError(f"array of shape {array.shape}: more than {MAX_PIXELS:,} pixels")
+    if array.shape[0] * array.shape[1] > limits.MAX_PIXELS:
+        raise UnreadableImageError(f"array of shape {array.shape}: more than {limits.MAX_PIXELS:,} pixels")
     pixels = _to_8_bits(array) if array.dtype == np.uint16 else array
     if channels == 1:
         return _grey_to_rgb(pixels.reshape(array.shape[:2]))

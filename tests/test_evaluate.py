@@ -28,7 +28,9 @@ from exprmetric.errors import (
     UnknownMethodError,
     UnreadableImageError,
 )
+from exprmetric.evaluation import evaluate as evaluate_module
 from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
+from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import Represented
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
@@ -416,19 +418,31 @@ def test_a_triplet_made_without_an_image_says_so(folder: Path) -> None:
 def test_an_image_that_changes_while_it_is_measured_is_not_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its vectors would stand under the hash of what it was."""
-    shutil.copytree(folder, tmp_path / "in")
-    find = FaceFinder.face
-    other = tmp_path / "in" / "swapped" / "f.png"
+    """Its vectors would stand under the hash of what it was, for ever: also where size and time are the same."""
+    for role in ROLES:
+        (tmp_path / role).mkdir()
+        for name in "af":
+            with PILImage.open(folder / role / f"{name}.png") as image:
+                image.convert("RGB").resize((300, 300)).save(tmp_path / role / f"{name}.bmp")
+    swapped = tmp_path / "swapped" / "f.bmp"
+    was, other = swapped.read_bytes(), (tmp_path / "swapped" / "a.bmp").read_bytes()
+    assert len(was) == len(other) and was != other
+    sound = by_id(quick(tmp_path))
+    made = evaluate_module.make_plan
 
-    def overwriting(*args: Any) -> Face:
-        shutil.copy(tmp_path / "in" / "swapped" / "a.png", other)
-        return find(*args)
+    def overwritten(*args: Any) -> Plan:
+        plan, times = made(*args), swapped.stat()
+        swapped.write_bytes(other)
+        os.utime(swapped, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return plan
 
-    monkeypatch.setattr(FaceFinder, "face", overwriting)
-    records = by_id(quick(tmp_path / "in"))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_module, "make_plan", overwritten)
+        records = by_id(quick(tmp_path, cache=tmp_path / "cache"))
     assert records["f"]["status"] == "unreadable" and "changed while it was measured" in records["f"]["reason"]
-    assert all(r["status"] == "ok" for name, r in records.items() if name != "f")
+    assert records["a"] == sound["a"]
+    swapped.write_bytes(was)
+    assert by_id(quick(tmp_path, cache=tmp_path / "cache")) == sound
 
 
 def test_an_error_of_a_programmer_is_in_every_row_with_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
-from exprmetric import images
+from exprmetric import limits
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.images import IMAGE_SUFFIXES, content_hash, decode_image, read_image
 
@@ -263,9 +263,9 @@ def test_decompression_bombs_are_refused_unopened(tmp_path: Path, monkeypatch: p
 
 def test_the_limit_is_inclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "face.png", np.zeros((5, 7, 3), np.uint8))
-    monkeypatch.setattr(images, "MAX_PIXELS", 35)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 35)
     assert read_image(path).shape == (5, 7, 3)
-    monkeypatch.setattr(images, "MAX_PIXELS", 34)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 34)
     with pytest.raises(UnreadableImageError, match="7 x 5 is more than 34 pixels"):
         read_image(path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import ImageError, NoFaceError, UnreadableImageError
+from exprmetric.errors import ImageError, NoFaceError
 from exprmetric.evaluation.choosing import NOBODY, Chooser, Chosen
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.plan import NONE, Plan
@@ -44,11 +44,6 @@ class Block:
     faces: npt.NDArray[np.int32]
     boxes: list[list[npt.NDArray[np.float64] | None]]
     distances: dict[str, npt.NDArray[np.float64]]
-
-
-def rewritten(path: Path) -> UnreadableImageError:
-    """What becomes of an image whose file is not what was hashed any more."""
-    return UnreadableImageError(f"{show(path)}: it was changed while it was measured")
 
 
 def measured_block(
@@ -111,11 +106,7 @@ def _choose(
     """Which faces are measured in each of some rows; in the pool, where pictures have to be compared."""
 
     def pixels(rank: int) -> Image:
-        path = plan.paths[order[rank]]
-        image = read_image(path)
-        if plan.changed(order[rank]):
-            raise rewritten(path)
-        return image
+        return read_image(plan.image(order[rank]))
 
     found: list[Chosen | Future[Chosen]] = []
     for row, ranks in zip(rows.tolist(), looks.tolist(), strict=True):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.blocks import Block, Integers, measured_block, rewritten
+from exprmetric.evaluation.blocks import Block, Integers, measured_block
 from exprmetric.evaluation.cache import Cache
 from exprmetric.evaluation.choosing import Chooser
 from exprmetric.evaluation.plan import NONE, Plan
@@ -26,7 +26,7 @@ from exprmetric.evaluation.reading import BATCH, FaceReader, Outcome
 from exprmetric.methods.base import Method
 
 if TYPE_CHECKING:
-    from exprmetric.images import ImageSource
+    from exprmetric.images import ImageSource, Pinned
 
 BLOCK = 64
 """New images that a block of rows needs, at most, and images that are read ahead."""
@@ -41,13 +41,13 @@ class Task:
     """One image on its way through the pool.
 
     Attributes:
-        source: path or array.
+        source: path, array, or a file whose content is known.
         known: what an earlier run has found out.
         sighted: set once the image is in the pool.
         new: something is found out that was not known.
     """
 
-    source: ImageSource
+    source: ImageSource | Pinned
     known: Outcome | None = None
     sighted: Future[Outcome] = field(default_factory=Future)
     new: bool = False
@@ -165,7 +165,7 @@ def measure(
 
     def line() -> Iterator[Task]:
         for rank, content in enumerate(looks.order):
-            tasks[rank] = Task(plan.paths[content], cache.find(plan.hashes[content]))
+            tasks[rank] = Task(plan.image(content), cache.find(plan.hashes[content]))
             yield tasks[rank]
 
     outcomes = enumerate(represent_all(line(), reader, pool, block=block))
@@ -174,8 +174,6 @@ def measure(
         while len(kept) + left < looks.needed[part.stop - 1]:
             rank, outcome = next(outcomes)
             content = looks.order[rank]
-            if plan.changed(content):  # whatever became of it: half of it may have been read
-                outcome = rewritten(plan.paths[content])
             kept[rank] = outcome
             if tasks.pop(rank).new:
                 cache.add(plan.hashes[content], outcome)

@@ -18,12 +18,11 @@ import numpy.typing as npt
 
 from exprmetric.errors import UnreadableImageError
 from exprmetric.face_names import NamedFace
-from exprmetric.images import content_hash
+from exprmetric.images import Pinned, content_hash
 from exprmetric.triplets import ROLES, Triplet
 
 AHEAD = 4096
 """Files that wait to be hashed at a time."""
-Stamp = tuple[int, int]
 NONE = -1
 """Stands for an image that is missing or unreadable."""
 
@@ -36,7 +35,6 @@ class Plan:
         triplets: in input order.
         hashes: content hash by number.
         paths: one path for each content, by number.
-        stamps: size and time of change of those paths, as they were hashed.
         contents: (N, 3) numbers of the contents of target, source, swapped; NONE where there is none.
         unreadable: reason by path, for the files that can't be read.
         faces: the distinct names of faces that rows give.
@@ -48,7 +46,6 @@ class Plan:
     triplets: Sequence[Triplet]
     hashes: list[str]
     paths: list[Path]
-    stamps: list[Stamp]
     contents: npt.NDArray[np.int32]
     unreadable: dict[Path, str]
     faces: list[NamedFace] = field(default_factory=list)
@@ -91,9 +88,9 @@ class Plan:
                 problems.append(f"{role}: the photograph that names its face: {self.unreadable[face.photo]}")
         return "; ".join(problems)
 
-    def changed(self, content: int) -> bool:
-        """Whether a file is no more what was hashed: somebody writes into it while it is measured."""
-        return _stamp(self.paths[content]) != self.stamps[content]
+    def image(self, content: int) -> Pinned:
+        """The file of a content, which holds that or can't be read: somebody may write into it while it is measured."""
+        return Pinned(self.paths[content], self.hashes[content])
 
     def digest(self) -> str:
         """SHA-256 of all that decides the rows, but for the methods: names, labels and contents in their order."""
@@ -138,41 +135,28 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor, *, photo: Path | None
                     files.setdefault(face.photo, len(files))
     numbers: dict[str, int] = {}
     paths: list[Path] = []
-    stamps: list[Stamp] = []
     unreadable: dict[Path, str] = {}
     content_of = np.full(len(files) + 1, NONE, np.int32)  # the last one stands for no file
     for (path, file), found in zip(files.items(), _in_order(pool, files), strict=True):
         if isinstance(found, UnreadableImageError):
             unreadable[path] = str(found)
             continue
-        digest, stamp = found
-        if digest not in numbers:
-            numbers[digest] = len(paths)
+        if found not in numbers:
+            numbers[found] = len(paths)
             paths.append(path)
-            stamps.append(stamp)
-        content_of[file] = numbers[digest]
+        content_of[file] = numbers[found]
     photos = content_of[np.array([NONE if face.photo is None else files[face.photo] for face in faces], np.int64)]
-    contents = content_of[wanted]
-    return Plan(triplets, list(numbers), paths, stamps, contents, unreadable, list(faces), named, photos)
+    return Plan(triplets, list(numbers), paths, content_of[wanted], unreadable, list(faces), named, photos)
 
 
-def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[tuple[str, Stamp] | UnreadableImageError]:
+def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[str | UnreadableImageError]:
     waiting = iter(files)
     while some := list(islice(waiting, AHEAD)):
         yield from pool.map(_hash, some)
 
 
-def _hash(path: Path) -> tuple[str, Stamp] | UnreadableImageError:
+def _hash(path: Path) -> str | UnreadableImageError:
     try:
-        stamp = _stamp(path)
-        return content_hash(path), stamp
+        return content_hash(path)
     except UnreadableImageError as error:
         return error
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # `content_hash` says what is wrong with it
-        return (0, 0)
-    return found.st_size, found.st_mtime_ns

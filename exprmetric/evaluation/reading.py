@@ -25,7 +25,7 @@ from exprmetric.methods.base import Method
 from exprmetric.methods.each import Cell, finite, represent_each
 
 if TYPE_CHECKING:
-    from exprmetric.images import ImageSource
+    from exprmetric.images import ImageSource, Pinned
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -112,20 +112,20 @@ class FaceReader:
         self.profile = profile
         self.only = only
 
-    def submit(self, pool: Executor, source: ImageSource, known: Sight | None = None) -> Future[Outcome]:
+    def submit(self, pool: Executor, source: ImageSource | Pinned, known: Sight | None = None) -> Future[Outcome]:
         """`read` in a pool."""
         return pool.submit(self.read, source, known)
 
     def flush(self) -> None:
         """Before waiting for what was submitted: a reader that collects images lets go of them."""
 
-    def read(self, source: ImageSource, known: Sight | None = None) -> Outcome:
+    def read(self, source: ImageSource | Pinned, known: Sight | None = None) -> Outcome:
         """The faces, or the error that says why there is none: whatever rises is this image's, but for `of_machine`.
 
         A lone face is left to be represented with those of other images; several have all their vectors.
 
         Args:
-            source: path or array.
+            source: path, array, or a file whose content is known.
             known: what needs not be done again.
         """
         missing = self.missing(known)
