@@ -30,6 +30,12 @@ ARCFACE = 2.0 * np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 
+MOST_SHRINK = 16
+"""Pixels of an image that a crop's pixel may stand for, each way, before the image is reduced: a face of 3,600 px."""
+
+_WIDEST = 32_000
+"""OpenCV's warp takes no side of 32,767 px or more."""
+
 Matrix = npt.NDArray[np.float64]
 
 
@@ -88,7 +94,8 @@ def warp(image: npt.NDArray[np.uint8], matrix: Matrix, size: int = CROP_SIZE) ->
     """One warp from original pixels into a size x size crop.
 
     Bilinear; pixels outside the image repeat its border. When the crop shrinks the face, the image is first low-passed
-    to the crop's sampling rate, so that a face gives the same crop at whatever resolution it was photographed.
+    to the crop's sampling rate, so that a face gives the same crop at whatever resolution it was photographed. Beyond
+    `MOST_SHRINK` it is first reduced by means over whole pixels: the low pass would take time without bounds.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -99,19 +106,37 @@ def warp(image: npt.NDArray[np.uint8], matrix: Matrix, size: int = CROP_SIZE) ->
     """
     import cv2
 
+    image, matrix = _reduced(image, matrix)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if scale < 1.0:
+    sigma = 0.4 * np.sqrt(1.0 / scale**2 - 1.0) if scale < 1.0 else 0.0
+    if sigma or max(image.shape) > _WIDEST:
         corners = transform(_inverse(matrix), [[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]])
-        sigma = 0.4 * np.sqrt(1.0 / scale**2 - 1.0)
         margin = int(np.ceil(4 * sigma)) + 2
         height, width = image.shape[:2]
         low = np.clip(np.floor(corners.min(0)) - margin, 0, (width - 1, height - 1)).astype(int)
         high = np.clip(np.ceil(corners.max(0)) + margin + 1, low + 1, (width, height)).astype(int)
-        region = image[low[1] : high[1], low[0] : high[0]]
-        image = np.asarray(cv2.GaussianBlur(region, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
+        image = image[low[1] : high[1], low[0] : high[0]]
+        if sigma:
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
         matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
     crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(crop, np.uint8)
+
+
+def _reduced(image: npt.NDArray[np.uint8], matrix: Matrix) -> tuple[npt.NDArray[np.uint8], Matrix]:
+    """Fewer columns and rows where a px of the crop stands for more than `MOST_SHRINK` of them; else what is given."""
+    import cv2
+
+    per_crop_px = 1 / np.maximum(np.linalg.norm(matrix[:, :2], axis=0), 1e-12)
+    size = np.array([image.shape[1], image.shape[0]])
+    smaller = np.maximum(1, size // np.maximum(1, np.floor(per_crop_px / (MOST_SHRINK / 2)))).astype(int)
+    smaller = np.where(per_crop_px > MOST_SHRINK, smaller, size)
+    if (smaller == size).all():
+        return image, matrix
+    step = size / smaller
+    reduced = np.asarray(cv2.resize(image, smaller.tolist(), interpolation=cv2.INTER_AREA), np.uint8)
+    linear = matrix[:, :2] * step
+    return reduced, np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ (step / 2 - 0.5)])
 
 
 def _inverse(matrix: Matrix) -> Matrix:
