@@ -18,7 +18,9 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from exprmetric.errors import VideoError
+from exprmetric.faults import of_machine
 from exprmetric.images import IMAGE_SUFFIXES, MOVING_SUFFIXES
+from exprmetric.limits import costly_member
 from exprmetric.names import natural, places
 from exprmetric.training.data import Files, digest, person_split
 
@@ -115,11 +117,15 @@ def on_disk(clip: Clip) -> Iterator[Path]:
                 at = places([PurePosixPath(name).stem for name in names])  # a missing number stays missing
                 copies = [_unpack(archive, name, Path(folder), i) for i, name in zip(at, names, strict=True)]
         except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # encrypted ones raise RuntimeError
+            if machine := of_machine(error):
+                raise machine from error
             raise VideoError(f"{clip.name} can't be unpacked: {error}") from error
         yield Path(folder) if clip.images else copies[0]
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, folder: Path, number: int) -> Path:
+    if why := costly_member(archive.getinfo(name), None):
+        raise VideoError(f"{name!r} is not unpacked: {why}")
     copy = folder / f"{number}{PurePosixPath(name).suffix}"
     with archive.open(name) as packed, copy.open("wb") as file:
         shutil.copyfileobj(packed, file)

@@ -20,13 +20,16 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric import limits
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.images import decode_image
 
@@ -102,16 +105,36 @@ class Files:
         return frozenset(p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
 
     def read(self, name: str) -> bytes:
-        """The content of a file; InputError when it is missing, or when its name leads out of the data set."""
+        """The content of a file.
+
+        Raises:
+            InputError: it is missing or damaged, its name leads out of the data set, or it is beyond a limit of
+                `exprmetric.limits`.
+        """
+        with self._lock, self._opened(name) as file:
+            return file.read()
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
         try:
             if self._zip is not None:
-                with self._lock:
-                    return self._zip.read(name)
+                member = self._zip.getinfo(name)
+                if why := limits.costly_member(member):
+                    raise InputError(f"{self.path}: {name!r} is not unpacked: {why}")
+                with self._zip.open(member) as packed:
+                    yield packed
+                return
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise InputError(f"{self.path}: {name!r} is outside the data set")
-            return (self.path / name).read_bytes()
-        except (KeyError, OSError) as error:
-            raise InputError(f"{self.path}: {name!r} can't be read: {error}") from error
+            path = self.path / name
+            if (size := path.stat().st_size) > limits.MAX_BYTES:
+                raise InputError(f"{path} has {size:,} bytes, more than the {limits.MAX_BYTES:,} that are read")
+            with path.open("rb") as file:
+                yield file
+        except (KeyError, OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise InputError(
+                f"{self.path}: {name!r} can't be read: {error}"
+            ) from error  # RuntimeError: it is encrypted
 
     def image(self, name: str) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB of an image file, as `exprmetric.images.read_image` reads the faces that are measured.
@@ -121,13 +144,34 @@ class Files:
         """
         try:
             content = self.read(name)
-        except (InputError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except InputError as error:
             raise UnreadableImageError(f"{str(self.path / name)!r}: {error}") from error
         return decode_image(content, str(self.path / name))
 
-    def rows(self, name: str) -> list[dict[str, str]]:
-        """The rows of a CSV file."""
-        return list(csv.DictReader(io.StringIO(self.read(name).decode("utf-8-sig"))))
+    def rows(self, name: str) -> Iterator[dict[str, str]]:
+        """The rows of a CSV file, as they are read.
+
+        Raises:
+            InputError: as of `read`; it is no text, or has more than `limits.MAX_ROWS`.
+        """
+        with self._text(name) as text:
+            for number, row in enumerate(csv.DictReader(text)):
+                if number == limits.MAX_ROWS:
+                    raise InputError(f"{self.path}: {name!r} has more than the {number:,} rows that are read")
+                yield row
+
+    def columns(self, name: str) -> set[str]:
+        """The names in the first line of a CSV file; InputError as of `rows`."""
+        with self._text(name) as text:
+            return set(next(csv.reader(text), []))
+
+    @contextmanager
+    def _text(self, name: str) -> Iterator[IO[str]]:
+        try:
+            with self._opened(name) as file:
+                yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{self.path}: {name!r} is no table: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -264,7 +308,7 @@ def _npy_number(files: Files, name: str) -> float:
     content = io.BytesIO(files.read(name))
     try:
         return float(np.load(content, allow_pickle=False).item())
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError) as error:  # MemoryError: of a shape that it states
         raise InputError(f"{files.path}: {name} holds no number: {error}") from error
 
 
@@ -283,9 +327,7 @@ def _unlabelled(files: Files) -> Iterator[Sample]:
 
 
 def _columns(files: Files) -> set[str]:
-    if "labels.csv" not in files.names:
-        return set()
-    return set(next(csv.reader(io.StringIO(files.read("labels.csv").decode("utf-8-sig"))), []))
+    return files.columns("labels.csv") if "labels.csv" in files.names else set()
 
 
 LAYOUTS: dict[str, tuple[Callable[[Files], bool], Callable[[Files], Iterator[Sample]]]] = {

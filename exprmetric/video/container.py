@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric import limits
 from exprmetric.errors import DamagedVideoError, MissingPackageError, VideoError
-from exprmetric.images import MAX_PIXELS
 
 # Demuxers that may run: containers of one video. Playlists and concatenations could name other files.
 _CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"
@@ -70,9 +70,9 @@ def open_video(path: Path) -> Opened:
 def _open(path: Path) -> tuple[Any, Any]:
     """Container and stream."""
     av = _pyav()
-    limits = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+    allowed = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
-        container = av.open(f"file:{path.absolute()}", container_options=limits, metadata_errors="replace")
+        container = av.open(f"file:{path.absolute()}", container_options=allowed, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{str(path)!r}: not a video that can be read ({_message(error)})") from error
     stream = next((s for s in container.streams.video if not s.disposition & _cover(s)), None)
@@ -80,10 +80,11 @@ def _open(path: Path) -> tuple[Any, Any]:
         container.close()
         raise VideoError(f"{str(path)!r}: there is no video in it")
     context = stream.codec_context
-    if context is None or context.width * context.height > MAX_PIXELS:
+    if context is None or context.width * context.height > limits.MAX_FRAME_PIXELS:
         container.close()
         what = "its codec isn't known" if context is None else f"{context.width} x {context.height} is too large"
         raise VideoError(f"{str(path)!r}: {what}")
+    context.options = {"max_pixels": str(limits.MAX_FRAME_PIXELS)}  # a later packet may state another size
     stream.thread_type = "AUTO"
     return container, stream
 
@@ -104,7 +105,7 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
     av = _pyav()
     step = 1 / rate if rate > 0 else 0.04
     good, damaged, bad, reason = 0, 0, 0, ""
-    end = 0.0
+    end, promised = 0.0, 0.0
     start: float | None = None
     time = -step
     with container:
@@ -114,6 +115,8 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 packet, bad, reason = None, bad + 1, _message(error)
+            if packet is not None and packet.size and packet.pts is not None and not packet.is_discard:
+                promised = max(promised, float(packet.pts * stream.time_base))
             try:
                 decoded = stream.decode(packet if packet is not None and packet.size else None)
             except av.EOFError:
@@ -139,6 +142,10 @@ def _decode(path: Path, container: Any, stream: Any, rate: float, duration: floa
         raise damaged_video(path, good, f"{bad + damaged} of its parts can't be decoded ({reason or 'damaged frames'})")
     if not good:
         raise VideoError(f"{str(path)!r}: there is no frame in it")
+    if (
+        start is not None and promised - start > time + 0.75 * step
+    ):  # at the end FFmpeg drops errors and frames silently
+        raise damaged_video(path, good, f"frames up to {promised - start:.2f} s are missing at its end")
     if duration is not None and end < duration - _LATE:
         raise damaged_video(path, good, f"it ends after {end:.2f} of {duration:.2f} stated seconds: it is cut short")
 
