@@ -1,9 +1,9 @@
 """The plan on a Ray cluster: pieces of rows go to actors that hold the models, and come back as Arrow tables.
 
 Each actor reads in a process of its own (`forked.py`), so that a picture that kills its reader costs its row alone. Ray
-restarts an actor that dies, a few times, and gives it its piece again; a driver that dies goes on from the journal.
-Without a cluster (RAY_ADDRESS) one is started on this machine. All machines have to see the images under the same
-paths.
+restarts an actor that dies and gives it its piece again; a piece that ends several actors ends the run. A driver that
+dies goes on from the journal. Without a cluster (RAY_ADDRESS) one is started on this machine. All machines have to see
+the images under the same paths.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ FETCHING = {"iter_threaded": 5.0, "Prefetcher": 0.5}
 """Threads of Ray that fetch blocks ahead, and seconds that we wait for their end."""
 PIECES = 50
 """Pieces of the input, at least, where it has so many rows: a dead worker loses one."""
-RESTARTS = 3
-"""Times that a worker is begun anew, and a piece tried again: what kills its worker each time would do so for ever."""
+ATTEMPTS = 4
+"""Workers that a piece may end, one after the other; Ray alone would begin new ones for ever."""
 MOST_ROWS = 512
 """Rows of a piece: few beside what a worker's start costs."""
 
@@ -58,13 +59,31 @@ class Work:
     about: dict[str, Any]
 
 
-class Worker:
-    """Holds the models; one thread, because Ray gives a worker one core."""
+class Attempts:
+    """How often each piece was begun. It outlives the workers."""
 
-    def __init__(self, work: Any) -> None:
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, first: int) -> int:
+        """The number of this attempt at the piece that begins with a row."""
+        self._begun[first] += 1
+        return self._begun[first]
+
+
+class Worker:
+    """Holds the models; one process reads, because Ray gives a worker one core.
+
+    Args:
+        work: reference to `Work`.
+        attempts: handle of `Attempts`.
+    """
+
+    def __init__(self, work: Any, attempts: Any) -> None:
         import ray
 
         self._work: Work = ray.get(work)
+        self._begin = lambda first: ray.get(attempts.begin.remote(first))
         self._error: ExprmetricError | None = None
         try:
             self._session = Session(self._work.settings)
@@ -85,6 +104,10 @@ class Worker:
         if self._error:
             raise self._error
         rows = np.asarray(piece["data"], np.int64)
+        if self._begin(int(rows[0])) > ATTEMPTS:
+            raise ExprmetricError(
+                f"rows {rows[0] + 1} to {rows[-1] + 1} have ended {ATTEMPTS} workers: is memory short?"
+            )
         session = self._session
         read = open_reader(session.reader, 1, len(rows), session.settings.provider)
         with open_pool(1) as pool, session.open_cache(self._work.cache) as cache, read as reader:
@@ -135,15 +158,14 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     workers = job.jobs or max(1, _cores(ray))
     pieces = max(1, min(len(job.rows), PIECES), len(job.rows) // MOST_ROWS)
     work = ray.put(Work(job.session.settings, job.plan, job.cache, _about(job.session)))
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
     names = job.session.settings.names()
     found = ray.data.from_numpy(np.array_split(job.rows, pieces)).map_batches(
         Worker,
         batch_size=None,
-        fn_constructor_args=(work,),
+        fn_constructor_args=(work, attempts),
         concurrency=min(workers, pieces),
         num_cpus=1,
-        max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
     )
     batches = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
     try:
