@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from exprmetric_cli.main import main
+from PIL import Image
 from swaps import assert_same, large_folder, run_cli, small_folder, start_cli
 
 from exprmetric.errors import ExprmetricError, InputError, MissingPackageError, WeightsError
@@ -27,6 +29,8 @@ from exprmetric.triplets import Triplet, read_triplets
 pytestmark = pytest.mark.ray
 
 WORKER = "ray::MapWorker"
+KILLS_READER, KILLS_WORKER = (201, 180), (202, 180)
+"""Height and width, px, of pictures that end a process."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +80,31 @@ def cluster() -> Iterator[Any]:
     room = {"num_cpus": 1, "object_store_memory": 100_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**room, "include_dashboard": False})
     cluster.add_node(**room)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    def deadly() -> None:
+        """In a worker: a picture of one size kills the process that reads it, one of another its parent too."""
+        import os
+        import signal
+
+        from exprmetric.faces import FaceFinder
+
+        detect = FaceFinder.detect
+
+        def killing(self: Any, image: Any) -> Any:
+            if image.shape[:2] == KILLS_WORKER:
+                os.kill(os.getppid(), signal.SIGKILL)
+            if image.shape[:2] in (KILLS_READER, KILLS_WORKER):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return detect(self, image)
+
+        FaceFinder.detect = killing
+
+    ray.init(
+        address=cluster.address,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"worker_process_setup_hook": deadly},
+    )
     cluster.wait_for_nodes()
     yield cluster
     ray.shutdown()
@@ -208,6 +236,28 @@ def test_killed_workers_lose_nothing(
         )
     assert len(set(killed)) == 3
     assert_same(tmp_path / "out", large_plain)
+
+
+def picture(path: Path, size: tuple[int, int]) -> Path:
+    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.slow
+def test_a_picture_that_kills_its_reader_costs_its_row(triplets: list[Triplet], cluster: Any, tmp_path: Path) -> None:
+    rows = [*triplets[:2], replace(triplets[3], swapped=picture(tmp_path / "deadly.png", KILLS_READER)), triplets[4]]
+    found = measured(rows, engine="ray").triplets
+    assert [r["status"] for r in found] == ["ok", "ok", "error", "ok"]
+    assert "deadly.png" in found[2]["reason"] and "it killed its reader (SIGKILL" in found[2]["reason"]
+
+
+@pytest.mark.slow
+def test_a_piece_that_ends_its_worker_each_time_ends_the_run(
+    triplets: list[Triplet], cluster: Any, tmp_path: Path
+) -> None:
+    rows = [triplets[0], replace(triplets[3], swapped=picture(tmp_path / "deadly.png", KILLS_WORKER))]
+    with pytest.raises(ExprmetricError, match="rows 2 to 2 have ended 4 workers"):
+        measured(rows, tmp_path / "out", engine="ray")
 
 
 @pytest.mark.slow
