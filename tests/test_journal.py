@@ -26,8 +26,8 @@ from swaps import assert_same, bound_by_modes, in_a_process, small_folder, start
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation import evaluate as evaluate_module
+from exprmetric.evaluation import forked, reading
 from exprmetric.evaluation import journal as journal_module
-from exprmetric.evaluation import reading
 from exprmetric.evaluation import result as result_module
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.journal import DONE, FOLDER, LOCK, PATTERN, RUN, Journal
@@ -335,9 +335,10 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     read_image = reading.read_image
 
     def counted(source: Any) -> Any:
-        images.append(source)
+        images.append(source.path)
         return read_image(source)
 
+    monkeypatch.setattr(forked, "can_fork", lambda provider: False)  # what other processes read isn't seen here
     monkeypatch.setattr(reading, "read_image", counted)
     return images
 

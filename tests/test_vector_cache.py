@@ -79,7 +79,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
 
     def counted_read(source: Any) -> Any:
         with lock:
-            done.read.append(source)
+            done.read.append(source.path)
         return read(source)
 
     def counted_detect(self: FaceFinder, image: Any) -> Any:
@@ -368,7 +368,7 @@ def test_what_a_target_lacks_does_not_spoil_what_is_kept_of_its_swap(
     expected = numbers(measured([two.left], detector="canvas"))
 
     def vanished(source: Any, read: Any = reading.read_image) -> Any:
-        if source == two.left.target:
+        if source.path == two.left.target:
             raise UnreadableImageError("gone")
         return read(source)
 
