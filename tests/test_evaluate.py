@@ -430,8 +430,8 @@ def test_an_image_that_changes_while_it_is_measured_is_not_measured(
     sound = by_id(quick(tmp_path))
     made = evaluate_module.make_plan
 
-    def overwritten(*args: Any) -> Plan:
-        plan, times = made(*args), swapped.stat()
+    def overwritten(*args: Any, **more: Any) -> Plan:
+        plan, times = made(*args, **more), swapped.stat()
         swapped.write_bytes(other)
         os.utime(swapped, ns=(times.st_atime_ns, times.st_mtime_ns))
         return plan
