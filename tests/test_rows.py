@@ -12,7 +12,9 @@ from results import Distances, Row, rows_of, without_inner
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import (
+    BOX_COLUMNS,
     DISTANCE_COLUMNS,
+    FACE_COLUMNS,
     INNER_COLUMNS,
     TRIPLET_COLUMNS,
     Rows,
@@ -66,9 +68,27 @@ def test_every_value_stands_in_its_column():
     assert made.distance("one", "s2c")[0] == 0.25 and made.distances("one").dtype == np.float64
 
 
+def test_faces_are_counted_and_boxes_are_whole_pixels_where_they_are_known():
+    swaps = [a_triplet("x"), a_triplet("y")]
+    boxes = [[np.array([0.4, 1.6, -3.0, 20.5]), None, None], [None, np.array([1.0, 2, 3, 4]), None]]
+    counts = np.array([[1, 0, 6], [-1, 2, -1]])
+    made = table(swaps, [0, 1], ["", ""], ["ok", "ok"], ["", ""], {"one": np.ones((2, 3))}, counts, boxes)
+    first, second = Rows(made).records()
+    assert [first[c] for c in FACE_COLUMNS] == [1, 0, 6] and [second[c] for c in FACE_COLUMNS] == [None, 2, None]
+    assert [first[c] for c in BOX_COLUMNS] == ["0 2 -3 20", "", ""]
+    assert [second[c] for c in BOX_COLUMNS] == ["", "1 2 3 4", ""]
+    unknown = Rows(table(swaps, [0, 1], ["", ""], ["ok", "ok"], ["", ""], {"one": np.ones((2, 3))})).records()
+    assert [r[c] for r in unknown for c in FACE_COLUMNS] == [None] * 6
+    assert [r[c] for r in unknown for c in BOX_COLUMNS] == [""] * 6
+    assert [c for c in made.column_names if c in BOX_COLUMNS] == ["box_target", "box_source", "box_swapped"]
+    again = Rows.from_records(Rows(made).records()).table
+    assert {again.schema.field(c).type for c in FACE_COLUMNS} == {pa.int32()}
+    assert {again.schema.field(c).type for c in BOX_COLUMNS} == {pa.string()}
+
+
 def test_columns_and_their_types_are_those_of_the_files():
-    assert columns_of(METHODS)[: len(TRIPLET_COLUMNS)] == list(TRIPLET_COLUMNS)
-    assert columns_of(METHODS)[-6:] == [f"{m}.{d}" for m in METHODS for d in DISTANCE_COLUMNS]
+    distances = [f"{m}.{d}" for m in METHODS for d in DISTANCE_COLUMNS]
+    assert columns_of(METHODS) == [*TRIPLET_COLUMNS, *FACE_COLUMNS, *distances, *BOX_COLUMNS]
     inner, outer = schema(METHODS), schema(METHODS, inner=False)
     assert outer.names == columns_of(METHODS)
     assert set(inner.names) == {*outer.names, *INNER_COLUMNS}
