@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ class Worker:
         import ray
 
         self._work: Work = ray.get(work)
-        self._begin = lambda first: ray.get(attempts.begin.remote(first))
+        self._begin: Callable[[int], int] = lambda first: ray.get(attempts.begin.remote(first))
         self._error: ExprmetricError | None = None
         try:
             self._session = Session(self._work.settings)
