@@ -194,6 +194,11 @@ def test_of_several_faces_the_picture_shows_the_one_where_the_targets_stood(grou
     expected = finder.face(image, other)
     near, alone = (crops._picture("swapped", str(group_photo), finder, p)[0] for p in (expected.place, None))
     assert near.landmarks != alone.landmarks
+    row = dict.fromkeys(("target", "source", "swapped"), str(group_photo)) | {
+        "box_target": " ".join(str(round(v)) for v in other.box)
+    }
+    shown = [p.landmarks for p in crops.look(row, finder)]
+    assert shown == [near.landmarks, alone.landmarks, near.landmarks]  # the one measured, the largest, at its place
     assert (
         np.abs(picture(alone.uri) - np.asarray(picture(crops.jpeg_uri(largest.crop("eyes70")))).astype(float)).max()
         == 0

@@ -71,19 +71,20 @@ def look(row: Record, finder: FaceFinder) -> list[Picture]:
     place: npt.NDArray[np.float64] | None = None
     for role in ROLES:
         near = place if role == "swapped" else None
-        picture, found = _picture(role, row[role], finder, row.get(f"box_{role}") or "", near)
+        picture, found = _picture(role, row[role], finder, near, row.get(f"box_{role}") or "")
         pictures.append(picture)
         place = found if role == "target" else place
     return pictures
 
 
 def _picture(
-    role: str, path: str, finder: FaceFinder, box: str, near: npt.NDArray[np.float64] | None
+    role: str, path: str, finder: FaceFinder, near: npt.NDArray[np.float64] | None, box: str = ""
 ) -> tuple[Picture, npt.NDArray[np.float64] | None]:
-    """
+    """A picture, and the place of its face.
+
     Args:
-        box: of the face that was measured, as the row has it; '' where it isn't known.
-        near: the place at which the face is looked for then.
+        near: the place at which the face is looked for where its box isn't known.
+        box: of the face that was measured, as the row has it.
     """
     if not path:
         return Picture(role, problem="no image is given"), None
