@@ -18,6 +18,7 @@ def doctor(as_json: bool) -> None:
     Exit status: 1 when there is a problem.
     """
     from exprmetric.doctor import as_records, examine
+    from exprmetric.tables import printable_lines
 
     findings = examine()
     if as_json:
@@ -25,8 +26,8 @@ def doctor(as_json: bool) -> None:
     else:
         for f in findings:
             mark, colour = MARKS[f.level]
-            click.echo(f"{click.style(mark, fg=colour)} {f.topic}: {f.found}")
+            click.echo(f"{click.style(mark, fg=colour)} {printable_lines(f'{f.topic}: {f.found}')}")
             if f.advice:
-                click.echo(f"    {f.advice}")
+                click.echo(f"    {printable_lines(f.advice)}")
     if any(f.level == "problem" for f in findings):
         sys.exit(1)

@@ -30,6 +30,7 @@ def embed(
     Rows whose status is not ok hold NaN. Folders are searched for images, also below them.
     """
     from exprmetric.evaluation.embed import embed_images, find_images, save_embeddings
+    from exprmetric.tables import printable
 
     images = find_images(paths)
     with progress_bar("embedding", quiet=quiet) as progress:
@@ -39,7 +40,7 @@ def embed(
     save_embeddings(found, out)
     failed = [e for e in found if e.status != "ok"]
     for e in failed:
-        click.echo(f"{e.status}: {e.path}: {e.reason}", err=True)
+        click.echo(printable(f"{e.status}: {e.path}: {e.reason}"), err=True)
     click.echo(f"{out}: {len(found) - len(failed)} of {len(found)} images embedded by {method}")
     if len(failed) == len(found):
         sys.exit(1)

@@ -44,7 +44,9 @@ class Program(LazyGroup):
         try:
             return super().invoke(ctx)
         except ExprmetricError as error:
-            click.echo(f"Error: {as_options(str(error))}", err=True)
+            from exprmetric.tables import printable_lines
+
+            click.echo(f"Error: {printable_lines(as_options(str(error)))}", err=True)
             sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
 
 

@@ -173,8 +173,10 @@ def as_options(text: str) -> str:
 
 def tell(notes: Sequence[str]) -> None:
     """Say on stderr how rows were found where the user should know."""
+    from exprmetric.tables import printable
+
     for note in notes[:_MOST_NOTES]:
-        click.echo(f"Note: {as_options(note)}", err=True)
+        click.echo(f"Note: {printable(as_options(note))}", err=True)
     if len(notes) > _MOST_NOTES:
         click.echo(f"… and {len(notes) - _MOST_NOTES} more notes; --out writes all", err=True)
 

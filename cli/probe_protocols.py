@@ -84,7 +84,9 @@ def protocols(
     if form == "table":
         print_protocols(result)
     else:
-        click.echo(markdown(result) if form == "markdown" else result.to_json())
+        from exprmetric.report.say import say, say_json
+
+        say(markdown(result)) if form == "markdown" else say_json(result.to_json())
     if out is not None:
         click.echo(f"written: {out}/{', '.join(save_protocols(result, out))}", err=True)
     if not result.measured:

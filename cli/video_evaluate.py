@@ -122,7 +122,9 @@ def quality(
     if form == "table":
         print_quality(record)
     else:
-        click.echo(files[f"quality.{form}"], nl=False)
+        from exprmetric.report.say import say_file
+
+        say_file(f"quality.{form}", files[f"quality.{form}"])
     if not any(video["faces"] for video in record["videos"]):
         click.echo("Error: no face could be measured", err=True)
         sys.exit(1)

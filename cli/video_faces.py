@@ -203,13 +203,14 @@ def _read(
 def _finish(library: Library, files: Files, out: Path | None, shown: Any) -> None:
     """Write, print (a function, or the name of a file), and say by the exit status whether anything was measured."""
     from exprmetric.files import write_files
+    from exprmetric.report.say import say_file
 
     if out is not None:
         write_files(out, files)
     if callable(shown):
         shown()
     else:
-        click.echo(files[shown], nl=False)
+        say_file(shown, files[shown])
     if out is not None:
         click.echo(f"written into {out}: {', '.join(sorted(files))}", err=True)
     if not library.courses:

@@ -11,6 +11,7 @@ import click
 
 from exprmetric import weights as store
 from exprmetric.errors import WeightsError, WeightsNotFoundError
+from exprmetric.tables import printable, printable_lines
 
 
 @click.group()
@@ -40,7 +41,7 @@ def list_(as_json: bool) -> None:
         here = row["place"] or "not present"
         commercial = "yes" if row["commercial_use"] else "no"
         # Text: square brackets in a value are no markup
-        table.add_row(*map(Text, (row["name"], row["kind"], size, here, commercial, row["licence"])))
+        table.add_row(*map(Text, (row["name"], row["kind"], size, here, commercial, printable(row["licence"]))))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
@@ -69,7 +70,7 @@ def verify(names: tuple[str, ...]) -> None:
             raise
         except WeightsError as error:
             wrong += 1
-            click.echo(f"WRONG  {name}  {error}", err=True)
+            click.echo(f"WRONG  {name}  {printable_lines(str(error))}", err=True)
     if not chosen:
         click.echo("no weights are on this machine: nothing was verified", err=True)
     if wrong or not chosen:

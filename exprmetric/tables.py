@@ -221,6 +221,26 @@ def show(path: Path) -> str:
     return brief(repr(str(path)))
 
 
+def printable(text: str) -> str:
+    """Text from the input with its control characters shown as escapes: a terminal obeys them, and would turn text
+    around for those that say in which direction it runs."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable`, line by line."""
+    return "\n".join(map(printable, text.replace("\r\n", "\n").split("\n")))
+
+
+def markdown_text(text: str) -> str:
+    """Text from the input, harmless on a terminal, in Markdown and in the HTML that it becomes; in one line."""
+    text = printable(" ".join(text.split()))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\`*_|[]":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
 def brief(text: str) -> str:
     """The text, or beginning and end of a long one."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
@@ -229,7 +249,7 @@ def brief(text: str) -> str:
 def _one_line(error: Exception) -> str:
     """What a library says, which may hold pieces of the file."""
     text = " ".join(str(error).split())
-    return brief("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+    return brief(printable(text))
 
 
 def listed(items: Iterable[object], most: int = 8) -> str:

@@ -192,11 +192,11 @@ def test_what_is_no_result_is_refused(saved: list[Path], tmp_path: Path):
         EvaluationResult.load(tmp_path)
     damaged = shutil.copytree(saved[0], tmp_path / "damaged")
     for name, content, message in (
-        ("triplets.parquet", "PAR1 nonsense", "can't be read as a result"),
+        ("triplets.parquet", "PAR1 nonsense", "damaged/triplets.parquet' is damaged"),
         ("summary.json", "[]", "schema_version None"),
         ("summary.json", '{"schema_version": 99}', "schema_version 99; this reads 1"),
-        ("summary.json", "{", "can't be read as a result"),
-        ("summary.json", "[" * 100_000, "can't be read as a result"),
+        ("summary.json", "{", "damaged/summary.json' is damaged"),
+        ("summary.json", "[" * 100_000, "damaged/summary.json' is damaged"),
     ):
         shutil.copy(saved[0] / "triplets.parquet", damaged)
         content_file(damaged, name, content)

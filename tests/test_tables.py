@@ -16,6 +16,7 @@ from results import Distances, Row, rows_of, without_inner
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.summary import summarise
 from exprmetric.report import tables
+from exprmetric.tables import markdown_text
 from exprmetric.triplets import Triplet
 
 METHODS = ["default", "lm68"]
@@ -117,7 +118,7 @@ def test_names_are_shown_and_not_obeyed(name: str, capsys: pytest.CaptureFixture
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_no_name_can_break_out_of_a_markdown_table(name: str):
-    escaped = tables._escape(name)
+    escaped = markdown_text(name)
     assert "<" not in escaped and ">" not in escaped and len(escaped.splitlines()) <= 1
     plain = escaped
     for character in "\\`*_|[]":  # every one that is left stands behind its backslash

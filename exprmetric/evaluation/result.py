@@ -13,7 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import BOX_COLUMNS, FACE_COLUMNS, TRIPLET_COLUMNS, Record, Rows, columns_of, schema
+from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, checksums, read_parquet
 from exprmetric.files import Fill, write_files, write_whole
+from exprmetric.shapes import read_json
+from exprmetric.tables import show
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,25 +78,16 @@ class EvaluationResult:
         Raises:
             InputError: a file is missing, damaged, or of another version.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         path = Path(folder)
         try:
-            summary = json.loads((path / "summary.json").read_bytes())
-            with (path / "triplets.parquet").open("rb") as file:
-                table = pq.ParquetFile(file, read_dictionary=NAMES).read()
+            summary = read_json(path / "summary.json", SUMMARY, SCHEMA_VERSION)
+            table = read_parquet(path / "triplets.parquet", NAMES)
         except FileNotFoundError as error:
             raise InputError(
-                f"{str(path)!r} is no folder that `exprmetric evaluate --out` wrote: no {Path(error.filename).name}"
+                f"{show(path)} is no folder that `exprmetric evaluate --out` wrote: no {Path(error.filename).name}"
             ) from error
-        except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
-            raise InputError(f"{str(path)!r} can't be read as a result: {error}") from error
-        version = summary.get("schema_version") if isinstance(summary, dict) else None
-        if version != SCHEMA_VERSION:
-            raise InputError(f"{path}/summary.json has schema_version {version!r}; this reads {SCHEMA_VERSION}")
-        if missing := [c for c in TRIPLET_COLUMNS if c not in table.column_names]:
-            raise InputError(f"{path}/triplets.parquet lacks the columns {', '.join(missing)}")
+        check_rows(path / "triplets.parquet", table, summary)
+        check_scores(path / "summary.json", table, summary)
         return cls(summary, Rows(_with_faces(table)))
 
     def to_json(self) -> str:
@@ -132,7 +126,7 @@ class EvaluationResult:
         import pyarrow.parquet as pq
 
         columns = schema(self.rows.methods, inner=False)
-        with pq.ParquetWriter(file, columns) as writer:
+        with pq.ParquetWriter(file, columns, **checksums("write_page_checksum")) as writer:
             for part in self._parts(ROW_GROUP):
                 writer.write_table(part.cast(columns))
 

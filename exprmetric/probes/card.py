@@ -15,6 +15,7 @@ from exprmetric.metrics.agreement import Estimate
 from exprmetric.metrics.rated import RatedScores
 from exprmetric.probes.agreement import AgreementResult, MethodReport
 from exprmetric.probes.card_plots import PLOTS, TITLES, curves_by_change, draw_curves, need_matplotlib
+from exprmetric.tables import markdown_text, printable
 
 WORST = 3
 """Pairs of expressions that the terminal names."""
@@ -190,25 +191,25 @@ def print_tables(result: AgreementResult) -> None:
         if not sheet.terminal:
             continue
         table = Table(
-            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(_printable(sheet.title)), title_justify="left"
+            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(printable(sheet.title)), title_justify="left"
         )
         for i, heading in enumerate(sheet.columns):
-            table.add_column(Text(_printable(heading)), justify="right" if i else "left")
+            table.add_column(Text(printable(heading)), justify="right" if i else "left")
         for name, *cells in sheet.rows:
-            table.add_row(Text(_printable(name), style="bold"), *cells)
+            table.add_row(Text(printable(name), style="bold"), *cells)
         console.print(table)
         for line in sheet.notes:
-            console.print(_printable(line), markup=False)
+            console.print(printable(line), markup=False)
 
 
 def markdown(result: AgreementResult, plots: Sequence[str] = ()) -> str:
     """A section of a model card: tables, notes, plots (file names beside the card)."""
     lines = ["## Agreement with people, identity, sensitivity"]
     for sheet in sheets(result):
-        lines += ["", f"### {_escape(sheet.title)}", "", f"| {' | '.join(map(_escape, sheet.columns))} |"]
+        lines += ["", f"### {markdown_text(sheet.title)}", "", f"| {' | '.join(map(markdown_text, sheet.columns))} |"]
         lines.append("| --- |" + " ---: |" * (len(sheet.columns) - 1))
-        lines += [f"| {_escape(name)} | {' | '.join(cells)} |" for name, *cells in sheet.rows]
-        lines += [""] * bool(sheet.notes) + [f"- {_escape(note)}" for note in sheet.notes]
+        lines += [f"| {markdown_text(name)} | {' | '.join(cells)} |" for name, *cells in sheet.rows]
+        lines += [""] * bool(sheet.notes) + [f"- {markdown_text(note)}" for note in sheet.notes]
     titles = {file: TITLES[kind] for kind, file in PLOTS.items()}
     lines += [line for file in plots for line in ("", f"![{titles[file]}]({file})")]
     return "\n".join(lines) + "\n"
@@ -233,16 +234,3 @@ def save_card(result: AgreementResult, folder: str | os.PathLike[str], *, plots:
     except OSError as error:
         raise InputError(f"can't write the card into {out}: {error}") from error
     return ["card.md", *drawn]
-
-
-def _printable(text: str) -> str:
-    """Text with its control characters shown as escapes: a terminal obeys them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _escape(text: str) -> str:
-    """Text harmless in Markdown and in the HTML that it becomes."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "\\*_|[]":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.files import write_files
 from exprmetric.metrics.resampling import Floats, Indices
-from exprmetric.probes.card import _printable
 from exprmetric.probes.classify import standardised
 from exprmetric.probes.parts import Known, Part, Space
 from exprmetric.probes.retrieve import askable, distance_matrix
+from exprmetric.tables import printable
 from exprmetric.training.data import EXPRESSIONS
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def draw_map(kind: str, parts: Mapping[str, Part], path: Path, *, seed: int = 0)
         if not vectors.any():
             raise InputError(f"{name} gives one vector for all faces: there is nothing to draw")
         _scatter(axis, reduce(vectors, seed), part.known.labels)
-        axis.set_title(_printable(name), fontsize=10)
+        axis.set_title(printable(name), fontsize=10)
     handles = {h.get_label(): h for a in axes for h in a.collections}
     shown = [e for e in EXPRESSIONS if e in handles]
     figure.legend(
@@ -141,7 +141,7 @@ def draw_confusion(matrices: Mapping[str, npt.ArrayLike], path: Path, *, title: 
         axis.set_xticks(range(len(columns)), [EXPRESSIONS[i] for i in columns], rotation=40, ha="right")
         axis.set_yticks(range(len(kept)), [f"{EXPRESSIONS[i]} ({matrix[i].sum():.0f})" for i in kept])
         axis.set_xlabel("predicted")
-        axis.set_title(_printable(name), fontsize=10)
+        axis.set_title(printable(name), fontsize=10)
     for axis in axes[:: _columns(len(matrices))]:
         axis.set_ylabel("true (faces)")
     figure.suptitle(title, fontsize=11)
@@ -183,7 +183,7 @@ def draw_nearest(
             axis.spines[:].set(color=colour, linewidth=1 if i == row else 2.5, visible=True)
         for axis in axes[len(found) + 1 :]:
             axis.remove()
-        axes[0].set_ylabel(_printable(name), fontsize=8)
+        axes[0].set_ylabel(printable(name), fontsize=8)
     grid[0][0].set_title("query", fontsize=9)
     grid[0][1].set_title("nearest", fontsize=9)
     _save(figure, path)

@@ -13,9 +13,9 @@ from exprmetric.errors import InputError
 from exprmetric.files import write_whole
 from exprmetric.metrics.odd_one_out import TYPES
 from exprmetric.metrics.resampling import Estimate
-from exprmetric.probes.card import _escape, _printable
 from exprmetric.probes.measurement import Measurement
 from exprmetric.probes.protocols import PROTOCOLS, ProtocolResult, Row, SetReport
+from exprmetric.tables import markdown_text, printable
 from exprmetric.training.data import EXPRESSIONS
 
 NOTHING = "n/a"
@@ -77,16 +77,16 @@ def print_protocols(result: ProtocolResult) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 260)
     for report in result.sets:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(_printable(report.name)))
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(printable(report.name)))
         table.add_column("encoder")
         shown = [c for c in columns(result) if any(c.cell(row) != NOTHING for row in report.rows)]
         for column in shown:
             table.add_column(column.heading, justify="right")
         for row in report.rows:
-            table.add_row(Text(_printable(row.encoder), style="bold"), *(c.cell(row) for c in shown))
+            table.add_row(Text(printable(row.encoder), style="bold"), *(c.cell(row) for c in shown))
         console.print(table)
         for line in notes(result, report):
-            console.print(_printable(line), markup=False)
+            console.print(printable(line), markup=False)
 
 
 def notes(result: ProtocolResult, report: SetReport) -> list[str]:
@@ -121,7 +121,7 @@ def markdown(result: ProtocolResult) -> str:
     lines = ["# Encoders under all protocols", ""]
     lines += [f"- {name}: {PROTOCOLS[name].what}" for name in result.protocols]
     for report in result.sets:
-        lines += ["", f"## {_escape(report.name)}", ""]
+        lines += ["", f"## {markdown_text(report.name)}", ""]
         lines += _table(columns(result), report)
         for name, title in (("linear", "linear probe"), ("head", "classification head")):
             recall = [_column(name, f"recall {e}", e) for e in EXPRESSIONS]
@@ -129,7 +129,7 @@ def markdown(result: ProtocolResult) -> str:
         for name, title in (("triplets", "triplets from votes"), ("fec", "FEC")):
             kinds = [_column(name, kind, kind.replace("_", " ")) for kind in TYPES]
             lines += _section(f"Odd one out by triplet type, {title}", kinds, report)
-        lines += ["", *(f"- {_escape(note)}" for note in notes(result, report))]
+        lines += ["", *(f"- {markdown_text(note)}" for note in notes(result, report))]
     return "\n".join(lines) + "\n"
 
 
@@ -143,7 +143,7 @@ def _table(found: list[Column], report: SetReport) -> list[str]:
     return [
         "| encoder | " + " | ".join(c.heading for c in found) + " |",
         "| --- |" + " ---: |" * len(found),
-        *(f"| {_escape(r.encoder)} | " + " | ".join(c.cell(r) for c in found) + " |" for r in report.rows),
+        *(f"| {markdown_text(r.encoder)} | " + " | ".join(c.cell(r) for c in found) + " |" for r in report.rows),
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.compare import Comparison, Difference, Duel
-from exprmetric.report.tables import HEADINGS, WIDTH, _escape, _printable, number, p_value
+from exprmetric.report.say import csv_text, say, say_csv, say_json
+from exprmetric.report.tables import HEADINGS, WIDTH, number, p_value
+from exprmetric.tables import markdown_text, printable
 
 HEADINGS_HERE = {**HEADINGS, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
@@ -77,7 +78,7 @@ def print_table(comparison: Comparison) -> None:
     console.print(_how(comparison), markup=False)
     for duel in comparison.duels:
         title = f"A = {duel.a}, B = {duel.b}: {duel.n} pairs in {duel.groups} groups"
-        console.print(Text("\n" + _printable(title), style="bold"))
+        console.print(Text("\n" + printable(title), style="bold"))
         if duel.differences:
             table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
             for name in ("method", "score"):
@@ -85,20 +86,22 @@ def print_table(comparison: Comparison) -> None:
             for name in ("A", "B", "A - B [95 %]", "p", "p Holm", "win/tie/loss"):
                 table.add_column(name, justify="right", no_wrap=True)
             for d in duel.differences:
-                table.add_row(Text(d.method), HEADINGS_HERE[d.score], *_cells(d))
+                table.add_row(Text(printable(d.method)), HEADINGS_HERE[d.score], *_cells(d))
             console.print(table)
         for line in left_over(duel):
-            console.print(Text("  " + _printable(line)))
+            console.print(Text("  " + printable(line)))
     if len(comparison.models) > 2:
         for method, score, wins in win_tie_losses(comparison):
             heading = f"{method}, {HEADINGS_HERE[score]}: wins/ties/losses of the row's model"
-            table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), title=Text(heading), title_justify="left")
+            table = Table(
+                box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), title=Text(printable(heading)), title_justify="left"
+            )
             table.add_column("", overflow="fold")
             for name in comparison.models:
-                table.add_column(Text(_printable(name)), justify="right", overflow="fold")
+                table.add_column(Text(printable(name)), justify="right", overflow="fold")
             for i, name in enumerate(comparison.models):
                 counts = (wins.get((i, j)) for j in range(len(comparison.models)))
-                table.add_row(Text(_printable(name)), *("/".join(map(str, c)) if c else "–" for c in counts))
+                table.add_row(Text(printable(name)), *("/".join(map(str, c)) if c else "–" for c in counts))
             console.print(table)
 
 
@@ -106,16 +109,19 @@ def markdown(comparison: Comparison) -> str:
     """The same in Markdown; what an input named is escaped."""
     lines = [f"{_how(comparison).capitalize()}."]
     for duel in comparison.duels:
-        title = f"A = {_escape(duel.a)}, B = {_escape(duel.b)}: {duel.n} pairs in {duel.groups} groups"
+        title = f"A = {markdown_text(duel.a)}, B = {markdown_text(duel.b)}: {duel.n} pairs in {duel.groups} groups"
         lines += ["", f"**{title}**"]
         if duel.differences:
             lines += ["", "| method | score | A | B | A − B [95 %] | p | p Holm | win/tie/loss |"]
             lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-            lines += [f"| {d.method} | {HEADINGS_HERE[d.score]} | {' | '.join(_cells(d))} |" for d in duel.differences]
-        lines += ["", *(f"- {_escape(line)}" for line in left_over(duel))]
+            lines += [
+                f"| {markdown_text(d.method)} | {HEADINGS_HERE[d.score]} | {' | '.join(_cells(d))} |"
+                for d in duel.differences
+            ]
+        lines += ["", *(f"- {markdown_text(line)}" for line in left_over(duel))]
     for method, score, wins in win_tie_losses(comparison):
-        names = [_escape(name) for name in comparison.models]
-        heading = f"{method}, {HEADINGS_HERE[score]}: wins/ties/losses of the row's model"
+        names = [markdown_text(name) for name in comparison.models]
+        heading = f"{markdown_text(method)}, {HEADINGS_HERE[score]}: wins/ties/losses of the row's model"
         lines += ["", f"**{heading}**", "", f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
         for i, name in enumerate(names):
             counts = (wins.get((i, j)) for j in range(len(names)))
@@ -126,15 +132,15 @@ def markdown(comparison: Comparison) -> str:
 def print_csv(comparison: Comparison) -> None:
     """One line for two models, method and score, with all digits; rows without a partner are counted."""
     numbers = ["a_mean", "b_mean", "difference", "low", "high", "p", "p_holm", "wins", "ties", "losses"]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["a", "b", "pairs", "groups", "unpaired", "method", "score", *numbers])
+    rows: list[list[object]] = [["a", "b", "pairs", "groups", "unpaired", "method", "score", *numbers]]
     for duel in comparison.duels:
         head = [duel.a, duel.b, duel.n, duel.groups, sum(map(len, duel.unpaired.values()))]
         if not duel.differences:
-            writer.writerow([*head, *[""] * (2 + len(numbers))])
+            rows.append([*head, *[""] * (2 + len(numbers))])
         for d in duel.differences:
             values = (d.a, d.b, d.difference, d.low, d.high, d.p, d.p_holm, d.wins, d.ties, d.losses)
-            writer.writerow([*head, d.method, d.score, *("" if v != v else v for v in values)])
+            rows.append([*head, d.method, d.score, *values])
+    say_csv(csv_text(rows))
 
 
 def as_json(comparison: Comparison) -> str:
@@ -168,7 +174,7 @@ def write_html(comparison: Comparison, path: Path) -> None:
 
 FORMATS: dict[str, Callable[[Comparison], None]] = {
     "table": print_table,
-    "json": lambda comparison: print(as_json(comparison)),
+    "json": lambda comparison: say_json(as_json(comparison)),
     "csv": print_csv,
-    "markdown": lambda comparison: print(markdown(comparison)),
+    "markdown": lambda comparison: say(markdown(comparison)),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ import numpy as np
 
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.metrics.preservation import SCORES
+from exprmetric.report.say import csv_text, say, say_csv, say_json
+from exprmetric.tables import markdown_text, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ def p_value(p: float | None) -> str:
 def cell(score: dict[str, Any]) -> str:
     """A score with its interval: `0.123 [0.110, 0.140]`."""
     low, high = score["ci95"]
-    return number(score["value"]) + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+    return number(score["value"]) + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def coverage_line(coverage: dict[str, Any]) -> str:
@@ -61,7 +62,7 @@ def identity_line(identity: dict[str, Any] | None) -> str:
 
 def alarm_lines(summary: dict[str, Any]) -> list[str]:
     """What is suspicious about a result, one line each; models' names come from the input."""
-    return [f"ALARM: {_printable(sentence)}" for sentence in summary.get("alarms", [])]  # older results have none
+    return [f"ALARM: {printable(sentence)}" for sentence in summary.get("alarms", [])]  # older results have none
 
 
 def speed_line(throughput: dict[str, Any]) -> str:
@@ -94,7 +95,8 @@ def print_table(result: EvaluationResult) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     summary = result.summary
-    console.print(coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}", markup=False)
+    head = coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}"
+    console.print(printable(head), markup=False)
     for line in alarm_lines(summary):
         console.print(line, markup=False, style="bold red")
     console.print(_whole_table(summary["methods"]))
@@ -106,10 +108,10 @@ def print_table(result: EvaluationResult) -> None:
         speed_line(summary["throughput"]),
     ):
         if line:
-            console.print(line, markup=False)
+            console.print(printable(line), markup=False)
     failed = np.flatnonzero(~result.rows.ok).tolist()
     for triplet in result.rows.records(failed[:MOST_FAILURES]):
-        line = _printable(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}")
+        line = printable(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}")
         console.print(line, markup=False, style="red")
     if len(failed) > MOST_FAILURES:
         console.print(f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", markup=False)
@@ -132,7 +134,9 @@ def _whole_table(methods: dict[str, Any]) -> Table:
 
     table = _table("method", "n")
     for method, scores in methods.items():
-        table.add_row(Text(label(method, scores), style="bold"), str(scores["n"]), *(cell(scores[s]) for s in SCORES))
+        table.add_row(
+            Text(printable(label(method, scores)), style="bold"), str(scores["n"]), *(cell(scores[s]) for s in SCORES)
+        )
         for anchor, name in ANCHORS.items():
             values = (number(scores["anchors"][anchor][s]) for s in SCORES)
             table.add_row(Text(f"  {name}"), "", *values, style="dim")
@@ -146,34 +150,31 @@ def _splits_table(groups: dict[str, Any]) -> Table:
     for name, group in groups.items():
         failed = sum(group["coverage"]["failed"].values())
         head: list[Text | str] = [
-            Text(_printable(SPLITS.get(name, name)), style="bold"),
+            Text(printable(SPLITS.get(name, name)), style="bold"),
             str(group["coverage"]["ok"]),
             str(failed),
         ]
         for method, scores in group["methods"].items():
-            table.add_row(*head, Text(label(method, scores)), *(cell(scores[s]) for s in SCORES))
+            table.add_row(*head, Text(printable(label(method, scores))), *(cell(scores[s]) for s in SCORES))
             head = [Text(""), "", ""]
         table.add_section()
     return table
-
-
-def _printable(text: str) -> str:
-    """Text from the input with its control characters shown as escapes: a terminal obeys them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def markdown(result: EvaluationResult) -> str:
     """The tables in Markdown; what an input named is escaped."""
     lines = [coverage_line(result.summary["coverage"]) + f"; detector `{result.summary['detector']['ran']}`."]
     for line in alarm_lines(result.summary):
-        lines += ["", f"**{_escape(line)}**"]
+        lines += ["", f"**{markdown_text(line)}**"]
     for name, coverage, methods in _sections(result.summary):
-        title = "All triplets" if name == "all" else f"{_escape(name)}: {coverage_line(coverage)}"
+        title = "All triplets" if name == "all" else f"{markdown_text(name)}: {coverage_line(coverage)}"
         lines += ["", f"**{title}**", "", "| method | n | " + " | ".join(HEADINGS.values()) + " |"]
         lines.append("| --- | ---: | ---: | ---: | ---: |")
         for method, scores in methods.items():
             lines.append(
-                f"| {label(method, scores)} | {scores['n']} | " + " | ".join(cell(scores[s]) for s in SCORES) + " |"
+                f"| {markdown_text(label(method, scores))} | {scores['n']} | "
+                + " | ".join(cell(scores[s]) for s in SCORES)
+                + " |"
             )
             if name == "all":
                 for anchor, words in ANCHORS.items():
@@ -181,16 +182,8 @@ def markdown(result: EvaluationResult) -> str:
                     lines.append(f"| *{words}* | | {values} |")
     control = identity_line(result.summary["identity"])
     for note in note_lines(result.summary["methods"]):
-        lines += ["", note + "."]
+        lines += ["", markdown_text(note) + "."]
     return "\n".join([*lines, *(["", control[0].upper() + control[1:] + "."] if control else [])])
-
-
-def _escape(text: str) -> str:
-    """Text from the input, harmless in Markdown and in the HTML that it becomes."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "\\`*_|[]":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
 
 
 def print_csv(result: EvaluationResult) -> None:
@@ -199,19 +192,17 @@ def print_csv(result: EvaluationResult) -> None:
         print(line, file=sys.stderr)
     columns = ["split", "method", "n", "triplets"]
     columns += [f"{s}{end}" for s in SCORES for end in ("", ".low", ".high")] + ["note"]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
+    rows: list[list[Any]] = [columns]
     for name, coverage, methods in _sections(result.summary):
         for method, scores in methods.items():
             values = [v for s in SCORES for v in (scores[s]["value"], *scores[s]["ci95"])]
-            numbers = ["" if v is None else v for v in values]
-            note = scores.get("note", "")
-            writer.writerow([name, method, scores["n"], coverage["triplets"], *numbers, note])
+            rows.append([name, method, scores["n"], coverage["triplets"], *values, scores.get("note", "")])
+    say_csv(csv_text(rows))
 
 
 FORMATS: dict[str, Callable[[EvaluationResult], None]] = {
     "table": print_table,
-    "json": lambda result: print(result.to_json()),
+    "json": lambda result: say_json(result.to_json()),
     "csv": print_csv,
-    "markdown": lambda result: print(markdown(result)),
+    "markdown": lambda result: say(markdown(result)),
 }

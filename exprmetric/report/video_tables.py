@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.metrics.preservation import SCORES
+from exprmetric.report.say import csv_text, say_csv, say_json
 from exprmetric.report.tables import HEADINGS, WIDTH, alarm_lines, cell, identity_line
+from exprmetric.tables import printable
 from exprmetric.video.clip import TEMPORAL_SCORES
 
 if TYPE_CHECKING:
@@ -95,11 +96,6 @@ def pairing_line(clip: dict[str, Any]) -> str:
     return str(note) if person_of(clip) == 1 else ""
 
 
-def printable(text: str) -> str:
-    """Text from the input with its control characters shown as escapes: a terminal obeys them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def print_rows(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
     """A table on stdout; the first `left` columns are text, the others numbers."""
     from rich import box
@@ -175,14 +171,12 @@ def _print_people(summary: dict[str, Any]) -> None:
 
 def print_csv(result: VideoResult) -> None:
     """`clips.csv` on stdout."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(result.clips.column_names)
-    writer.writerows(["" if v is None else v for v in row.values()] for row in result.clips.to_pylist())
+    say_csv(csv_text([result.clips.column_names, *(row.values() for row in result.clips.to_pylist())]))
 
 
 FORMATS: dict[str, Callable[[VideoResult], None]] = {
     "table": print_result,
-    "json": lambda result: print(result.to_json()),
+    "json": lambda result: say_json(result.to_json()),
     "csv": print_csv,
 }
 
@@ -202,7 +196,7 @@ def print_tags(record: dict[str, Any]) -> None:
     """Appearance rates of each person, and the segments' number."""
     print_videos(record)
     threshold = record["threshold"]
-    print(f"threshold {threshold['value']:g} of {record['method']['name']}: {threshold['measured_on']}")
+    print(printable(f"threshold {threshold['value']:g} of {record['method']['name']}: {threshold['measured_on']}"))
     rows = [
         (p["name"] if i == 0 else "", tag, f"{r['rate']:.1%}", r["segments"], f"{r['seconds']:.1f}")
         for p in record["people"]

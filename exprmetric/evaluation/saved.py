@@ -1,0 +1,141 @@
+"""Files of a saved result, read again: `summary.json` and `triplets.parquet`, whole and of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exprmetric.errors import InputError
+from exprmetric.evaluation.rows import DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS
+from exprmetric.metrics.preservation import SCORES
+from exprmetric.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
+from exprmetric.tables import brief, listed, printable, show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COVERAGE = {"triplets": int, "ok": int, "failed": {str: int}}
+_NEED_SOURCE = [score for score in SCORES if score != "mean_t2c"]
+_ANCHORS = ("nothing_swapped", "source_pasted")
+_METHODS = {
+    str: {
+        "n": int,
+        "fingerprint": str,
+        "mean_t2c": SCORE,
+        **{f"{score}?": SCORE for score in _NEED_SOURCE},
+        "mean_s2c?": NUMBER_OR_NONE,
+        "mean_s2t?": NUMBER_OR_NONE,
+        "anchors?": {str: {str: NUMBER_OR_NONE}},
+        "note?": str,
+    }
+}
+SUMMARY = {
+    "exprmetric_version": str,
+    "created": str,
+    "coverage": _COVERAGE,
+    "alarms?": [str],
+    "notes?": [str],
+    "methods": _METHODS,
+    "groups": {str: {"coverage": _COVERAGE, "methods": _METHODS}},
+    "identity": Maybe(
+        {
+            "n": int,
+            "nearer_to_source": SCORE,
+            **{f"mean_{d}": NUMBER_OR_NONE for d in DISTANCE_COLUMNS},
+            "fingerprint": str,
+        }
+    ),
+    "detector": {"asked": str, "ran": str, "fingerprint": str},
+    "settings": {"face": str, "provider": str, "on_fail": str, "seed": int},
+    "throughput": {"seconds": NUMBER, "triplets_per_second": NUMBER, "thread_seconds_by_stage": {str: NUMBER}},
+    "environment": dict,
+}
+"""The shape of `summary.json`, its version aside."""
+
+
+def checksums(option: str) -> dict[str, bool]:
+    """An option of pyarrow that writes or verifies the checksums of a file's pages, where it knows it: from 15 on."""
+    import pyarrow as pa
+
+    return {option: True} if int(pa.__version__.partition(".")[0]) >= 15 else {}
+
+
+def read_parquet(path: Path, names: Sequence[str] = ()) -> pa.Table:
+    """A Parquet file; the texts of the columns in `names` are kept once.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it can't be read, or is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            texts = [f.name for f in pq.ParquetFile(file).schema_arrow if pa.types.is_string(f.type)]
+            once = [name for name in names if texts.count(name) == 1]
+            return pq.ParquetFile(file, read_dictionary=once, **checksums("page_checksum_verification")).read()
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:  # what a damaged schema runs into
+        raise InputError(f"{show(path)} is damaged: {brief(printable(str(error)))}") from error
+
+
+def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
+    """InputError, which names the file and the column, where the rows aren't those of the summary."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def refuse(why: str) -> None:
+        raise InputError(f"{show(path)} {why}")
+
+    if twice := {c for c in table.column_names if table.column_names.count(c) > 1}:
+        refuse(f"is damaged: it has the column {listed(sorted(twice))} twice")
+    methods = [*summary["methods"], *(["identity"] if summary["identity"] else [])]
+    numbers = [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS]
+    if missing := [c for c in (*TRIPLET_COLUMNS, *numbers) if c not in table.column_names]:
+        refuse(f"lacks the columns {listed(missing)}")
+    all_numbers = [c for c in table.column_names if c.rpartition(".")[2] in DISTANCE_COLUMNS and "." in c]
+    counted = [c for c in FACE_COLUMNS if c in table.column_names]
+    for column in (*TRIPLET_COLUMNS, *all_numbers, *counted):
+        kind = table.schema.field(column).type
+        text = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if column in TRIPLET_COLUMNS:
+            right, word = pa.types.is_string(text) or pa.types.is_large_string(text), "text"
+        elif column in FACE_COLUMNS:
+            right, word = pa.types.is_integer(kind), "whole numbers"
+        else:
+            right, word = pa.types.is_floating(kind), "numbers"
+        if not right:
+            refuse(f"is damaged: the column {column!r} holds no {word} but {kind}")
+    if incomplete := [m for m in {c.rpartition(".")[0] for c in all_numbers} if not _whole(m, all_numbers)]:
+        refuse(f"lacks distances of {listed(sorted(incomplete))}")
+    counts = summary["coverage"]
+    ok = pc.sum(pc.equal(table["status"].cast(pa.string()), OK)).as_py() or 0
+    if (len(table), ok) != (counts["triplets"], counts["ok"]):
+        refuse(
+            f"is not of the run of summary.json: it holds {len(table)} rows with {ok} measured, and that says "
+            f"{counts['triplets']} with {counts['ok']}"
+        )
+
+
+def check_scores(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
+    """InputError, which names the place, where a method that has distances to sources lacks a score that needs them."""
+    parts = {"methods": summary["methods"]}
+    parts |= {f"groups.{name}.methods": group["methods"] for name, group in summary["groups"].items()}
+    for place, methods in parts.items():
+        for method, scores in methods.items():
+            column = f"{method}.s2c"
+            if column not in table.column_names or table[column].null_count == len(table):
+                continue
+            anchors = scores.get("anchors", {})
+            needed = dict.fromkeys((*_NEED_SOURCE, "mean_s2c", "mean_s2t"), scores)
+            needed |= {f"anchors.{a}.{s}": anchors.get(a, {}) for a in _ANCHORS for s in SCORES}
+            for key, where in needed.items():
+                if key.rpartition(".")[2] not in where:
+                    raise InputError(f"{show(path)} is damaged: {printable(f'{place}.{method}.{key}')} is missing")
+
+
+def _whole(method: str, columns: Sequence[str]) -> bool:
+    return all(f"{method}.{d}" in columns for d in DISTANCE_COLUMNS)
