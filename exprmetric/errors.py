@@ -60,6 +60,10 @@ class LowQualityError(ImageError):
     status = "low_quality"
 
 
+class ImplausibleFaceError(LowQualityError):
+    """A face was found, and no landmarks fit it: it lies too far sideways, is no face, or no image of one."""
+
+
 class WeightsError(ExprmetricError):
     """Something is wrong with a weight file."""
 

@@ -431,14 +431,23 @@ def vectors_of(found: Outcome | None) -> dict[str, Any]:
     score=finite,
     points=arrays(np.float64, (68, 2), elements=finite),
     five=st.none() | arrays(np.float64, (5, 2), elements=finite),
+    corners=st.none() | arrays(np.float64, (3, 2), elements=finite),
     size=st.tuples(st.integers(1, 100_000), st.integers(1, 100_000)),
     which=st.sampled_from(sorted(FINDERS)),
 )
 def test_a_face_comes_back_bit_by_bit(
-    tmp_path_factory: pytest.TempPathFactory, box: Any, score: Any, points: Any, five: Any, size: Any, which: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    box: Any,
+    score: Any,
+    points: Any,
+    five: Any,
+    corners: Any,
+    size: Any,
+    which: Any,
 ) -> None:
     finder = FINDERS[which]
-    face = Face(None, box, score, points, five, finder.detector.name, aligned=finder.detector.aligned, size=size)
+    told = {"aligned": finder.detector.aligned, "corners": corners, "size": size}
+    face = Face(None, box, score, points, five, finder.detector.name, **told)
     hidden = Represented(box + 1, score, error=NoFaceError("turned away"))
     sight = Sight(size, [Represented(box, score, face), hidden])
     found = entries.decode(entries.encode(sight), finder)
@@ -448,7 +457,7 @@ def test_a_face_comes_back_bit_by_bit(
     assert isinstance(second.error, NoFaceError) and str(second.error) == "turned away"
     back = first.face
     assert back is not None and first.score == score and (first.box == box).all()
-    for name in ("box", "landmarks", "five_points"):
+    for name in ("box", "landmarks", "five_points", "corners"):
         was, became = getattr(face, name), getattr(back, name)
         assert (was is None) == (became is None)
         assert was is None or (was.tobytes() == became.tobytes() and was.dtype == became.dtype)

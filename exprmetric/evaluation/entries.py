@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.errors import ImageError, NoFaceError, SeveralFacesError
+from exprmetric.errors import ImageError, ImplausibleFaceError, NoFaceError, SeveralFacesError
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
 from exprmetric.faces.place import Size
 
-FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError)}
+FAILURES = {error.__name__: error for error in (NoFaceError, SeveralFacesError, ImplausibleFaceError)}
 """Failures that the same pixels give again; a file that can't be read may be readable tomorrow."""
 
 
@@ -37,10 +37,10 @@ def _failure(error: ImageError) -> list[str]:
 
 
 def _plain(seen: Represented) -> dict[str, Any]:
-    """The numbers of a face as float64 (score, box, landmarks, five points where there are some), and its error."""
+    """The numbers of a face as float64 (score, box, landmarks; five points, corners), and its error."""
     parts = [np.array([seen.score]), seen.box]
     if seen.face is not None:
-        parts += [p for p in (seen.face.landmarks, seen.face.five_points) if p is not None]
+        parts += [p for p in (seen.face.landmarks, seen.face.five_points, seen.face.corners) if p is not None]
     numbers = np.concatenate([np.ravel(p).astype(np.float64) for p in parts])
     return {"numbers": b64encode(numbers.tobytes()).decode()} | ({"error": _failure(seen.error)} if seen.error else {})
 
@@ -67,14 +67,15 @@ def _face(plain: dict[str, Any], size: Size, finder: FaceFinder) -> Represented:
     score, box = float(numbers[0]), numbers[1:5]
     if "error" in plain:
         return Represented(box, score, error=_error(plain["error"]))
-    landmarks, five = numbers[5:141].reshape(68, 2), numbers[141:]
+    landmarks, more = numbers[5:141].reshape(68, 2), numbers[141:]  # five points are 10 numbers, corners 6
     face = Face(
         None,
         size=size,
         box=box,
         score=score,
         landmarks=landmarks,
-        five_points=five.reshape(5, 2) if len(five) else None,
+        five_points=more[:10].reshape(5, 2) if len(more) >= 10 else None,
+        corners=more[-6:].reshape(3, 2) if len(more) in (6, 16) else None,
         detector=finder.detector.name,
         aligned=finder.detector.aligned,
     )

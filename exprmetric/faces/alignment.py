@@ -6,7 +6,8 @@ the crop; a face is never resampled twice.
 * `eyes70` (paper 004): eye centres level and 70 px apart in a 224 x 224 crop. The paper leaves the position of
   the eyes open; here they stand at y = 76.5, which centres the face from its brows to the chin of an open mouth.
 * `arcface`: the five-point template of ArcFace at twice its 112 px, fitted by least squares (Umeyama, 1991).
-* `box`: the detector's box, stretched to the square; what encoders trained on unaligned boxes expect.
+* `box`: the detector's box, stretched to the square; what encoders trained on unaligned boxes expect. Of a rolled face
+  it is the box that the detector draws once the face is turned upright.
 * `dlib150`: dlib's own face chip, 150 px; what dlib's identity network was trained on.
 """
 
@@ -90,6 +91,17 @@ def five_points(landmarks: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.concatenate([eye_centres(points), points[[30, 48, 54]]])
 
 
+def extent(points: npt.ArrayLike) -> float:
+    """Size of a face, px: the mean of the distance between the eyes and that from the eyes to the mouth.
+
+    Args:
+        points: (5, 2) eyes, nose, mouth corners.
+    """
+    five = np.asarray(points, np.float64)
+    down = np.linalg.norm(five[3:].mean(0) - five[:2].mean(0))
+    return float(np.linalg.norm(five[1] - five[0]) + down) / 2
+
+
 def warp(image: npt.NDArray[np.uint8], matrix: Matrix, size: int = CROP_SIZE) -> npt.NDArray[np.uint8]:
     """One warp from original pixels into a size x size crop.
 
@@ -110,7 +122,7 @@ def warp(image: npt.NDArray[np.uint8], matrix: Matrix, size: int = CROP_SIZE) ->
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     sigma = 0.4 * np.sqrt(1.0 / scale**2 - 1.0) if scale < 1.0 else 0.0
     if sigma or max(image.shape) > _WIDEST:
-        corners = transform(_inverse(matrix), [[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]])
+        corners = transform(inverse(matrix), [[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]])
         margin = int(np.ceil(4 * sigma)) + 2
         height, width = image.shape[:2]
         low = np.clip(np.floor(corners.min(0)) - margin, 0, (width - 1, height - 1)).astype(int)
@@ -139,7 +151,8 @@ def _reduced(image: npt.NDArray[np.uint8], matrix: Matrix) -> tuple[npt.NDArray[
     return reduced, np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ (step / 2 - 0.5)])
 
 
-def _inverse(matrix: Matrix) -> Matrix:
+def inverse(matrix: Matrix) -> Matrix:
+    """The (2, 3) map back."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
@@ -154,9 +167,29 @@ def _arcface(face: Face) -> Matrix:
 
 
 def _box(face: Face) -> Matrix:
+    if face.corners is not None:
+        return turned_box(face.corners)
     x0, y0, x1, y1 = (float(v) for v in face.box)
     sx, sy = CROP_SIZE / max(x1 - x0, 1.0), CROP_SIZE / max(y1 - y0, 1.0)
     return np.array([[sx, 0.0, 0.5 * sx - 0.5 - sx * x0], [0.0, sy, 0.5 * sy - 0.5 - sy * y0]])
+
+
+def turned_box(corners: npt.ArrayLike, size: int = CROP_SIZE) -> Matrix:
+    """(2, 3) map that stretches a rectangle, turned by any angle, to a square crop.
+
+    Args:
+        corners: (3, 2) its upper left, upper right and lower left pixel.
+    """
+    first, right, down = np.asarray(corners, np.float64)
+    sides = np.column_stack([right - first, down - first])
+    scale = size / np.maximum(np.linalg.norm(sides, axis=0), 1.0)
+    linear = size * np.linalg.inv(sides)
+    return np.column_stack([linear, 0.5 * scale - 0.5 - linear @ first])
+
+
+def compose(second: Matrix, first: Matrix) -> Matrix:
+    """The (2, 3) map that does the first, then the second."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
 
 
 def _dlib_chip(face: Face) -> npt.NDArray[np.uint8]:

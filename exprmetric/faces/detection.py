@@ -52,7 +52,14 @@ class Detection:
 
 
 class Detector(Protocol):
-    """What a detector has to be. `detect` takes (H, W, 3) uint8 RGB and may be called from several threads."""
+    """What a detector has to be. `detect` takes (H, W, 3) uint8 RGB and may be called from several threads.
+
+    Attributes:
+        aligned: its images are aligned crops, and it finds nothing in them.
+
+    A detector that also has `glance(image)`, which is `detect` at a single scale, is asked again about faces that may
+    be rolled (`faces.upright`), and about those whose score is below its `sure`.
+    """
 
     name: str
     fingerprint: str
@@ -71,7 +78,7 @@ def dlib_box_from_five_points(points: Floats) -> Floats:
     the distance from eyes to mouth.
     """
     eyes, mouth = points[:2].mean(0), points[3:].mean(0)
-    unit = (np.linalg.norm(points[1] - points[0]) + np.linalg.norm(mouth - eyes)) / 2
+    unit = alignment.extent(points)
     centre = (eyes + mouth) / 2 + np.array([-0.076, -0.066]) * unit
     half = 2.126 * unit / 2
     return np.concatenate([centre - half, centre + half])
@@ -82,6 +89,7 @@ class DlibDetector:
 
     name = "dlib"
     aligned = False
+    sure = 0.2
     max_upsamplings = 2
     max_side = 2048
     """Longest side, px, that doubling may reach: a face of 80 px in a larger image is found at its own size."""
@@ -91,19 +99,26 @@ class DlibDetector:
         self.fingerprint = f"dlib-hog:{_version('dlib-bin', 'dlib')}"
 
     def detect(self, image: Image) -> list[Detection]:
+        for upsamplings in range(self.max_upsamplings + 1):
+            if upsamplings and max(image.shape[:2]) << upsamplings > self.max_side:
+                break
+            if found := self._at(image, upsamplings):
+                return found
+        return []
+
+    def glance(self, image: Image) -> list[Detection]:
+        """Faces of 80 px and more."""
+        return self._at(image, 0)
+
+    def _at(self, image: Image, upsamplings: int) -> list[Detection]:
         if not hasattr(self._local, "hog"):
             import dlib
 
             self._local.hog = dlib.get_frontal_face_detector()
         image = np.ascontiguousarray(image)  # of a slice dlib makes a copy and lets go of it before it has looked
-        for upsamplings in range(self.max_upsamplings + 1):
-            if upsamplings and max(image.shape[:2]) << upsamplings > self.max_side:
-                break
-            rectangles, scores, _ = self._local.hog.run(image, upsamplings, 0.0)
-            if rectangles:
-                boxes = [np.array([r.left(), r.top(), r.right(), r.bottom()], np.float64) for r in rectangles]
-                return [Detection(b, float(s), b) for b, s in zip(boxes, scores, strict=True)]
-        return []
+        rectangles, scores, _ = self._local.hog.run(image, upsamplings, 0.0)
+        boxes = [np.array([r.left(), r.top(), r.right(), r.bottom()], np.float64) for r in rectangles]
+        return [Detection(b, float(s), b) for b, s in zip(boxes, scores, strict=True)]
 
 
 class _FivePointDetector:
@@ -124,27 +139,31 @@ class _FivePointDetector:
     """The canvas's short side by its long one: few, because a network is prepared for each; a film needs no square."""
 
     def detect(self, image: Image) -> list[Detection]:
+        return next((found for fill in self.fills if (found := self._at(image, fill))), [])
+
+    def glance(self, image: Image) -> list[Detection]:
+        """What the first of the looks finds."""
+        return self._at(image, self.fills[0])
+
+    def _at(self, image: Image, fill: float) -> list[Detection]:
         import cv2
 
         longest = max(image.shape[:2])
         side = next((s for s in self.sides if longest <= s), self.sides[-1])
-        for fill in self.fills:
-            scale = fill * side / longest
-            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            size = [max(1, round(n * scale)) for n in (image.shape[1], image.shape[0])]
-            small = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
-            canvas = self._canvas(small, side)
-            top, left = (canvas.shape[0] - small.shape[0]) // 2, (canvas.shape[1] - small.shape[1]) // 2
-            canvas[top : top + small.shape[0], left : left + small.shape[1]] = small[..., ::-1]
-            factor = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
-            found = []
-            for box, points, score in self._look(canvas):
-                corners = (box.reshape(2, 2) - (left, top)) * factor
-                five = (points - (left, top)) * factor
-                found.append(Detection(corners.ravel(), score, dlib_box_from_five_points(five), five))
-            if found:
-                return found
-        return []
+        scale = fill * side / longest
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        size = [max(1, round(n * scale)) for n in (image.shape[1], image.shape[0])]
+        small = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+        canvas = self._canvas(small, side)
+        top, left = (canvas.shape[0] - small.shape[0]) // 2, (canvas.shape[1] - small.shape[1]) // 2
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small[..., ::-1]
+        factor = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
+        found = []
+        for box, points, score in self._look(canvas):
+            corners = (box.reshape(2, 2) - (left, top)) * factor
+            five = (points - (left, top)) * factor
+            found.append(Detection(corners.ravel(), score, dlib_box_from_five_points(five), five))
+        return found
 
     def _canvas(self, small: Image, side: int) -> Image:
         """Black, for BGR; across the image's longest side, the border is at least half as wide as along it."""
@@ -160,7 +179,7 @@ class _FivePointDetector:
 class ScrfdDetector(_FivePointDetector):
     """SCRFD through insightface's model zoo, on a verified file."""
 
-    threshold = 0.5
+    threshold, sure = 0.5, 0.66
 
     def __init__(self, name: str = "scrfd", entry: str = "scrfd-500m", provider: str = "cpu") -> None:
         import contextlib
@@ -189,7 +208,7 @@ class YunetDetector(_FivePointDetector):
     """OpenCV's YuNet, on a verified file."""
 
     name = "yunet"
-    threshold = 0.6
+    threshold, sure = 0.6, 0.9
 
     def __init__(self) -> None:
         self._path = str(weights.find("yunet"))

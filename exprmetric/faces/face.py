@@ -27,6 +27,8 @@ class Face:
         landmarks: (68, 2) float64 dlib points in image px.
         five_points: (5, 2) eyes, nose, mouth corners of the detector, where it gives them.
         detector: name of the detector that found the face.
+        corners: (3, 2) upper left, upper right and lower left corner of the box as the face stands, image px, where the
+            face is rolled (see `faces.upright`).
         aligned: the image is an aligned crop already (detector `none`): templates resize it, they don't align it.
         crops: aligned crops by template name, filled on demand.
         readings: what methods read off the original pixels, by a name that methods share (`Method.prepare`).
@@ -40,6 +42,7 @@ class Face:
     five_points: Points | None = None
     detector: str = ""
     aligned: bool = False
+    corners: Points | None = None
     crops: dict[str, Image] = field(default_factory=dict, repr=False)
     readings: dict[str, Any] = field(default_factory=dict, repr=False)
     size: tuple[int, int] = (0, 0)
@@ -53,6 +56,14 @@ class Face:
     def place(self) -> Points:
         """(4,) the box as shares of the image's width and height, 0..1."""
         return place_of(self.box, self.size)
+
+    @property
+    def upright(self) -> alignment.Matrix:
+        """(2, 3) rotation of the image about its first pixel that makes a rolled face upright; else none at all."""
+        if self.corners is None:
+            return np.eye(2, 3)
+        cos, sin = (self.corners[1] - self.corners[0]) / np.linalg.norm(self.corners[1] - self.corners[0])
+        return np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
 
     def matrix(self, template: str) -> alignment.Matrix:
         """(2, 3) map from image px to the crop px of a template; computed once."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from exprmetric.errors import InputError, NoFaceError, SeveralFacesError
-from exprmetric.faces import landmarks
+from exprmetric.faces import landmarks, plausible, upright
 from exprmetric.faces.detection import Detection, Detector, Floats, Image
 from exprmetric.faces.face import Face
 from exprmetric.faces.place import NOT_THERE, Place, Size, at_place, place_of
@@ -77,12 +77,12 @@ class FaceFinder:
     @property
     def fingerprint(self) -> str:
         """Identifies all that decides which pixels a method sees."""
-        return f"{self.detector.fingerprint}/{self.choice}/{landmarks.fingerprint()}"
+        return f"{self.detector.fingerprint}/{self.choice}/{upright.fingerprint()}"
 
     @property
     def seen(self) -> str:
         """Identifies what is found in an image, whichever of its faces is chosen then."""
-        return f"{self.detector.fingerprint}/{landmarks.fingerprint()}"
+        return f"{self.detector.fingerprint}/{upright.fingerprint()}"
 
     def find(self, image: Image, *, near: Place | None = None) -> Face:
         """The face of an image: `detect`, then `choose`, then `face`.
@@ -125,16 +125,25 @@ class FaceFinder:
         return found[at]
 
     def face(self, image: Image, chosen: Detection) -> Face:
-        """A detection with its 68 landmarks."""
-        points = landmarks.predict(image, chosen.landmark_box)
+        """A detection with its 68 landmarks, found in the face turned upright.
+
+        Raises:
+            ImplausibleFaceError: box and landmarks are no face's.
+        """
+        where = f"{self.detector.name}'s box" if not self.detector.aligned else "image"
+        plausible.check_box(chosen.box, image.shape[:2], where)
         if self.detector.aligned:  # the box was a guess: let the points say where dlib would have drawn it
-            points = landmarks.refine(image, points)
+            located = upright.Located(landmarks.settle(image, chosen.landmark_box))
+        else:
+            located = upright.locate(image, chosen, self.detector)
+        plausible.check_points(located.landmarks, chosen.box, where)
         return Face(
             image,
             chosen.box,
             chosen.score,
-            points,
-            chosen.five_points,
+            located.landmarks,
+            located.five_points,
             self.detector.name,
             aligned=self.detector.aligned,
+            corners=located.corners,
         )

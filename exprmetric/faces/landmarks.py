@@ -9,8 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric import weights
+from exprmetric.errors import ImplausibleFaceError
+from exprmetric.faces import alignment
 
 WEIGHTS = "dlib-68"
+UNSETTLED = 0.15
+"""Drift, see `drift`, from which points are those of no face."""
 
 
 @lru_cache(maxsize=1)
@@ -57,3 +61,24 @@ def refine(image: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], rounds
         half = 3.065 * unit / 2
         points = predict(image, np.concatenate([centre - half, centre + half]))
     return points
+
+
+def settle(image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The points of a face whose box is a guess.
+
+    Raises:
+        ImplausibleFaceError: they find no rest, as on a picture without a face.
+    """
+    points = refine(image, predict(image, box))
+    if (moved := drift(image, points)) > UNSETTLED:
+        raise ImplausibleFaceError(f"no face fills the image: found again, landmarks move by {moved:.2f} of its size")
+    return points
+
+
+def drift(image: npt.NDArray[np.uint8], points: npt.NDArray[np.float64]) -> float:
+    """How far 68 points move, on average, when they are found again from the square around them, in sizes of the face.
+
+    On a face they stay: 0.01, rarely more than 0.05. Where there is none they move by 0.1 to 0.3.
+    """
+    moved = np.linalg.norm(refine(image, points, rounds=1) - points, axis=1).mean()
+    return float(moved) / max(alignment.extent(alignment.five_points(points)), 1e-9)

@@ -15,7 +15,7 @@ import numpy as np
 
 from exprmetric import weights
 from exprmetric.errors import LowQualityError
-from exprmetric.faces import alignment
+from exprmetric.faces import alignment, upright
 from exprmetric.faces.face import Face
 from exprmetric.methods.base import Method, Vectors, register_method
 from exprmetric.methods.face_mesh import FIRST_CENTRE, FIRST_SIDE, REFINEMENTS, WEIGHTS, FaceMesh, Mesh
@@ -64,7 +64,7 @@ class BlendshapeMethod(Method):
     @property
     def fingerprint(self) -> str:
         start = f"{FIRST_CENTRE[0]}-{FIRST_CENTRE[1]}-{FIRST_SIDE}-{REFINEMENTS}"
-        return f"{WEIGHTS}:{weights.entry(WEIGHTS).sha256[:16]}/{start}/{self.attribute}"
+        return f"{WEIGHTS}:{weights.entry(WEIGHTS).sha256[:16]}/{start}/{upright.VERSION}/{self.attribute}"
 
     def prepare(self, face: Face) -> None:
         mesh_of(face, self._network)

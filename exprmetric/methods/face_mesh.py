@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from exprmetric import weights
 from exprmetric.errors import MissingPackageError, WeightsError
-from exprmetric.faces import alignment
+from exprmetric.faces import alignment, upright
 from exprmetric.faces.alignment import Matrix
 
 WEIGHTS = "mediapipe-face-landmarker"
@@ -38,6 +38,8 @@ TOKEN = "getitem_1/strided_slice3"
 """End of the name of the 64 numbers that the last layer of the blendshape network reads."""
 FIRST_CENTRE, FIRST_SIDE = (111.5, 111.5), 277.5
 """The first region in px of the `eyes70` crop: where, in the median, the last one comes to stand."""
+LARGEST = 4 * SIZE
+"""Longest side, px, of the part of an image in which a rolled face is turned upright."""
 
 # fmt: off
 BLENDSHAPE_POINTS = (
@@ -120,6 +122,7 @@ class FaceMesh:
             matrix: (2, 3) map from image px to the 224 px `eyes70` crop; it only says where to look first.
         """
         networks = self._networks()
+        image, to_original, matrix = _upright(image, matrix)
         image, to_image, region = _near(image, _first_region(matrix))
         for _ in range(REFINEMENTS):
             points, _ = _look(networks.mesh, image, region)
@@ -127,6 +130,9 @@ class FaceMesh:
         points, presence = _look(networks.mesh, image, region)
         points = np.column_stack([alignment.transform(to_image, points[:, :2]), to_image[0, 0] * points[:, 2]])
         scores, token = networks.blendshapes(points[np.newaxis, BLENDSHAPE_POINTS, :2])
+        if to_original is not None:
+            depth = points[:, 2] * np.sqrt(np.linalg.det(to_original[:, :2]))
+            points = np.column_stack([alignment.transform(to_original, points[:, :2]), depth])
         return Mesh(points.astype(np.float32), presence, scores.ravel(), token.ravel())
 
     def _networks(self) -> _Networks:
@@ -194,6 +200,25 @@ def _first_region(matrix: Matrix) -> Matrix:
     inverse = np.linalg.inv(matrix[:, :2])
     centre = inverse @ (np.array(FIRST_CENTRE) - matrix[:, 2])
     return _square(centre, FIRST_SIDE * float(np.sqrt(abs(np.linalg.det(inverse)))), inverse[:, 0])
+
+
+def _upright(image: npt.NDArray[np.uint8], matrix: Matrix) -> tuple[npt.NDArray[np.uint8], Matrix | None, Matrix]:
+    """A rolled face turned upright: regions are derived from the mesh's bounding box, and blendshapes from its points,
+    and both would follow the roll. What is cut out is all that later regions can reach.
+
+    Returns:
+        the part, the map from its px to those of the image (None: it is the image), the map from its px to the crop.
+    """
+    inverse = alignment.inverse(matrix)
+    eyes = alignment.transform(inverse, alignment.EYES)
+    if not upright.is_rolled(eyes):
+        return image, None, matrix
+    centre = alignment.transform(inverse, [FIRST_CENTRE])[0]
+    side = 2 * FIRST_SIDE * float(np.sqrt(np.linalg.det(inverse[:, :2])))
+    size = max(min(round(side), LARGEST), 1)
+    turn = upright.turned(centre, side, upright.roll(eyes), size)
+    back = alignment.inverse(turn)
+    return alignment.warp(image, turn, size), back, alignment.compose(matrix, back)
 
 
 def _near(image: npt.NDArray[np.uint8], region: Matrix) -> tuple[npt.NDArray[np.uint8], Matrix, Matrix]:

@@ -37,12 +37,15 @@ OUTPUT = "expression"
 
 
 def region(face: Face, size: int = alignment.CROP_SIZE) -> alignment.Matrix:
-    """(2, 3) map from image px to a crop of `size` px: 3DDFA_V2's region around 68 landmarks, not rotated."""
-    low, high = face.landmarks.min(0), face.landmarks.max(0)
+    """(2, 3) map from image px to a crop of `size` px: 3DDFA_V2's region around 68 landmarks; only a rolled face is
+    rotated."""
+    points = alignment.transform(face.upright, face.landmarks)
+    low, high = points.min(0), points.max(0)
     side = max(float(np.sqrt(2) * (high - low).max()), 1.0)
     scale, corner = size / side, (low + high - side) / 2
     # the corner of the region is the corner of the first pixel, whose centre is at 0
-    return np.array([[scale, 0.0, (0.5 - corner[0]) * scale - 0.5], [0.0, scale, (0.5 - corner[1]) * scale - 0.5]])
+    crop = np.array([[scale, 0.0, (0.5 - corner[0]) * scale - 0.5], [0.0, scale, (0.5 - corner[1]) * scale - 0.5]])
+    return alignment.compose(crop, face.upright)
 
 
 def _cut(face: Face) -> npt.NDArray[np.uint8]:

@@ -121,12 +121,14 @@ def shift(face: Face, strength: float) -> Face:
     across = (right - left) / (EYES[1, 0] - EYES[0, 0])
     step = strength * (across + np.array([-across[1], across[0]]))
     five = None if face.five_points is None else face.five_points + step
-    return fresh(face, box=face.box + np.tile(step, 2), landmarks=face.landmarks + step, five_points=five)
+    corners = None if face.corners is None else face.corners + step
+    moved = {"box": face.box + np.tile(step, 2), "landmarks": face.landmarks + step}
+    return fresh(face, **moved, five_points=five, corners=corners)
 
 
 def fresh(face: Face, **changes: Any) -> Face:
     """The changed face without anything that was made of it before."""
-    kept = ("image", "box", "score", "landmarks", "five_points", "detector", "aligned")
+    kept = ("image", "box", "score", "landmarks", "five_points", "detector", "aligned", "corners")
     return Face(**{name: getattr(face, name) for name in kept} | changes)
 
 

@@ -32,7 +32,7 @@ _THUMB, _AROUND = 24, 1.4
 """Side of the small pictures, px, and of the square they show, in sides of the box."""
 
 Identify = Callable[[npt.NDArray[np.uint8], Detection], npt.NDArray[np.float32]]
-"""Identity vector of a face of an image."""
+"""Identity vector of a face of an image; NaN where it can't be read: then it is nobody's that was seen before."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.errors import DamagedVideoError, ImageError, InputError
+from exprmetric.errors import DamagedVideoError, ImageError, ImplausibleFaceError, InputError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import Face, FaceFinder, alignment, load_detector
 from exprmetric.faces.detection import Detection
@@ -148,10 +148,11 @@ def _identify(finder: FaceFinder) -> Callable[[npt.NDArray[np.uint8], Detection]
         if not network:
             with session_threads(1):
                 network.append(load_method("identity"))
-        (vector,) = represent_each(network[0], [finder.face(image, detection)])
-        if isinstance(vector, ImageError):
-            raise vector
-        return vector
+        try:
+            (vector,) = represent_each(network[0], [finder.face(image, detection)])
+        except ImplausibleFaceError as error:
+            vector = error
+        return np.full(network[0].dimension, np.nan, np.float32) if isinstance(vector, ImageError) else vector
 
     return identify
 
@@ -168,7 +169,10 @@ def _placed(followed: Iterable[tuple[Frame, list[Seen]]], finder: FaceFinder) ->
     for at, (frame, seen) in enumerate(followed):
         faces = []
         for s in seen:
-            face = finder.face(frame.image, s.detection)
+            try:
+                face = finder.face(frame.image, s.detection)
+            except ImplausibleFaceError:  # in this frame the track has no face
+                continue
             path = paths[s.track] = paths.get(s.track, smoothing.Path()).extended(at, _placing_points(face))
             faces.append((s, face, path))
         paths = {track: path for track, path in paths.items() if path.last == at}
@@ -180,14 +184,23 @@ def _placed(followed: Iterable[tuple[Frame, list[Seen]]], finder: FaceFinder) ->
 
 
 def _placing_points(face: Face) -> Points:
-    """(9, 2) eye centres, corners of the box, five points: all that templates are fitted to."""
+    """(12, 2) eye centres, the box's first and last corner, five points, and the box's three corners as the face
+    stands: all that templates are fitted to."""
     five = face.five_points if face.five_points is not None else alignment.five_points(face.landmarks)
-    return np.concatenate([alignment.eye_centres(face.landmarks), face.box.reshape(2, 2), five])
+    (x0, y0), (x1, y1) = box = face.box.reshape(2, 2)
+    corners = face.corners if face.corners is not None else np.array([(x0, y0), (x1, y0), (x0, y1)])
+    return np.concatenate([alignment.eye_centres(face.landmarks), box, five, corners])
 
 
 def _smoothed(face: Face, points: Points) -> TrackedFace:
-    five = None if face.five_points is None else points[4:]
-    box = face.box if face.aligned else points[2:4].ravel()
     return TrackedFace(
-        face.image, box, face.score, face.landmarks, five, face.detector, aligned=face.aligned, eyes=points[:2]
+        face.image,
+        face.box if face.aligned else points[2:4].ravel(),
+        face.score,
+        face.landmarks,
+        None if face.five_points is None else points[4:9],
+        face.detector,
+        aligned=face.aligned,
+        corners=None if face.corners is None else points[9:],
+        eyes=points[:2],
     )
