@@ -58,12 +58,25 @@ def ned(a: Tensor, b: Tensor) -> Tensor:
     return 0.5 * _variance(x - y) / torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
+def degrees(a: Tensor, b: Tensor) -> Tensor:
+    """(N, D), (N, D) → (N,) mean absolute difference between angles in degrees, 0..180; it goes the short way."""
+    x, y = _rows(a, b)
+    apart = (x - y).abs().remainder(360.0)
+    return torch.minimum(apart, 360.0 - apart).mean(1)
+
+
 def _variance(x: Tensor) -> Tensor:
     """Of each row, without the offset, whose rounding would give rows of one number a variance."""
     return (x - x[:, :1]).var(1, correction=0)
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": l2, "cosine": cosine, "ned": ned, "mse": mse}
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l2": l2,
+    "cosine": cosine,
+    "ned": ned,
+    "mse": mse,
+    "degrees": degrees,
+}
 
 
 def distance_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
