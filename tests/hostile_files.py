@@ -80,6 +80,10 @@ def originals(folder: Path, portrait: Path, group: Path) -> dict[str, bytes]:
         "clip.mp4": clip(folder, np.asarray(one)),
     }
     made["clip.jpg"] = made["clip.mp4"]
+    try:
+        Image.open(io.BytesIO(made["several.mpo"])).load()
+    except OSError:  # older Pillows break what they write
+        del made["several.mpo"]
     if features.check("avif"):
         made["plain.avif"] = encoded(one, "AVIF", speed=10)
     return made

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from exprmetric.errors import ExprmetricError, InputError
@@ -123,7 +123,10 @@ def test_files_that_are_no_text_are_refused(tmp_path):
 )
 def test_any_table_is_read_or_refused_with_a_typed_error(tmp_path_factory, rows):
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    try:
+        csv.writer(text).writerows(rows)
+    except csv.Error:  # Python 3.10 can't write a NUL
+        reject()
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(text.getvalue().encode("utf-8", "surrogatepass"))
     with suppress(InputError):

@@ -143,3 +143,8 @@ def test_holm_of_nothing_and_of_what_is_no_number():
     assert np.isnan(holm([math.nan, math.nan])).all()
     assert holm([math.nan, 0.04]).tolist()[1] == pytest.approx(0.04)
     assert holm([0.2, 0.2, 0.2]).tolist() == pytest.approx([0.6, 0.6, 0.6])
+
+
+def test_wins_of_whole_numbers_are_counted_without_overflow():
+    few, many = np.array([1, 5], np.uint8), np.array([2, 5], np.uint8)
+    assert win_tie_loss(few, many, higher_is_better=True) == (0, 1, 1)

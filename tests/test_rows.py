@@ -155,6 +155,7 @@ def test_records_come_back_as_they_were():
     whole = Rows.from_records([{**r, "index": float(r["index"])} for r in records])
     assert whole.table.schema.field("content").type == whole.table.schema.field("source_label").type == pa.string()
     assert whole.table.schema.field("one.t2c").type == pa.float64()
+    assert Rows.from_records(without_inner(rows).records([2])).records() == without_inner(rows).records([2])
     part = rows.where(np.array([False, True, False, True, False]))
     assert part.records() == [records[1], records[3]]
 

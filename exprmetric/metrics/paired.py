@@ -78,7 +78,7 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 def win_tie_loss(first: npt.ArrayLike, second: npt.ArrayLike, *, higher_is_better: bool) -> tuple[int, int, int]:
     """How many of N paired values of the first are better than, equal to, worse than the second's."""
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    difference = np.subtract(first, second, dtype=np.float64)
     better = difference if higher_is_better else -difference
     return int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum())
 
