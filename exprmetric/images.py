@@ -92,7 +92,8 @@ def read_image(source: ImageSource | Pinned) -> NDArray[np.uint8]:
     path = _regular_file(source.path if isinstance(source, Pinned) else source)
     try:
         with path.open("rb") as file:
-            content = file.read(limits.MAX_BYTES + 1)
+            # as many as there are, and one more: `read` reserves what it is asked for
+            content = file.read(min(os.fstat(file.fileno()).st_size, limits.MAX_BYTES) + 1)
     except OSError as error:
         raise _fault(path, error) from error
     if isinstance(source, Pinned) and hashlib.sha256(content).hexdigest() != source.sha256:

@@ -610,19 +610,19 @@ def represented() -> int:
     return sum(isinstance(o, Represented) and bool(o.vectors) for o in gc.get_objects())
 
 
-def test_vectors_are_forgotten_after_their_last_triplet(tmp_path: Path, counting: Counting) -> None:
+def test_vectors_are_forgotten_after_their_last_triplet(
+    tmp_path: Path, counting: Counting, portrait_photo: Path
+) -> None:
     """24 triplets with images of their own, but for one source that all share."""
-    generator = np.random.default_rng(0)
-    shared_source = save(generator.integers(0, 255, (32, 32, 3)).astype(np.uint8), tmp_path / "source.png")
-    triplets = [
-        Triplet(
-            str(i),
-            save(generator.integers(0, 255, (32, 32, 3)).astype(np.uint8), tmp_path / f"t{i}.png"),
-            shared_source,
-            save(generator.integers(0, 255, (32, 32, 3)).astype(np.uint8), tmp_path / f"c{i}.png"),
-        )
-        for i in range(24)
-    ]
+    face = np.asarray(PILImage.fromarray(read_image(portrait_photo)[60:190, 160:290]).resize((64, 64)))
+
+    def own(number: int, name: str) -> Path:
+        image = face.copy()
+        image[0, 0] = number
+        return save(image, tmp_path / name)
+
+    shared_source = own(100, "source.png")
+    triplets = [Triplet(str(i), own(i, f"t{i}.png"), shared_source, own(50 + i, f"c{i}.png")) for i in range(24)]
     alive: list[int] = []
     for block in (1, 4):
         alive.clear()
