@@ -241,7 +241,11 @@ def test_the_place_of_a_face_belongs_to_the_face_that_is_nearest() -> None:
 
 
 def test_aligned_crops_have_no_place_and_no_shape(scene: Scene) -> None:
-    row = measured([replace(scene.triplet("x", scene.portrait), target=scene.folder / "group.png")], detector="none")
+    crops = [scene.crop(scene.group, i) for i in (scene.largest, scene.others[0])]
+    paths = [scene.folder / f"crop{i}.png" for i in range(2)]
+    for path, image, shape in zip(paths, crops, ((200, 200), (150, 170)), strict=True):
+        PILImage.fromarray(cv2.resize(image, shape)).save(path)
+    row = measured([Triplet("x", paths[0], paths[0], paths[1])], detector="none")
     assert (row["x"]["status"], row["x"]["reason"]) == ("ok", "")
 
 
