@@ -1,6 +1,6 @@
 """The oldest versions that pyproject.toml allows, as constraints for pip: of all dependencies and the extra `test`.
 
-Run it where exprmetric is installed with that extra; see `.ci/run`.
+Run it where exprmetric is installed with that extra; see `.ci/oldest`.
 """
 
 from importlib.metadata import requires
