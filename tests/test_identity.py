@@ -70,10 +70,10 @@ def vectors(method: Method, faces: list[Face]) -> Vectors:
 def test_vectors_are_dlibs_own(faces: list[Face], vectors: Vectors) -> None:
     import dlib
 
-    predictor = dlib.shape_predictor(str(weights.find("dlib-68")))
     assert vectors.shape == (7, 128) and vectors.dtype == np.float32
     for face, vector in zip(faces, vectors, strict=True):
-        shape = predictor(face.image, dlib.rectangle(*(int(v) for v in face.box)))
+        points = dlib.points([dlib.point(round(x), round(y)) for x, y in face.landmarks])
+        shape = dlib.full_object_detection(dlib.rectangle(*(int(v) for v in face.box)), points)
         np.testing.assert_allclose(vector, dlibs().compute_face_descriptor(face.image, shape), rtol=0, atol=CLOSE)
 
 
