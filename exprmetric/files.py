@@ -59,11 +59,13 @@ def kept_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]] | None:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in names}
+        file = path.open("rb")
     except FileNotFoundError:
         return None
-    except DAMAGED_ARRAYS as error:
+    try:
+        with file, np.load(file, allow_pickle=False) as kept:
+            return {name: kept[name] for name in names}
+    except (*DAMAGED_ARRAYS, OSError) as error:  # OSError: a damaged index sends the reader to a place that can't be
         warnings.warn(f"{str(path)!r} is damaged and is made anew: {error}", stacklevel=2)
         return None
 
