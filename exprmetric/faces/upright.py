@@ -130,7 +130,7 @@ def locate(image: Image, found: Detection, detector: Detector) -> Located:
             seen = straight
         if seen.convincing and not (place and seen.doubtful):
             return seen.located(image, centre, side)
-    if looks and not (first.rolled or first.doubtful):
+    if looks and not (first.rolled or first.doubtful or first.drift > RESTLESS):
         return as_found
     raise ImplausibleFaceError(f"no landmarks fit the face that {detector.name} found, however it is turned")
 

@@ -28,8 +28,9 @@ def aligned(pixels: Tensor, align: str, landmarks: Tensor | None = None, *, frac
     Args:
         align: `none` (they are such crops already, of any size), `center_crop` (the centre square), or `landmarks`
             (one warp as the command line's, from given points).
-        landmarks: for `landmarks`, (B, 2, 2) eye centres, the image's left eye first, or (B, 68, 2) dlib points; x, y
-            in px, pixel centres at whole numbers.
+        landmarks: for `landmarks`, (B, 2, 2) eye centres, or (B, 68, 2) dlib points; x, y in px, pixel centres at whole
+            numbers. First comes the eye that is on the left once the face is upright: whichever way it is rolled, the
+            crop is upright.
         fraction: for `center_crop`, the crop's side as a share of the image's shorter side.
 
     Raises:
