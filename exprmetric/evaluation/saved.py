@@ -75,7 +75,9 @@ def read_parquet(path: Path, names: Sequence[str] = ()) -> pa.Table:
         with path.open("rb") as file:
             texts = [f.name for f in pq.ParquetFile(file).schema_arrow if pa.types.is_string(f.type)]
             once = [name for name in names if texts.count(name) == 1]
-            return pq.ParquetFile(file, read_dictionary=once, **checksums("page_checksum_verification")).read()
+            table = pq.ParquetFile(file, read_dictionary=once, **checksums("page_checksum_verification")).read()
+        table.validate(full=True)  # a damaged index of a dictionary would show when its text is asked for
+        return table
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:  # what a damaged schema runs into
