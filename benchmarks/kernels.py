@@ -57,13 +57,13 @@ def _on_one_core(paths: Sequence[Path], barrier: Any) -> tuple[dict[str, float],
     import dlib
     import onnxruntime
 
-    from exprmetric import weights
     from exprmetric.faces import load_detector
     from exprmetric.faces.alignment import warp
     from exprmetric.faces.face import Face
-    from exprmetric.images import read_image
+    from exprmetric.io.images import read_image
     from exprmetric.methods import load_method
     from exprmetric.methods.onnx import OnnxEncoder, preprocess
+    from exprmetric.weights import store as weights
 
     cv2.setNumThreads(1)
     detector = load_detector("scrfd")

@@ -26,7 +26,7 @@ def repeated(clip: Path, count: int, folder: Path) -> tuple[Path, Path]:
     """A video of `count` frames of a clip, to and fro, and the clip's first frame."""
     import av
 
-    from exprmetric.video.frames import frames
+    from exprmetric.io.video import frames
 
     images = [frame.image for frame in frames(clip)]
     video, first = folder / "long.mp4", folder / "first.png"

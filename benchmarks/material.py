@@ -17,7 +17,7 @@ from PIL import Image
 
 from exprmetric.demo.photographs import cut_face, group_photo, portrait_photo
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 
 Pixels = npt.NDArray[np.uint8]
 

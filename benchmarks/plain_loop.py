@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 from insightface.app import FaceAnalysis
 
-from exprmetric import weights
+from exprmetric.weights import store as weights
 
 EYES = np.array([[76.5, 76.5], [146.5, 76.5]], np.float32)
 

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from exprmetric import evaluate
 from exprmetric.evaluation.embed import embed_images
 from exprmetric.faces import available_detectors
-from exprmetric.images import read_image
+from exprmetric.inputs.triplets import Triplet, read_triplets
+from exprmetric.io.images import read_image
 from exprmetric.metrics.distances import distance_function
-from exprmetric.triplets import Triplet, read_triplets
 
 METHODS = ("default", "lm68")
 ANGLES = (0, 5, 10, 20, 30, 45, 60, 75, 90, 120, 150, 180)

@@ -1,4 +1,4 @@
-"""The distances of `exprmetric/video/thresholds.py`, within which a face gets a reference's tag, measured on FER+.
+"""Distances in `exprmetric/video/people/thresholds.py`, within which a face gets a tag, measured on FER+.
 
     python benchmarks/tag_thresholds.py ferplus.zip                      # all methods that one is stated for
     python benchmarks/tag_thresholds.py ferplus.zip default lm68:cosine  # these
@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset, open_dataset
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.session import Session, Settings, open_pool
 from exprmetric.methods import Method
-from exprmetric.training.data import EXPRESSIONS, FaceDataset, open_dataset
-from exprmetric.video.thresholds import CALIBRATED, OTHER_SHARE, SAME_SHARE, calibrate
+from exprmetric.video.people.thresholds import CALIBRATED, OTHER_SHARE, SAME_SHARE, calibrate
 
 METHODS = tuple(name for name in CALIBRATED if name != "feenet")  # its threshold is its paper's
 AGREE = 8

@@ -18,7 +18,7 @@ def doctor(as_json: bool) -> None:
     Exit status: 1 when there is a problem.
     """
     from exprmetric.doctor import as_records, examine
-    from exprmetric.tables import printable_lines
+    from exprmetric.io.tables import printable_lines
 
     findings = examine()
     if as_json:

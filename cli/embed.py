@@ -30,7 +30,7 @@ def embed(
     Rows whose status is not ok hold NaN. Folders are searched for images, also below them.
     """
     from exprmetric.evaluation.embed import embed_images, find_images, save_embeddings
-    from exprmetric.tables import printable
+    from exprmetric.io.tables import printable
 
     images = find_images(paths)
     with progress_bar("embedding", quiet=quiet) as progress:

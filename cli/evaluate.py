@@ -19,7 +19,7 @@ from exprmetric_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from exprmetric.triplets import Triplet
+    from exprmetric.inputs.triplets import Triplet
 
 
 @click.command()
@@ -80,12 +80,12 @@ def evaluate(
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage, 130 interrupted.
     """
     from exprmetric.errors import ExprmetricError
-    from exprmetric.evaluation.cache import cache_folder
     from exprmetric.evaluation.evaluate import evaluate as run
+    from exprmetric.evaluation.large.cache import cache_folder
     from exprmetric.evaluation.result import EvaluationResult
+    from exprmetric.inputs.triplets import notes_of, read_triplets, single_triplet
     from exprmetric.report.html import write_report
     from exprmetric.report.tables import FORMATS as writers
-    from exprmetric.triplets import notes_of, read_triplets, single_triplet
 
     three = (target, source_image, swapped)
     if (source is None) == (None in three) or (source is not None and any(three)):
@@ -148,8 +148,8 @@ def _data_set(
     layout: str | None, source: Path, names: dict[str, Any], out: Path | None, *, quiet: bool
 ) -> Sequence[Triplet]:
     """Triplets of a data set whose names say what was swapped into what."""
-    from exprmetric.evaluation.cache import cache_folder
-    from exprmetric.layouts import read_layout
+    from exprmetric.evaluation.large.cache import cache_folder
+    from exprmetric.inputs import read_layout
 
     if not layout and not names["template"]:
         given = ", ".join(as_options(f"`{name}`") for name, value in names.items() if value is not None)

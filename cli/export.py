@@ -18,7 +18,7 @@ def export(checkpoint: Path, out: Path, half: bool, entry: bool) -> None:
     from exprmetric_cli.train import need_torch
 
     need_torch()
-    from exprmetric.training.export import export_encoder, manifest_entry
+    from exprmetric.encoder.export import export_encoder, manifest_entry
 
     made = export_encoder(checkpoint, out, half=half)
     click.echo(

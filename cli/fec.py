@@ -42,9 +42,9 @@ def download(
     photograph is here (ok) or why not: dead (removed, or no image), refused (not http or https, too large), failed
     (try again). The same command goes on where a stopped run left off. Exits 1 when no photograph is there.
     """
-    from exprmetric.training import fec_download as photographs
-    from exprmetric.training.fec import read_fec, urls_of
-    from exprmetric.training.fec_http import Limits
+    from exprmetric.datasets import fec_download as photographs
+    from exprmetric.datasets.fec import read_fec, urls_of
+    from exprmetric.datasets.fec_http import Limits
 
     triplets = [t for table in tables for t in read_fec(table)]
     with progress_bar("photographs", quiet=quiet) as update:

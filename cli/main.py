@@ -10,7 +10,7 @@ from exprmetric_cli.lazy import LazyGroup
 from exprmetric_cli.options import as_options
 from exprmetric_cli.output import safe_output
 
-import exprmetric
+from exprmetric._version import __version__
 from exprmetric.errors import ExprmetricError, InputError, UnknownMethodError, UnknownWeightsError
 
 COMMANDS = {
@@ -44,13 +44,13 @@ class Program(LazyGroup):
         try:
             return super().invoke(ctx)
         except ExprmetricError as error:
-            from exprmetric.tables import printable_lines
+            from exprmetric.io.tables import printable_lines
 
             click.echo(f"Error: {printable_lines(as_options(str(error)))}", err=True)
             sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
 
 
 @click.group(cls=Program, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(exprmetric.__version__, prog_name="exprmetric")
+@click.version_option(__version__, prog_name="exprmetric")
 def main() -> None:
     """How well does a face-swap or face-anonymization model keep the facial expression?"""

@@ -21,7 +21,7 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
 
     Exit status: 0 merged, 1 nothing was measured, 2 wrong usage.
     """
-    from exprmetric.evaluation.shards import merge as run
+    from exprmetric.evaluation.large.shards import merge as run
     from exprmetric.report.html import write_report
     from exprmetric.report.tables import FORMATS as writers
 

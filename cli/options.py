@@ -173,7 +173,7 @@ def as_options(text: str) -> str:
 
 def tell(notes: Sequence[str]) -> None:
     """Say on stderr how rows were found where the user should know."""
-    from exprmetric.tables import printable
+    from exprmetric.io.tables import printable
 
     for note in notes[:_MOST_NOTES]:
         click.echo(f"Note: {printable(as_options(note))}", err=True)

@@ -40,7 +40,7 @@ def pairs(labels: Path, count: int, same: float, seed: int, balanced: bool, imag
     optional column person keeps two images of one person from being paired. Swap the pairs with your model,
     add a column swapped, and the file is an input of `exprmetric evaluate`.
     """
-    from exprmetric.pairs import draw_pairs, missing_images, read_labels, write_pairs
+    from exprmetric.inputs.pairs import draw_pairs, missing_images, read_labels, write_pairs
 
     if out.resolve() == labels.resolve():
         raise click.UsageError(f"--out would overwrite {str(labels)!r}")

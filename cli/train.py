@@ -84,7 +84,7 @@ def train(
     if not data or out is None:
         raise click.UsageError("--data and --out are needed")
     scores = module.train_from_data(list(data), out, config, device=device, jobs=jobs)
-    from exprmetric.training.distributed import is_main
+    from exprmetric.encoder.distributed import is_main
 
     if not is_main():
         return

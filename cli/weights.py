@@ -9,9 +9,9 @@ from typing import IO, Any
 
 import click
 
-from exprmetric import weights as store
 from exprmetric.errors import WeightsError, WeightsNotFoundError
-from exprmetric.tables import printable, printable_lines
+from exprmetric.io.tables import printable, printable_lines
+from exprmetric.weights import store
 
 
 @click.group()
@@ -124,7 +124,7 @@ def convert(name: str, out: Path | None) -> None:
     from exprmetric_cli.train import need_torch
 
     need_torch()
-    from exprmetric.training.convert_3ddfa import convert as convert_3ddfa
+    from exprmetric.encoder.convert_3ddfa import convert as convert_3ddfa
 
     made = convert_3ddfa(out)
     click.echo(f"{name}: torch and onnxruntime differ by {made.parity:.1e} standard deviations at most", err=True)

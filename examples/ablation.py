@@ -15,7 +15,7 @@ from typing import Any
 import click
 import torch
 
-from exprmetric.training.arrays import FaceArrays
+from exprmetric.datasets.arrays import FaceArrays
 from exprmetric.training.recipes.common import embed
 from exprmetric.training.recipes.default import DefaultConfig, load_faces, standardise, train_encoder
 from exprmetric.training.space import classification_scores, space_scores

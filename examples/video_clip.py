@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from exprmetric.demo.make import SIZE, DemoFace, demo_faces
-from exprmetric.demo.swap import Image, Points, swap_face, warp, with_forehead
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.faces import load_detector
+from exprmetric.faces.swap import Image, Points, swap_face, warp, with_forehead
 
 Signal = NDArray[np.float64]
 

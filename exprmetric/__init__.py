@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from exprmetric._version import __version__
 
 if TYPE_CHECKING:
     from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
     from exprmetric.evaluation.result import EvaluationResult
-    from exprmetric.images import read_image
-    from exprmetric.methods.base import Method, available_methods, load_method, register_method
+    from exprmetric.io.images import read_image
+    from exprmetric.methods.base import Method
+    from exprmetric.methods.registry import available_methods, load_method, register_method
 
 _LAZY = {
     "EvaluationResult": "exprmetric.evaluation.result",
@@ -27,7 +28,7 @@ _LAZY = {
     "available_methods": "exprmetric.methods",
     "load_method": "exprmetric.methods",
     "register_method": "exprmetric.methods",
-    "read_image": "exprmetric.images",
+    "read_image": "exprmetric.io.images",
 }
 
 __all__ = [

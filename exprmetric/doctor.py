@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from exprmetric.evaluation.environment import environment, package_version
+from exprmetric.io.environment import environment, package_version
 
 Level = Literal["ok", "note", "problem"]
 
@@ -102,8 +102,8 @@ def _detectors() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     from exprmetric.errors import PluginError
-    from exprmetric.methods.base import shadowed_plugins
     from exprmetric.methods.plugins import find_plugins, load_plugin, origin
+    from exprmetric.methods.registry import shadowed_plugins
 
     shadowed = shadowed_plugins()
     for name, points in find_plugins().items():
@@ -120,8 +120,8 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from exprmetric import weights
     from exprmetric.errors import WeightsError
+    from exprmetric.weights import store as weights
 
     folder = os.environ.get("EXPRMETRIC_WEIGHTS")
     if folder:

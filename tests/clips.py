@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.probes.warp import WARPS
 
 Image = npt.NDArray[np.uint8]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from exprmetric.training.models import Standardise
+from exprmetric.encoder.models import Standardise
 
 EXPRESSIONS = ("happiness", "surprise", "neutral")
 EACH = 40
@@ -65,8 +65,8 @@ def few_faces(shared: Path) -> Path:
 
 @cache
 def _aligned(shared: Path) -> Path:
-    from exprmetric.training.alignment import align_dataset
-    from exprmetric.training.data import open_dataset
+    from exprmetric.datasets.alignment import align_dataset
+    from exprmetric.datasets.layouts import open_dataset
 
     kept = Path(tempfile.mkdtemp(prefix="alignment"))
     align_dataset(open_dataset(few_faces(shared)), kept, jobs=1)

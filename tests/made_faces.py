@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.methods import Method
-from exprmetric.video.faces import VideoFaces
+from exprmetric.video.faces.table import VideoFaces
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import INNER_COLUMNS, OK, Rows, table
 from exprmetric.evaluation.summary import summarise
-from exprmetric.triplets import Triplet
+from exprmetric.inputs.triplets import Triplet
 
 METHODS = ("lm68", "other")
 

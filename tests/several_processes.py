@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from exprmetric.training import distributed
+from exprmetric.encoder import distributed
 from exprmetric.training.loop import pick_device
 
 needs_gloo = pytest.mark.skipif(

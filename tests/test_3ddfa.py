@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from exprmetric.errors import WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.faces import Face, FaceFinder, alignment, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.methods import load_method
 from exprmetric.methods.base import Method
 from exprmetric.methods.threedmm import CONVERTED, sources
@@ -29,7 +29,7 @@ SOURCES = ("mb05_120x120.pth", "param_mean_std_62d_120x120.pkl")
 @pytest.fixture(scope="module")
 def conversion() -> ModuleType:
     pytest.importorskip("torch", reason="conversion needs the torch extra")
-    from exprmetric.training import convert_3ddfa
+    from exprmetric.encoder import convert_3ddfa
 
     return convert_3ddfa
 

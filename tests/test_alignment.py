@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from exprmetric.faces import Face, FaceFinder, alignment, load_detector
+from exprmetric.faces import Face, FaceFinder, alignment, load_detector, templates
 from exprmetric.faces.alignment import ARCFACE, CROP_SIZE, EYES, similarity, transform, warp
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -252,4 +252,4 @@ def test_the_dlib_template_is_a_chip_of_150_px(face: Face) -> None:
 
 def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"eyes71.*eyes70, arcface, box, dlib150"):
-        alignment.template("eyes71")
+        templates.template("eyes71")

@@ -153,7 +153,7 @@ def test_torchmetrics_differs_by_its_variance_alone() -> None:
     """torchmetrics divides by N - 1; that shows where the means differ."""
     if any(importlib.util.find_spec(name) is None for name in ("torch", "timm", "torchmetrics")):
         pytest.skip("needs the torch extra")
-    from exprmetric.training.models import import_timm
+    from exprmetric.encoder.models import import_timm
 
     import_timm()  # torchmetrics imports torchvision, whose operators may be missing
     import torch

@@ -42,8 +42,8 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 def swaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three real swaps of the bundled photographs."""
     from exprmetric.demo.make import demo_faces
-    from exprmetric.demo.swap import swap_face
     from exprmetric.faces import load_detector
+    from exprmetric.faces.swap import swap_face
 
     folder = tmp_path_factory.mktemp("input") / "swaps"
     pairs = list(permutations(demo_faces(load_detector("dlib")), 2))[::7][:3]
@@ -430,7 +430,7 @@ def test_doctor_finishes_when_a_check_breaks(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_doctor_names_a_weight_file_that_was_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from exprmetric import weights
+    from exprmetric.weights import store as weights
 
     (tmp_path / weights.entry("yunet").file).write_bytes(b"something else")
     monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(tmp_path))
@@ -439,7 +439,7 @@ def test_doctor_names_a_weight_file_that_was_changed(monkeypatch: pytest.MonkeyP
 
 
 def test_weights_are_listed():
-    from exprmetric import weights
+    from exprmetric.weights import store as weights
 
     listed = json.loads(run("weights", "list", "--json").stdout)
     assert [w["name"] for w in listed] == list(weights.entries())

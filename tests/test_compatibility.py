@@ -16,12 +16,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from exprmetric import weights
 from exprmetric.errors import UnknownMethodError, WeightsError, WeightsHashError, WeightsNotFoundError
-from exprmetric.faces import Face, FaceFinder, alignment, load_detector
-from exprmetric.images import read_image
+from exprmetric.faces import Face, FaceFinder, alignment, load_detector, templates
+from exprmetric.io.images import read_image
 from exprmetric.methods import NOT_COMPARABLE, available_methods, load_method
 from exprmetric.methods.compatibility import conversion, find_conversion, stamp
+from exprmetric.weights import store as weights
 
 MODES = ("facedancer-mse", "reface-deep3d", "casia-3ddfa", "fsgan-landmarks")
 PINNED = "9b7e47a6adf703c6bde3d3d7f1d2a7bb4656738fd73b74238ca40a74e53f4f5d"
@@ -173,7 +173,7 @@ class TestFaceDancer:
         )
         method = load_method("facedancer-mse")
         vectors = method.represent(group)
-        crops = [alignment.warp(f.image, alignment.template("arcface").matrix(f)) for f in group if f.image is not None]
+        crops = [alignment.warp(f.image, templates.template("arcface").matrix(f)) for f in group if f.image is not None]
         colours = np.array([c.astype(np.float64).mean((0, 1)) / 255 for c in crops])
         assert vectors.shape == (len(group), 6)
         np.testing.assert_allclose(vectors, colours @ matrix, atol=1e-4)
@@ -269,7 +269,7 @@ def test_casia_is_standardised_3ddfa_of_the_whole_picture(
     shared: Path, shared_data: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="conversion needs the torch extra")
-    from exprmetric.training import convert_3ddfa
+    from exprmetric.encoder import convert_3ddfa
 
     monkeypatch.setenv("EXPRMETRIC_WEIGHTS", os.pathsep.join((str(shared / "weights"), str(tmp_path))))
     convert_3ddfa.convert(tmp_path)

@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
+from exprmetric.datasets.arrays import Batch, FaceArrays  # noqa: E402
+from exprmetric.encoder.models import Encoder, load_pretrained  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
 from exprmetric.methods.face_mesh import BLENDSHAPES  # noqa: E402
-from exprmetric.training.arrays import Batch, FaceArrays  # noqa: E402
-from exprmetric.training.models import Encoder, load_pretrained  # noqa: E402
 from exprmetric.training.recipes import default as recipe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -114,8 +114,8 @@ def test_imagenet_weights_are_those_of_a_network_that_knows_a_cat():
     import cv2
     import skimage.data
 
-    from exprmetric import weights
-    from exprmetric.training.models import IMAGENET, import_timm
+    from exprmetric.encoder.models import IMAGENET, import_timm
+    from exprmetric.weights import store as weights
 
     encoder = Encoder("efficientnet_lite0").eval()
     load_pretrained(encoder, "efficientnet_lite0")

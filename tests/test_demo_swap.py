@@ -17,8 +17,8 @@ from scipy.spatial import ConvexHull
 
 from exprmetric.demo import photographs
 from exprmetric.demo.photographs import cut_face, group_photo, portrait_photo
-from exprmetric.demo.swap import MIRROR, swap_face, warp, with_forehead
 from exprmetric.errors import InputError
+from exprmetric.faces.swap import MIRROR, swap_face, warp, with_forehead
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
-from exprmetric.training.depthwise import DepthwiseConv2d, _Depthwise, use_fast_depthwise  # noqa: E402
+from exprmetric.encoder.depthwise import DepthwiseConv2d, _Depthwise, use_fast_depthwise  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

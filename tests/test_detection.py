@@ -18,7 +18,7 @@ from exprmetric.errors import InputError, NoFaceError, SeveralFacesError, Weight
 from exprmetric.faces import CHOICES, DETECTORS, Detection, Detector, FaceFinder, available_detectors, load_detector
 from exprmetric.faces.alignment import eye_centres, transform
 from exprmetric.faces.place import iou
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]

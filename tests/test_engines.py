@@ -17,10 +17,10 @@ if importlib.util.find_spec("timm") is None:
 
 from torch import nn  # noqa: E402
 
+from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
 from exprmetric.training.engines import ENGINES, USES_IGNORED, EngineConfig, Views, build_engine, heads  # noqa: E402
 from exprmetric.training.engines.simclr import nt_xent  # noqa: E402
-from exprmetric.training.models import Encoder  # noqa: E402
 from exprmetric.training.optimisers import OPTIMISERS  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from exprmetric.demo.photographs import cut_face
-from exprmetric.demo.swap import swap_face
 from exprmetric.errors import (
     InputError,
     NoFaceError,
@@ -34,10 +33,11 @@ from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import Represented
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.faces.swap import swap_face
+from exprmetric.inputs.triplets import ROLES, Triplet, read_triplets
+from exprmetric.io.images import read_image
 from exprmetric.methods import METHODS, Method, load_method
 from exprmetric.metrics import preservation_scores
-from exprmetric.triplets import ROLES, Triplet, read_triplets
 
 Image = NDArray[np.uint8]
 Record = dict[str, Any]

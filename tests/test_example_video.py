@@ -18,11 +18,11 @@ from exprmetric_cli.main import main as cli
 from PIL import Image
 from scipy.spatial.distance import pdist
 
+from exprmetric.datasets.layouts import open_dataset
 from exprmetric.demo.make import DemoFace, demo_faces
 from exprmetric.errors import InputError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.methods import load_method
-from exprmetric.training.data import open_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "not_face")

@@ -14,12 +14,13 @@ if importlib.util.find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
 onnx = pytest.importorskip("onnx")
 
-from exprmetric import manifest, weights  # noqa: E402
+from exprmetric.encoder import export as module  # noqa: E402
+from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
+from exprmetric.encoder.export import METADATA, PARITY, Export, export_encoder, load_encoder, manifest_entry  # noqa: E402
+from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.errors import ExprmetricError, InputError, WeightsError  # noqa: E402
-from exprmetric.training import export as module  # noqa: E402
-from exprmetric.training.export import METADATA, PARITY, Export, export_encoder, load_encoder, manifest_entry  # noqa: E402
-from exprmetric.training.loop import save_checkpoint  # noqa: E402
-from exprmetric.training.models import Encoder  # noqa: E402
+from exprmetric.weights import manifest  # noqa: E402
+from exprmetric.weights import store as weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 SIZE = 48

@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from exprmetric import weights  # noqa: E402
-from exprmetric.methods import dlib_resnet  # noqa: E402
-from exprmetric.runtime import open_session  # noqa: E402
-from exprmetric.training.face_networks import DLIB, DlibResnet, FaceMobileNet, load_dlib  # noqa: E402
-from exprmetric.training.models import Encoder, load_pretrained  # noqa: E402
+from exprmetric.encoder.face_networks import DLIB, DlibResnet, FaceMobileNet, load_dlib  # noqa: E402
+from exprmetric.encoder.models import Encoder, load_pretrained  # noqa: E402
+from exprmetric.weights import dlib_resnet  # noqa: E402
+from exprmetric.weights import store as weights  # noqa: E402
+from exprmetric.weights.runtime import open_session  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -65,8 +65,8 @@ def test_the_face_mobilenet_has_the_layers_of_3ddfas_file() -> None:
 def test_the_face_mobilenet_computes_3ddfas_features_of_a_grey_face(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exprmetric.training.convert_3ddfa import load_network
-    from exprmetric.training.face_networks import MOBILENET, load_mobilenet
+    from exprmetric.encoder.convert_3ddfa import load_network
+    from exprmetric.encoder.face_networks import MOBILENET, load_mobilenet
 
     monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(shared / "weights"))
     network = FaceMobileNet().eval()

@@ -18,9 +18,9 @@ from click.testing import CliRunner
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from exprmetric.datasets import fec, fec_download
+from exprmetric.datasets.fec_http import Limits
 from exprmetric.errors import ExprmetricError, InputError
-from exprmetric.training import fec, fec_download
-from exprmetric.training.fec_http import Limits
 
 # --- the published files ---
 

@@ -17,15 +17,15 @@ from swaps import CLI, in_a_process, small_folder
 
 from exprmetric import evaluate
 from exprmetric.errors import WeightsHashError
-from exprmetric.evaluation import forked
 from exprmetric.evaluation.embed import embed_images
-from exprmetric.evaluation.forked import open_reader
-from exprmetric.evaluation.profile import Profile
+from exprmetric.evaluation.large import forked
+from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.reading import FaceReader
 from exprmetric.faces import FaceFinder
 from exprmetric.faces.detection import WholeImage
+from exprmetric.inputs.triplets import ROLES, Triplet
+from exprmetric.io.progress import Profile
 from exprmetric.methods.landmarks import LandmarkMethod
-from exprmetric.triplets import ROLES, Triplet
 
 pytestmark = pytest.mark.skipif(not forked.can_fork(), reason="processes are forked on Linux alone")
 

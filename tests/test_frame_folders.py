@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from exprmetric.datasets.clip_files import find_clips, on_disk
 from exprmetric.errors import InputError, VideoError
-from exprmetric.frame_folders import NAME, NUMBER, SHIFTED, list_frames, pair_frames, shift_of
-from exprmetric.layouts import read_layout
-from exprmetric.layouts.clips import open_clip
-from exprmetric.names import affixes, alike, natural, nearest, numbers, places
-from exprmetric.training.clip_files import find_clips, on_disk
-from exprmetric.triplets import notes_of
-from exprmetric.video.frames import frames
-from exprmetric.video.partners import by_names
+from exprmetric.inputs import read_layout
+from exprmetric.inputs.clips import open_clip
+from exprmetric.inputs.triplets import notes_of
+from exprmetric.io.frame_folders import NAME, NUMBER, SHIFTED, list_frames, pair_frames, shift_of
+from exprmetric.io.names import affixes, alike, natural, nearest, numbers, places
+from exprmetric.io.video import frames
+from exprmetric.video.scores.partners import by_names
 
 Moving = Callable[[int], npt.NDArray[np.uint8]]
 

@@ -28,9 +28,9 @@ from PIL import Image
 
 import exprmetric
 from exprmetric.errors import UnreadableImageError
-from exprmetric.files import path_text
-from exprmetric.images import read_image
-from exprmetric.triplets import ROLES, Triplet
+from exprmetric.inputs.triplets import ROLES, Triplet
+from exprmetric.io.files import path_text
+from exprmetric.io.images import read_image
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="pipes, locked files and memory limits as Linux has them"),

@@ -22,8 +22,8 @@ from PIL import Image
 
 import exprmetric
 from exprmetric.errors import InputError
-from exprmetric.tables import MAX_CELL
-from exprmetric.triplets import ROLES, read_triplets
+from exprmetric.inputs.triplets import ROLES, read_triplets
+from exprmetric.io.tables import MAX_CELL
 
 ROOT = Path(__file__).resolve().parents[1]
 MUTANTS = 120

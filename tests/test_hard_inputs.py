@@ -20,8 +20,8 @@ from exprmetric_cli.main import main
 
 from exprmetric.errors import NoFaceError
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import read_image
-from exprmetric.triplets import ROLES
+from exprmetric.inputs.triplets import ROLES
+from exprmetric.io.images import read_image
 
 pytestmark = pytest.mark.shared
 DETECTORS = ("dlib", "scrfd")

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exprmetric import weights
 from exprmetric.errors import ImageError, ProviderError, WeightsError
 from exprmetric.faces import Face, FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.methods import load_method
 from exprmetric.methods.base import Method, Vectors
-from exprmetric.methods.dlib_resnet import Resnet, parse
 from exprmetric.methods.identity import IdentityMethod
+from exprmetric.weights import store as weights
+from exprmetric.weights.dlib_resnet import Resnet, parse
 
 CLOSE = 3e-6
 """What float32 leaves of numbers below 1 when a few thousand are summed in another order; people differ by tenths."""

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
-from exprmetric import limits
 from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.images import IMAGE_SUFFIXES, content_hash, decode_image, read_image
+from exprmetric.io import limits
+from exprmetric.io.images import IMAGE_SUFFIXES, content_hash, decode_image, read_image
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ if importlib.util.find_spec("timm") is None:
 
 from torch import nn  # noqa: E402
 
+from exprmetric.encoder import inception_resnet_v1 as module  # noqa: E402
+from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
+from exprmetric.encoder.inception_resnet_v1 import MINIMUM, InceptionResNetV1, Residual  # noqa: E402
+from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training import inception_resnet_v1 as module  # noqa: E402
-from exprmetric.training.inception_resnet_v1 import MINIMUM, InceptionResNetV1, Residual  # noqa: E402
-from exprmetric.training.loop import save_checkpoint  # noqa: E402
-from exprmetric.training.models import Encoder  # noqa: E402
 from exprmetric.training.recipes.common import RecipeConfig  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -102,8 +102,8 @@ def test_the_encoder_takes_it_like_any_backbone_and_all_of_it_learns():
 @pytest.mark.parametrize(("neck", "dimension"), [("linear", 0), ("four_convolutions", 8)])
 def test_it_is_exported_and_comes_back_into_torch(neck: str, dimension: int, tmp_path: Path):
     pytest.importorskip("onnx")
-    from exprmetric.torch.encoder import load_encoder
-    from exprmetric.training.export import PARITY, export_encoder
+    from exprmetric.encoder.export import PARITY, export_encoder
+    from exprmetric.encoder.onnx_file import load_encoder
 
     torch.manual_seed(0)
     encoder = Encoder("inception_resnet_v1", dimension=dimension, neck=neck)

@@ -26,14 +26,15 @@ from swaps import assert_same, bound_by_modes, in_a_process, small_folder, start
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation import evaluate as evaluate_module
-from exprmetric.evaluation import forked, reading
-from exprmetric.evaluation import journal as journal_module
+from exprmetric.evaluation import reading
 from exprmetric.evaluation import result as result_module
 from exprmetric.evaluation.evaluate import evaluate
-from exprmetric.evaluation.journal import DONE, FOLDER, LOCK, PATTERN, RUN, Journal
+from exprmetric.evaluation.large import forked
+from exprmetric.evaluation.large import journal as journal_module
+from exprmetric.evaluation.large.journal import DONE, FOLDER, LOCK, PATTERN, RUN, Journal
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import table
-from exprmetric.triplets import Triplet, read_triplets
+from exprmetric.inputs.triplets import Triplet, read_triplets
 
 RESULT = ["summary.json", "triplets.csv", "triplets.parquet"]
 METHODS = ("lm68", "other")
@@ -633,7 +634,7 @@ def test_a_second_run_into_the_folder_is_refused_while_the_first_lives(folder: P
 
 
 STAGES = {
-    "reading the input": ("exprmetric.triplets", "read_triplets", 1, 0),
+    "reading the input": ("exprmetric.inputs.triplets", "read_triplets", 1, 0),
     "hashing": ("exprmetric.evaluation.evaluate", "make_plan", 1, 0),
     "measuring": ("exprmetric.evaluation.session", "table", 11, 10),
     "drawing": ("exprmetric.report.html", "report_page", 1, 20),

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exprmetric.errors import InputError
-from exprmetric.files import kept_arrays
-from exprmetric.video.faces import VideoFaces
+from exprmetric.io.files import kept_arrays
+from exprmetric.video.faces.table import VideoFaces
 
 WHOLE = {"numbers": np.arange(40, dtype=np.float32).reshape(8, 5), "name": np.array("scrfd")}
 
@@ -74,8 +74,8 @@ def test_changed_bytes_never_give_other_numbers(
 
 
 def of_alignment(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
-    from exprmetric.training import alignment
-    from exprmetric.training.data import open_dataset
+    from exprmetric.datasets import alignment
+    from exprmetric.datasets.layouts import open_dataset
 
     (folder / "data" / "fear").mkdir(parents=True)
     (folder / "data" / "fear" / "1.png").write_bytes(photo.read_bytes())
@@ -84,10 +84,11 @@ def of_alignment(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callab
 
 
 def of_teacher(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
-    from exprmetric import weights
-    from exprmetric.training import teacher
-    from exprmetric.training.alignment import Alignment
-    from exprmetric.training.data import FaceDataset, Files, Sample
+    from exprmetric.datasets import teacher
+    from exprmetric.datasets.alignment import Alignment
+    from exprmetric.datasets.layouts import FaceDataset, Sample
+    from exprmetric.io.folders import Files
+    from exprmetric.weights import store as weights
 
     patch.setattr(weights, "find", lambda name: Path(name))
     patch.setattr(teacher, "ProcessPoolExecutor", InProcess)
@@ -99,8 +100,8 @@ def of_teacher(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable
 
 def of_swaps(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
     torch = pytest.importorskip("torch", reason="needs the torch extra")
-    from exprmetric.training import swapped
-    from exprmetric.training.arrays import FaceArrays
+    from exprmetric.datasets import swapped
+    from exprmetric.datasets.arrays import FaceArrays
 
     nan = torch.full((4,), float("nan"))
     extra = {"points": torch.rand(4, 68, 2), "person": torch.arange(4)}
@@ -112,8 +113,8 @@ def of_swaps(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[
 
 def of_clips(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
     pytest.importorskip("torch", reason="needs the torch extra")
-    from exprmetric.training import clips
-    from exprmetric.training.clip_files import Clip
+    from exprmetric.datasets import clips
+    from exprmetric.datasets.clip_files import Clip
 
     frames = clips.ClipFrames(
         np.full((2, 8, 8), 7, np.uint8), np.arange(2.0), np.zeros((2, 68, 2), np.float32), faceless=0, problem=""
@@ -125,8 +126,8 @@ def of_clips(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[
 
 def of_descriptors(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
     torch = pytest.importorskip("torch", reason="needs the torch extra")
+    from exprmetric.datasets.arrays import FaceArrays
     from exprmetric.training import descriptors
-    from exprmetric.training.arrays import FaceArrays
 
     nan = torch.full((2,), float("nan"))
     faces = FaceArrays(torch.zeros(2, 1, 8, 8).byte(), torch.zeros(2), nan[:, None].repeat(1, 8), nan, nan)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from exprmetric.faces import Face, FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.methods import load_method
 
 SCRIPT = Path(__file__).with_name("plain_dlib.py")

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exprmetric.errors import InputError
-from exprmetric.images import read_image
-from exprmetric.layouts import LAYOUTS, read_layout, triplets_from_casia, triplets_from_ffpp, triplets_from_template
-from exprmetric.layouts.casia import read_pair_lines
-from exprmetric.layouts.clips import evenly
-from exprmetric.layouts.template import FIELDS, MOST_SPLITS, first_splits, parse_template
-from exprmetric.triplets import Triplet
+from exprmetric.inputs import LAYOUTS, read_layout, triplets_from_casia, triplets_from_ffpp, triplets_from_template
+from exprmetric.inputs.casia import read_pair_lines
+from exprmetric.inputs.clips import evenly
+from exprmetric.inputs.template import FIELDS, MOST_SPLITS, first_splits, parse_template
+from exprmetric.inputs.triplets import Triplet
+from exprmetric.io.images import read_image
 
 ROLES = ("target", "source", "swapped")
 SIDE = 64
@@ -357,7 +357,7 @@ def test_videos_are_paired_by_index_and_short_sources_begin_again(tmp_path: Path
 
 
 def test_frames_are_extracted_without_loss_and_only_those_wanted(tmp_path: Path, picture: Picture) -> None:
-    video_frames = pytest.importorskip("exprmetric.video.frames")
+    video_frames = pytest.importorskip("exprmetric.io.video")
     for path in ("originals/000.mp4", "originals/003.mp4", "swapped/000_003.mp4"):
         write_video(tmp_path / path, picture, 12, first=len(path))
     rows = read_layout("ffpp", tmp_path, workdir=tmp_path / "work", frames=3)
@@ -377,7 +377,7 @@ def test_frames_are_found_again_until_the_video_changes(
         write_video(path, picture, 8, first)
     first_rows = triplets_from_ffpp(tmp_path, workdir=tmp_path / "work", frames=2)
     decoded: list[Path] = []
-    video_frames = pytest.importorskip("exprmetric.video.frames")
+    video_frames = pytest.importorskip("exprmetric.io.video")
     real = video_frames.frames
     monkeypatch.setattr(video_frames, "frames", lambda path: decoded.append(path) or real(path))
     assert triplets_from_ffpp(tmp_path, workdir=tmp_path / "work", frames=2) == first_rows and decoded == []
@@ -673,7 +673,7 @@ def test_progress_tells_of_every_clip(tmp_path: Path, picture: Picture) -> None:
 
 
 def test_importing_layouts_loads_nothing_heavy() -> None:
-    code = "import sys, exprmetric.layouts; print(sorted({'numpy', 'cv2', 'av', 'PIL', 'torch'} & set(sys.modules)))"
+    code = "import sys, exprmetric.inputs; print(sorted({'numpy', 'cv2', 'av', 'PIL', 'torch'} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

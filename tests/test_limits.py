@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exprmetric import limits
+from exprmetric.datasets.clip_files import find_clips, on_disk
+from exprmetric.datasets.layouts import open_dataset
 from exprmetric.errors import DamagedVideoError, InputError, UnreadableImageError, VideoError
 from exprmetric.faces import alignment
-from exprmetric.images import decode_image
-from exprmetric.training.clip_files import find_clips, on_disk
-from exprmetric.training.data import open_dataset
-from exprmetric.video.frames import frames
+from exprmetric.io import limits
+from exprmetric.io.images import decode_image
+from exprmetric.io.video import frames
 
 # --- images ---
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from exprmetric_cli.main import main
 
-from exprmetric import weights
 from exprmetric.errors import UnknownMethodError, UnknownWeightsError, WeightsError, WeightsHashError
 from exprmetric.methods import load_method
 from exprmetric.methods.onnx import check_fit
+from exprmetric.weights import store as weights
 
 
 @pytest.fixture(autouse=True)

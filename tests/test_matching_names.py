@@ -14,9 +14,9 @@ from PIL import Image
 from swaps import in_a_process
 
 from exprmetric.errors import InputError
-from exprmetric.layouts import read_layout
-from exprmetric.triplets import ROLES, Triplet, notes_of, read_triplets
-from exprmetric.video.triplets import read_video_triplets
+from exprmetric.inputs import read_layout
+from exprmetric.inputs.triplets import ROLES, Triplet, notes_of, read_triplets
+from exprmetric.inputs.videos import read_video_triplets
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
@@ -318,7 +318,7 @@ def test_videos_are_sent_to_the_command_that_measures_them(tmp_path: Path) -> No
 def test_a_heif_picture_is_a_row_that_says_what_helps(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     from exprmetric.errors import UnreadableImageError
     from exprmetric.evaluation.embed import find_images
-    from exprmetric.images import read_image
+    from exprmetric.io.images import read_image
 
     rows = read_triplets(folder(tmp_path, ["a.heic"], ["a.png"], ["a.png"]))
     assert not rows[0].problem and not notes_of(rows)

@@ -21,14 +21,15 @@ from exprmetric import evaluate, evaluate_triplet
 from exprmetric.errors import ExprmetricError, InputError, LowQualityError, WeightsHashError
 from exprmetric.evaluation.compare import contestants
 from exprmetric.evaluation.embed import embed_images
-from exprmetric.evaluation.journal import FOLDER
+from exprmetric.evaluation.large.journal import FOLDER
+from exprmetric.evaluation.large.shards import merge
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.shards import merge
 from exprmetric.faces import Face
+from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.methods import Method
-from exprmetric.methods.base import METHODS, Vectors
-from exprmetric.triplets import ROLES, Triplet
-from exprmetric.video.tracks import track_faces
+from exprmetric.methods.base import Vectors
+from exprmetric.methods.registry import METHODS
+from exprmetric.video.faces.tracks import track_faces
 
 ODD = 181
 """Width, px, of the image that is not as the others."""
@@ -161,7 +162,7 @@ def spoil(path: Path, number: float | None) -> None:
 
 
 def reseal(folder: Path) -> None:
-    from exprmetric.evaluation import shards
+    from exprmetric.evaluation.large import shards
 
     document = json.loads((folder / shards.FILE).read_text())
     del document[shards.SEAL]

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from exprmetric import manifest, runtime, weights
 from exprmetric.errors import ProviderError, UnknownMethodError, WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.faces import Face
-from exprmetric.manifest import Preprocessing, WeightsEntry
 from exprmetric.methods import METHODS, available_methods, load_method, register_method
 from exprmetric.methods import onnx as onnx_method
 from exprmetric.methods.onnx import OnnxEncoder, preprocess
+from exprmetric.weights import manifest, runtime
+from exprmetric.weights import store as weights
+from exprmetric.weights.manifest import Preprocessing, WeightsEntry
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

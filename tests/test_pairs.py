@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exprmetric.errors import InputError
-from exprmetric.pairs import LabelledImage, Pair, draw_pairs, missing_images, read_labels, write_pairs
-from exprmetric.triplets import read_triplets
+from exprmetric.inputs.pairs import LabelledImage, Pair, draw_pairs, missing_images, read_labels, write_pairs
+from exprmetric.inputs.triplets import read_triplets
 
 
 def faces(**counts: int) -> list[LabelledImage]:

@@ -14,11 +14,11 @@ pytest.importorskip("torch", reason="needs the torch extra")
 
 import torch
 
-from exprmetric.training import clips, teacher
-from exprmetric.training.alignment import Alignment
-from exprmetric.training.arrays import Annotate
-from exprmetric.training.clip_files import Clip
-from exprmetric.training.data import FaceDataset, open_datasets
+from exprmetric.datasets import clips, teacher
+from exprmetric.datasets.alignment import Alignment
+from exprmetric.datasets.arrays import Annotate
+from exprmetric.datasets.clip_files import Clip
+from exprmetric.datasets.layouts import FaceDataset, open_datasets
 from exprmetric.training.recipes import default, disentangle
 
 pytestmark = pytest.mark.torch

@@ -138,7 +138,7 @@ def test_a_name_that_two_packages_offer_is_refused_with_both(install: Install) -
 
 def test_a_plug_in_that_also_registers_itself_is_no_clash(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import exprmetric\nfrom test_plugins import Brightness as Mine\nexprmetric.register_method('mine')(Mine)"
-    monkeypatch.setattr("exprmetric.methods.base.METHODS", dict(METHODS))
+    monkeypatch.setattr("exprmetric.methods.registry.METHODS", dict(METHODS))
     install("both", {"mine": "both_module:Mine"}, code)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError, NoFaceError, UnreadableImageError
 from exprmetric.faces import Face, FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.methods import Method, load_method
 from exprmetric.metrics.rated import Agreement, RatedScores
 from exprmetric.metrics.resampling import Estimate
@@ -44,7 +45,6 @@ from exprmetric.probes.detectors import detector_shift
 from exprmetric.probes.rated import rated_faces
 from exprmetric.probes.vectors import Reader, embed_faces, represent_all
 from exprmetric.probes.warp import STRENGTHS, WARPS, local_warp, warp_source
-from exprmetric.training.data import EXPRESSIONS
 
 Pixels = NDArray[np.uint8]
 
@@ -669,7 +669,7 @@ def test_starting_the_group_loads_nothing_heavy() -> None:
         "    sys.modules['exprmetric_cli'] = u.module_from_spec(s)\n"
         "from exprmetric_cli.main import main\n"
         "main(['probe', 'agreement', '--help'], standalone_mode=False)\n"
-        "import exprmetric.training.data\n"
+        "import exprmetric.datasets.layouts\n"
         "heavy = {'torch', 'matplotlib', 'onnxruntime', 'cv2', 'dlib', 'PIL', 'scipy'}\n"
         "print(sorted(heavy & {m.partition('.')[0] for m in sys.modules}))"
     )

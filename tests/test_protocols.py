@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from exprmetric.datasets.fec import image_name
+from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.metrics.distances import DISTANCES, l2
 from exprmetric.metrics.odd_one_out import TYPES, Triplets
@@ -29,8 +31,6 @@ from exprmetric.probes.measurement import NotMeasuredError
 from exprmetric.probes.parts import Known, Part, Space, judged_set, people_rows
 from exprmetric.probes.protocol_card import NOTHING, number
 from exprmetric.probes.protocols import PROTOCOLS, chosen_protocols
-from exprmetric.training.data import EXPRESSIONS, FaceDataset
-from exprmetric.training.fec import image_name
 
 needs_sklearn = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 needs_torch = pytest.mark.skipif(
@@ -384,8 +384,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the torch extra is not installed")
     import torch
 
-    from exprmetric.training.loop import save_checkpoint
-    from exprmetric.training.models import Encoder
+    from exprmetric.encoder.checkpoint import save_checkpoint
+    from exprmetric.encoder.models import Encoder
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("untrained") / "encoder.pt"
@@ -444,10 +444,10 @@ def test_a_checkpoint_sees_what_it_was_trained_on_and_its_vectors_are_kept(
 ) -> None:
     import torch
 
+    from exprmetric.datasets.arrays import load_arrays
+    from exprmetric.encoder.export import load_encoder
     from exprmetric.probes.checkpoint import Checkpoint, open_checkpoint
     from exprmetric.probes.encoders import Bench
-    from exprmetric.training.arrays import load_arrays
-    from exprmetric.training.export import load_encoder
     from exprmetric.training.recipes.common import embed
 
     rows = judged_set(folder, 99, 0).train
@@ -465,9 +465,9 @@ def test_a_checkpoint_sees_what_it_was_trained_on_and_its_vectors_are_kept(
 
 @pytest.mark.torch
 def test_a_network_that_gives_no_numbers_is_named(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+    from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint
     from exprmetric.probes.checkpoint import open_checkpoint
     from exprmetric.probes.encoders import Bench
-    from exprmetric.training.loop import load_checkpoint, save_checkpoint
 
     state = load_checkpoint(checkpoint)
     state["encoder"]["embedding.bias" if "embedding.bias" in state["encoder"] else list(state["encoder"])[-1]].fill_(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from exprmetric.errors import InputError
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.probes.judge import pose_and_size_classes
 from exprmetric.probes.rated import CHOSEN, UNSEEN, UNSTATED, rated_faces, rated_set, shown_expressions, state_use
 from exprmetric.probes.vectors import pose_and_size
@@ -235,8 +235,8 @@ def test_a_checkpoint_and_its_export_are_judged_like_a_method(sets: Path, tmp_pa
     pytest.importorskip("timm")
     from dataclasses import asdict
 
-    from exprmetric.training.export import export_encoder, manifest_entry
-    from exprmetric.training.loop import save_checkpoint
+    from exprmetric.encoder.checkpoint import save_checkpoint
+    from exprmetric.encoder.export import export_encoder, manifest_entry
     from exprmetric.training.recipes.common import RecipeConfig
 
     torch.manual_seed(0)

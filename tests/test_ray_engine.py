@@ -19,12 +19,13 @@ from swaps import assert_same, large_folder, run_cli, small_folder, start_cli
 
 from exprmetric.errors import ExprmetricError, InputError, MissingPackageError, WeightsError
 from exprmetric.evaluation import evaluate as evaluate_module
-from exprmetric.evaluation import forked, reading
+from exprmetric.evaluation import reading
 from exprmetric.evaluation.evaluate import evaluate
-from exprmetric.evaluation.journal import FOLDER, PATTERN
+from exprmetric.evaluation.large import forked
+from exprmetric.evaluation.large.journal import FOLDER, PATTERN
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.session import Session
-from exprmetric.triplets import Triplet, read_triplets
+from exprmetric.inputs.triplets import Triplet, read_triplets
 
 pytestmark = pytest.mark.ray
 
@@ -174,7 +175,7 @@ def test_workers_share_the_cache(
 @pytest.mark.slow
 def test_shards_and_the_journal_work_with_it(triplets: list[Triplet], cluster: Any, tmp_path: Path) -> None:
     """What a stopped cluster has measured goes on here, and the other way round."""
-    from exprmetric.evaluation.shards import merge
+    from exprmetric.evaluation.large.shards import merge
 
     class Stop(Exception):
         pass
@@ -316,7 +317,7 @@ def test_the_command_starts_and_ends_a_cluster_of_its_own(
 
 WAIT = """
 import time
-import exprmetric.evaluation.ray_engine as module
+import exprmetric.evaluation.large.ray as module
 def encoded(rows, columns, call=module._encoded, seen=[]):
     seen.append(rows)
     if len(seen) == 4:

@@ -15,10 +15,10 @@ if importlib.util.find_spec("timm") is None:
 from few_faces import Tiny, few_faces, log_of, run_folder  # noqa: E402
 from torch import nn  # noqa: E402
 
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.encoder.export import export_encoder  # noqa: E402
+from exprmetric.encoder.models import Standardise  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
-from exprmetric.training.export import export_encoder  # noqa: E402
-from exprmetric.training.models import Standardise  # noqa: E402
 from exprmetric.training.recipes import autoencoder as recipe  # noqa: E402
 from exprmetric.training.recipes.autoencoder import AutoencoderConfig, Decoder, start_side  # noqa: E402
 

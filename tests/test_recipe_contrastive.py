@@ -16,10 +16,11 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 if importlib.util.find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
 
+from exprmetric.datasets import clips, swapped  # noqa: E402
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.datasets.clip_files import clip_splits, find_clips  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training import clips, descriptors, strategies, swapped  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
-from exprmetric.training.clip_files import clip_splits, find_clips  # noqa: E402
+from exprmetric.training import descriptors, strategies  # noqa: E402
 from exprmetric.training.recipes import contrastive  # noqa: E402
 from exprmetric.training.recipes.common import Augmenter  # noqa: E402
 from exprmetric.training.recipes.contrastive import ROWS, ContrastiveConfig, Pairs, views_of  # noqa: E402
@@ -234,8 +235,8 @@ def test_frames_without_a_face_are_left_out_and_counted_and_broken_clips_named(p
 def test_a_frame_is_the_face_that_a_photograph_of_it_would_be(portrait_clip, portrait_photo, tmp_path, monkeypatch):
     """Against the way photographs take: alignment kept as matrices, crops made by `load_crops`."""
     monkeypatch.delenv("EXPRMETRIC_WEIGHTS", raising=False)
-    from exprmetric.training.alignment import align_dataset, load_crops
-    from exprmetric.training.data import open_dataset
+    from exprmetric.datasets.alignment import align_dataset, load_crops
+    from exprmetric.datasets.layouts import open_dataset
 
     make(tmp_path, "set/images/.keep")
     (tmp_path / "set/images/.keep").unlink()
@@ -490,7 +491,7 @@ def test_it_learns_from_clips(shared, shared_data, tmp_path, monkeypatch):
     train = scores["train"]
     assert train["frames"] == 65 and train["damaged_clips"] == 0  # of 216, 250 and 175, every tenth
     assert train["swapped"] + train["swaps_failed"] == pytest.approx(train["frames"] / 2, abs=1)
-    from exprmetric.training.export import load_encoder
+    from exprmetric.encoder.export import load_encoder
 
     encoder, kept = load_encoder(tmp_path / "out" / "encoder.pt")
     assert kept["face_swap"] == "swap" and encoder(torch.rand(1, 1, 48, 48)).shape == (1, 512)

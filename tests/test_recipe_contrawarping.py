@@ -17,12 +17,12 @@ if importlib.util.find_spec("timm") is None:
 
 from few_faces import few_faces, log_of, run_folder  # noqa: E402
 
+from exprmetric.datasets.alignment import Alignment  # noqa: E402
+from exprmetric.datasets.arrays import Batch, FaceArrays  # noqa: E402
+from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
+from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training.alignment import Alignment  # noqa: E402
-from exprmetric.training.arrays import Batch, FaceArrays  # noqa: E402
-from exprmetric.training.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.training.loop import autocast  # noqa: E402
-from exprmetric.training.models import Encoder  # noqa: E402
 from exprmetric.training.recipes import contrawarping as recipe  # noqa: E402
 from exprmetric.training.recipes.common import Augmenter  # noqa: E402
 from exprmetric.training.recipes.contrawarping import ContraWarping, ContraWarpingConfig  # noqa: E402

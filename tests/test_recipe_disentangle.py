@@ -18,12 +18,12 @@ from click.testing import CliRunner  # noqa: E402
 from few_faces import few_faces, log_of, run_folder  # noqa: E402
 from torch import nn  # noqa: E402
 
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
+from exprmetric.encoder.models import BACKBONES  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
 from exprmetric.training.disentangling import Adversary, Decoder, Disentangler, reconstruction, uncertainty  # noqa: E402
-from exprmetric.training.export import export_encoder, load_encoder  # noqa: E402
-from exprmetric.training.loop import load_checkpoint, save_checkpoint  # noqa: E402
-from exprmetric.training.models import BACKBONES  # noqa: E402
 from exprmetric.training.recipes import disentangle as recipe  # noqa: E402
 from exprmetric.training.recipes.disentangle import DisentangleConfig  # noqa: E402
 
@@ -362,7 +362,7 @@ def test_the_encoder_is_the_base_and_the_expression_branch_and_exports(trained, 
 
 @pytest.mark.shared
 def test_two_faces_exchange_their_expressions(trained, tmp_path: Path):
-    from exprmetric.training.exchange import ROWS, exchange, load_disentangler
+    from exprmetric.probes.exchange import ROWS, exchange, load_disentangler
 
     out, _, config, _ = trained
     model, found = load_disentangler(out / "best.pt")

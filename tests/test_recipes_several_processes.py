@@ -25,9 +25,9 @@ import torch  # noqa: E402
 from several_processes import needs_gloo, spawn  # noqa: E402
 from torch import nn  # noqa: E402
 
-from exprmetric.training import distributed  # noqa: E402
-from exprmetric.training.arrays import FaceArrays  # noqa: E402
-from exprmetric.training.loop import load_checkpoint  # noqa: E402
+from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.encoder import distributed  # noqa: E402
+from exprmetric.encoder.checkpoint import load_checkpoint  # noqa: E402
 from exprmetric.training.recipes import default, selfsupervised, wsupcon  # noqa: E402
 from exprmetric.training.recipes.common import RecipeConfig  # noqa: E402
 

@@ -31,7 +31,7 @@ from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import Rows
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.report import crops, figures, html
 from exprmetric.report.gallery import failures, gallery
 from exprmetric.report.tables import cell
@@ -101,7 +101,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six swaps of two models with hostile names, one without a face, one without a file."""
     from exprmetric.demo.make import demo_faces
-    from exprmetric.demo.swap import swap_face
+    from exprmetric.faces.swap import swap_face
 
     folder = tmp_path_factory.mktemp("input")
     rows = []

@@ -13,16 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from exprmetric.demo.swap import swap_face
 from exprmetric.errors import InputError, NoFaceError
 from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
+from exprmetric.evaluation.large.shards import merge
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.shards import merge
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.place import at_place, iou
 from exprmetric.faces.shapes import is_grid, other_shape
-from exprmetric.images import read_image
-from exprmetric.triplets import Triplet, read_triplets
+from exprmetric.faces.swap import swap_face
+from exprmetric.inputs.triplets import Triplet, read_triplets
+from exprmetric.io.images import read_image
 
 Image = NDArray[np.uint8]
 Record = dict[str, Any]

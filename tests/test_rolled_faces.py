@@ -14,9 +14,9 @@ from exprmetric.errors import LowQualityError
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.faces import Detection, Face, FaceFinder, alignment, landmarks, load_detector, upright
 from exprmetric.faces.alignment import eye_centres, transform
-from exprmetric.images import read_image
-from exprmetric.triplets import Triplet
-from exprmetric.video.tracks import track_faces
+from exprmetric.inputs.triplets import Triplet
+from exprmetric.io.images import read_image
+from exprmetric.video.faces.tracks import track_faces
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]

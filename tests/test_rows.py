@@ -23,7 +23,7 @@ from exprmetric.evaluation.rows import (
     schema,
     table,
 )
-from exprmetric.triplets import Triplet
+from exprmetric.inputs.triplets import Triplet
 
 METHODS = ("one", "two")
 

@@ -17,12 +17,12 @@ pytest.importorskip("captum", reason="needs the recipes extra")
 from click.testing import CliRunner  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
+from exprmetric.encoder.models import BACKBONES, Encoder  # noqa: E402
 from exprmetric.errors import InputError, MissingPackageError, NoFaceError  # noqa: E402
 from exprmetric.faces import FaceFinder, load_detector  # noqa: E402
-from exprmetric.images import read_image  # noqa: E402
+from exprmetric.io.images import read_image  # noqa: E402
 from exprmetric.probes import saliency as probe  # noqa: E402
-from exprmetric.training.loop import save_checkpoint  # noqa: E402
-from exprmetric.training.models import BACKBONES, Encoder  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
@@ -128,7 +128,7 @@ def test_without_captum_the_extra_is_named(crops, monkeypatch):
 
 
 def test_the_sheet_has_a_row_a_photograph_and_a_column_a_checkpoint(portrait_photo, group_photo, tmp_path):
-    from exprmetric_cli.probe_saliency import saliency as command
+    from exprmetric_cli.probe.saliency import saliency as command
 
     torch.manual_seed(0)
     own = tmp_path / "mine" / "encoder.pt"

@@ -21,7 +21,7 @@ from exprmetric_cli.main import main
 from PIL import Image
 
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.triplets import ROLES
+from exprmetric.inputs.triplets import ROLES
 
 OPTIONS = ("--method", "lm68", "--no-identity", "--detector", "dlib", "--no-cache", "--quiet", "--jobs", "1")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from exprmetric_cli.main import main
 from PIL import Image
 
-from exprmetric import weights
 from exprmetric.errors import WeightsHashError
 from exprmetric.faces import landmarks, load_detector
 from exprmetric.methods import load_method
+from exprmetric.weights import store as weights
 
 LOADERS: dict[str, Callable[[], object]] = {
     "dlib-68": lambda: landmarks.load_predictor.__wrapped__(),
@@ -50,7 +50,8 @@ def no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
     from insightface import model_zoo
 
-    from exprmetric.methods import dlib_resnet, face_mesh
+    from exprmetric.methods import face_mesh
+    from exprmetric.weights import dlib_resnet
 
     def reached(*_: object, **__: object) -> None:
         pytest.fail("a parser was given a file with a wrong hash")

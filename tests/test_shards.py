@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from swaps import assert_same, small_folder
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation import shards as shards_module
 from exprmetric.evaluation.evaluate import evaluate
-from exprmetric.evaluation.journal import FOLDER
+from exprmetric.evaluation.large import shards as shards_module
+from exprmetric.evaluation.large.journal import FOLDER
+from exprmetric.evaluation.large.shards import FILE, ROWS, Shard, merge
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.shards import FILE, ROWS, Shard, merge
-from exprmetric.triplets import Triplet, read_triplets
+from exprmetric.inputs.triplets import Triplet, read_triplets
 
 METHODS = ("lm68", "lm51")
 

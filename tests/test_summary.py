@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from results import Distances, Row, rows_of
 
-from exprmetric import weights
 from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import Record, Rows
@@ -28,8 +27,9 @@ from exprmetric.evaluation.summary import (
     summarise,
     tells_people,
 )
+from exprmetric.inputs.triplets import Triplet
 from exprmetric.metrics import bootstrap_means
-from exprmetric.triplets import Triplet
+from exprmetric.weights import store as weights
 
 STATUSES = ("ok", "unreadable", "no_face", "low_quality", "error")
 METHODS = ("one", "two")

@@ -15,9 +15,9 @@ from results import Distances, Row, rows_of, without_inner
 
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.summary import summarise
+from exprmetric.inputs.triplets import Triplet
+from exprmetric.io.tables import markdown_text
 from exprmetric.report import tables
-from exprmetric.tables import markdown_text
-from exprmetric.triplets import Triplet
 
 METHODS = ["default", "lm68"]
 

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the torch extra")
 pytest.importorskip("ai_edge_litert", reason="needs the mediapipe extra")
 
+from exprmetric.datasets import teacher
+from exprmetric.datasets.alignment import align_dataset
+from exprmetric.datasets.layouts import open_dataset
 from exprmetric.methods.face_mesh import BLENDSHAPES, FaceMesh
-from exprmetric.training import teacher
-from exprmetric.training.alignment import align_dataset
-from exprmetric.training.data import open_dataset
 
 pytestmark = [pytest.mark.torch, pytest.mark.shared]
 

@@ -18,13 +18,14 @@ if importlib.util.find_spec("timm") is None:
 
 from torch import nn  # noqa: E402
 
+from exprmetric.datasets import alignment  # noqa: E402
+from exprmetric.datasets.arrays import FaceArrays, load_arrays  # noqa: E402
+from exprmetric.datasets.layouts import EXPRESSIONS, open_dataset  # noqa: E402
+from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from exprmetric.encoder.models import BACKBONES, Encoder, Standardise  # noqa: E402
 from exprmetric.errors import ExprmetricError, InputError, ProviderError  # noqa: E402
-from exprmetric.training import alignment  # noqa: E402
-from exprmetric.training.arrays import FaceArrays, load_arrays  # noqa: E402
 from exprmetric.training.augment import AUGMENTATIONS, PAPER_CROP, paper, robust  # noqa: E402
-from exprmetric.training.data import EXPRESSIONS, open_dataset  # noqa: E402
-from exprmetric.training.loop import Schedule, Trainer, load_checkpoint, pick_device, save_checkpoint  # noqa: E402
-from exprmetric.training.models import BACKBONES, Encoder, Standardise  # noqa: E402
+from exprmetric.training.loop import Schedule, Trainer, pick_device  # noqa: E402
 from exprmetric.training.recipes import wsupcon  # noqa: E402
 from exprmetric.training.recipes.wsupcon import WSupConConfig  # noqa: E402
 

@@ -17,10 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.images import read_image
-from exprmetric.probes.dataset import photographs
-from exprmetric.training.data import (
+from exprmetric.datasets.layouts import (
     EXPRESSIONS,
     UNLABELLED,
     FaceDataset,
@@ -29,6 +26,9 @@ from exprmetric.training.data import (
     open_datasets,
     person_split,
 )
+from exprmetric.errors import InputError, UnreadableImageError
+from exprmetric.io.images import read_image
+from exprmetric.probes.dataset import photographs
 
 Contents = dict[str, bytes]
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)

@@ -24,10 +24,11 @@ from several_processes import needs_gloo, spawn  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from exprmetric.datasets.arrays import Batch, FaceArrays  # noqa: E402
+from exprmetric.encoder import distributed, precision  # noqa: E402
+from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from exprmetric.errors import InputError, MissingPackageError, ProviderError  # noqa: E402
-from exprmetric.training import distributed, precision  # noqa: E402
-from exprmetric.training.arrays import Batch, FaceArrays  # noqa: E402
-from exprmetric.training.loop import Losses, autocast, load_checkpoint, pick_device, save_checkpoint  # noqa: E402
+from exprmetric.training.loop import Losses, autocast, pick_device  # noqa: E402
 from exprmetric.training.losses import supervised_contrastive  # noqa: E402
 from exprmetric.training.recipes.common import Augmenter, RecipeConfig, fit, load_faces  # noqa: E402
 

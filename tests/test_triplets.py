@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exprmetric.errors import InputError
-from exprmetric.triplets import (
+from exprmetric.inputs.triplets import (
     ROLES,
     Triplet,
     notes_of,
@@ -421,7 +421,7 @@ def test_three_files_make_one_triplet(abc: Path) -> None:
 
 def test_reading_a_csv_loads_no_heavy_package(abc: Path) -> None:
     code = (
-        "import sys; from exprmetric.triplets import read_triplets; "
+        "import sys; from exprmetric.inputs.triplets import read_triplets; "
         f"assert len(read_triplets({str(abc)!r})) == 3; "
         "print(sorted({'numpy', 'PIL', 'cv2', 'pyarrow', 'torch'} & set(sys.modules)))"
     )

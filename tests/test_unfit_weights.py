@@ -15,12 +15,12 @@ from exprmetric_cli.main import main
 from onnx import TensorProto, helper, numpy_helper
 from test_onnx_encoder import build, describe, how
 
-from exprmetric import weights
 from exprmetric.errors import WeightsError
-from exprmetric.manifest import WeightsEntry
 from exprmetric.methods import load_method
 from exprmetric.methods.onnx import OnnxEncoder, check_fit
-from exprmetric.onnx_file import check_alone
+from exprmetric.weights import store as weights
+from exprmetric.weights.manifest import WeightsEntry
+from exprmetric.weights.onnx_file import check_alone
 
 
 @pytest.fixture(autouse=True)

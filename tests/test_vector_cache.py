@@ -24,18 +24,19 @@ from PIL import Image
 from swaps import assert_same, bound_by_modes, in_a_process, small_folder
 
 from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralFacesError, UnreadableImageError
-from exprmetric.evaluation import cache as cache_module
-from exprmetric.evaluation import entries, forked, reading
-from exprmetric.evaluation.cache import FILE, PACKAGES, VectorCache
+from exprmetric.evaluation import entries, reading
 from exprmetric.evaluation.evaluate import evaluate
+from exprmetric.evaluation.large import cache as cache_module
+from exprmetric.evaluation.large import forked
+from exprmetric.evaluation.large.cache import FILE, PACKAGES, VectorCache
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.detection import DETECTORS, Detection
+from exprmetric.inputs.triplets import ROLES, Triplet, read_triplets
 from exprmetric.methods import METHODS, load_method
 from exprmetric.methods.landmarks import LandmarkMethod
 from exprmetric.methods.onnx import OnnxEncoder
-from exprmetric.triplets import ROLES, Triplet, read_triplets
 
 DISTINCT = 5 + 20
 """Images of the small folder, by content."""

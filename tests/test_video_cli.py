@@ -146,7 +146,7 @@ def test_a_tag_from_its_reference_to_its_subtitles(clips: Path, tmp_path: Path, 
 
 
 def test_kept_faces_are_not_looked_for_again(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exprmetric.video import library
+    from exprmetric.video.people import library
 
     kept, video = tmp_path / "kept", tmp_path / "moved.mp4"
     how = (video, "-m", "lm68", "--quality", "any", "--keep", kept, *FAST)

@@ -12,11 +12,11 @@ from made_faces import Seen, video
 from PIL import Image
 
 from exprmetric.errors import InputError
-from exprmetric.video.courses import courses
-from exprmetric.video.digest import MOST, digest, medoid, ward
-from exprmetric.video.outputs import sheet_bytes
-from exprmetric.video.people import find_people
-from exprmetric.video.sheet import GAP, SIDE, Tile
+from exprmetric.video.people.courses import courses
+from exprmetric.video.people.digest import MOST, digest, medoid, ward
+from exprmetric.video.people.outputs import sheet_bytes
+from exprmetric.video.people.people import find_people
+from exprmetric.video.people.sheet import GAP, SIDE, Tile
 
 WHO = (0.0, 0.0)
 

@@ -16,15 +16,15 @@ import pytest
 from clips import Actor, write
 
 from exprmetric.errors import InputError, NoFaceError, VideoError
+from exprmetric.inputs.triplets import Triplet
+from exprmetric.inputs.videos import read_video_triplets
 from exprmetric.report.video import video_report_page
-from exprmetric.triplets import Triplet
-from exprmetric.video.clip import worst_seconds
-from exprmetric.video.evaluate import VideoSettings, evaluate_video, evaluate_videos
-from exprmetric.video.faces import ROWS, VideoFaces
-from exprmetric.video.pairing import align, changed, main_person, people
-from exprmetric.video.partners import NONE, partners
-from exprmetric.video.result import VideoResult
-from exprmetric.video.triplets import read_video_triplets
+from exprmetric.video.faces.table import ROWS, VideoFaces
+from exprmetric.video.scores.clip import worst_seconds
+from exprmetric.video.scores.evaluate import VideoSettings, evaluate_video, evaluate_videos
+from exprmetric.video.scores.pairing import align, changed, main_person, people
+from exprmetric.video.scores.partners import NONE, partners
+from exprmetric.video.scores.result import VideoResult
 
 METHODS = ("default", "lm51")
 FAST = VideoSettings(detector="dlib", detect_every=8, identity=False)
@@ -235,7 +235,7 @@ def test_folders_of_frames_are_paired_by_the_numbers_in_their_names(
 ) -> None:
     from PIL import Image
 
-    from exprmetric.video.frames import frames
+    from exprmetric.io.video import frames
 
     shown = [f.image for f in frames(stage / "target.mp4") if f.index < 26]
     for name in ("target", "swapped"):
@@ -448,7 +448,7 @@ def test_the_published_swap_has_a_timeline(
 def test_clips_with_and_without_faces_have_honest_coverage(
     shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exprmetric.video.tracks import track_faces
+    from exprmetric.video.faces.tracks import track_faces
 
     monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(shared / "weights"))
     folder = next(shared_data("hard_inputs").rglob("no_face.mp4")).parent
@@ -463,7 +463,7 @@ def test_clips_with_and_without_faces_have_honest_coverage(
 def test_a_clip_seven_frames_late_is_found_seven_frames_late(
     shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from exprmetric.video.frames import frames
+    from exprmetric.io.video import frames
 
     monkeypatch.setenv("EXPRMETRIC_WEIGHTS", str(shared / "weights"))
     folder = next(shared_data("videos").rglob("d10.mp4")).parent

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exprmetric.errors import InputError
-from exprmetric.video.faces import ROWS, VideoFaces
+from exprmetric.video.faces.table import ROWS, VideoFaces
 
 
 def make(frame: list[int], track: list[int], total: int = 6) -> VideoFaces:

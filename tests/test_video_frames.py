@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from exprmetric.errors import DamagedVideoError, InputError, VideoError
-from exprmetric.video import container
-from exprmetric.video.container import pictures_at, upright
-from exprmetric.video.frames import Frame, find_videos, frames, info, read_frames
+from exprmetric.io import container
+from exprmetric.io.container import pictures_at, upright
+from exprmetric.io.video import Frame, find_videos, frames, info, read_frames
 
 av = pytest.importorskip("av")
 

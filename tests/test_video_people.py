@@ -12,9 +12,9 @@ from made_faces import Seen, video
 from PIL import Image
 
 from exprmetric.errors import InputError
-from exprmetric.video.dbscan import NOISE, dbscan
-from exprmetric.video.faces import VideoFaces
-from exprmetric.video.people import NOBODY, NamedFace, find_people, named_photographs, read_named_faces
+from exprmetric.video.faces.table import VideoFaces
+from exprmetric.video.people.dbscan import NOISE, dbscan
+from exprmetric.video.people.people import NOBODY, NamedFace, find_people, named_photographs, read_named_faces
 
 A, B, C = (0.0, 0.0), (1.0, 0.0), (0.0, 3.0)
 

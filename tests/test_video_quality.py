@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from exprmetric.faces import head as head_model
-from exprmetric.video import quality
+from exprmetric.video.faces import quality
 
 M = 40
 

@@ -14,14 +14,14 @@ import pytest
 from clips import Actor, write
 
 from exprmetric.errors import ExprmetricError
+from exprmetric.inputs.triplets import Triplet
 from exprmetric.report import video as report
 from exprmetric.report.figures import LEFT, RIGHT
 from exprmetric.report.filmstrips import choose
 from exprmetric.report.lines import WIDTH, line_chart
 from exprmetric.report.video_tables import clip_line, coverage_line, lag_line, offset_line, value
-from exprmetric.triplets import Triplet
-from exprmetric.video.evaluate import VideoSettings, evaluate_videos
-from exprmetric.video.result import VideoResult
+from exprmetric.video.scores.evaluate import VideoSettings, evaluate_videos
+from exprmetric.video.scores.result import VideoResult
 
 pytest.importorskip("av")
 EVIL = "<script>alert(1)</script>\" onerror='alert(2)' & more"
@@ -182,7 +182,7 @@ def test_videos_that_are_gone_cost_the_filmstrips_alone(result: VideoResult, tmp
 
 
 def test_nothing_measured_is_a_page_too(result: VideoResult) -> None:
-    from exprmetric.video.evaluate import evaluate_videos
+    from exprmetric.video.scores.evaluate import evaluate_videos
 
     grey = Path(result.summary["clips"][2]["swapped"])
     only = [Triplet("g", grey, grey, grey)]

@@ -10,10 +10,10 @@ from made_faces import Seen, Space, video
 from PIL import Image
 
 from exprmetric.errors import InputError, NoFaceError, UnreadableImageError
-from exprmetric.video.courses import courses
-from exprmetric.video.library import find_inputs
-from exprmetric.video.people import find_people
-from exprmetric.video.search import query_vector, search
+from exprmetric.video.people.courses import courses
+from exprmetric.video.people.library import find_inputs
+from exprmetric.video.people.people import find_people
+from exprmetric.video.people.search import query_vector, search
 
 ANN, BOB = (0.0, 0.0), (3.0, 0.0)
 

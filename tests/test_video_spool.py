@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exprmetric.errors import InputError
-from exprmetric.video import spool
-from exprmetric.video.spool import Spool, blocks, by_blocks, let_go, mean_vector, readable, take
+from exprmetric.video.faces import spool
+from exprmetric.video.faces.spool import Spool, blocks, by_blocks, let_go, mean_vector, readable, take
 
 
 def filled(sizes: list[int], width: int = 5, kept: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

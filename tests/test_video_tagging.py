@@ -13,13 +13,13 @@ from made_faces import Seen, Space, video
 from PIL import Image
 
 from exprmetric.errors import InputError, NoFaceError, UnreadableImageError
-from exprmetric.images import read_image
-from exprmetric.video import outputs, thresholds
-from exprmetric.video.courses import courses, nearest_moments, pooled
-from exprmetric.video.people import People, find_people
-from exprmetric.video.references import Reference, add_reference, checked_tag, read_references, reference_files
-from exprmetric.video.tagging import Segment, closest, intensity, spans, tag
-from exprmetric.video.thresholds import Threshold, calibrate, threshold_of
+from exprmetric.io.images import read_image
+from exprmetric.video.people import outputs, thresholds
+from exprmetric.video.people.courses import courses, nearest_moments, pooled
+from exprmetric.video.people.people import People, find_people
+from exprmetric.video.people.references import Reference, add_reference, checked_tag, read_references, reference_files
+from exprmetric.video.people.tagging import Segment, closest, intensity, spans, tag
+from exprmetric.video.people.thresholds import Threshold, calibrate, threshold_of
 
 WHO, OTHER = (0.0, 0.0), (3.0, 0.0)
 

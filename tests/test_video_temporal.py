@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exprmetric.video import events, smoothing, spool, temporal, trajectory
+from exprmetric.video.faces import smoothing, spool
+from exprmetric.video.scores import events, temporal, trajectory
 
 RATE = 25.0
 TIMES = np.arange(200) / RATE

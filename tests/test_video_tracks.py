@@ -14,11 +14,11 @@ from clips import Actor, write
 from exprmetric.errors import InputError, VideoError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.detection import Detection
-from exprmetric.video import follow as following
-from exprmetric.video.faces import ROWS, VideoFaces
-from exprmetric.video.follow import Seen, follow
-from exprmetric.video.frames import Frame, frames
-from exprmetric.video.tracks import track_faces
+from exprmetric.io.video import Frame, frames
+from exprmetric.video.faces import follow as following
+from exprmetric.video.faces.follow import Seen, follow
+from exprmetric.video.faces.table import ROWS, VideoFaces
+from exprmetric.video.faces.tracks import track_faces
 
 Image = npt.NDArray[np.uint8]
 SCRIPT = list[dict[str, tuple[float, float]]]
@@ -230,7 +230,7 @@ def test_videos_without_faces_give_no_rows(tmp_path: Path) -> None:
 
 
 def test_a_long_video_on_disk_is_the_same_as_in_memory(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exprmetric.video import gather, spool
+    from exprmetric.video.faces import gather, spool
 
     found = track_faces(clip, ["lm51"], detector="dlib", every=2)
     monkeypatch.setattr(gather, "BATCH", 3)

@@ -21,13 +21,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exprmetric import manifest, weights
 from exprmetric.errors import (
     UnknownWeightsError,
     WeightsError,
     WeightsHashError,
     WeightsNotFoundError,
 )
+from exprmetric.weights import manifest
+from exprmetric.weights import store as weights
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes: several chunks of the downloader
 OTHER = CONTENT[::-1]
@@ -261,7 +262,7 @@ def test_a_file_of_unknown_size_is_pulled_to_a_limit(server: Server, monkeypatch
     server.files["toy"] = CONTENT
     item = toy(bytes=None, urls=[server.url("toy")])
     with monkeypatch.context() as patch, pytest.raises(WeightsError, match="expected 1,000 at most"):
-        patch.setattr("exprmetric.download.MOST_BYTES", 1000)
+        patch.setattr("exprmetric.weights.download.MOST_BYTES", 1000)
         weights.pull(item, progress=False)
     assert weights.pull(item, progress=False).read_bytes() == CONTENT
 
@@ -636,7 +637,7 @@ def test_any_document_is_read_or_refused_with_a_weights_error(document: object) 
 
 @given(st.text(alphabet="ab./\\:", max_size=12))
 def test_a_safe_path_stays_inside_its_folder(text: str) -> None:
-    from exprmetric._fields import is_safe_path
+    from exprmetric.weights.fields import is_safe_path
 
     if is_safe_path(text):
         root = Path("/root-of-it")

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from exprmetric import weights
+from exprmetric.encoder.onnx_file import read_architecture
 from exprmetric.errors import WeightsError
 from exprmetric.faces.alignment import EYES, similarity, warp
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.torch import Architecture, ExpressionEncoder
-from exprmetric.torch.encoder import read_architecture
+from exprmetric.weights import store as weights
 
 Image = npt.NDArray[np.uint8]
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.demo.photographs import cut_face, group_photo, portrait_photo
-from exprmetric.demo.swap import swap_face
 from exprmetric.errors import InputError
 from exprmetric.faces import Detection, Detector, FaceFinder, load_detector
-from exprmetric.files import write_whole
-from exprmetric.images import read_image
-from exprmetric.triplets import ROLES
+from exprmetric.faces.swap import swap_face
+from exprmetric.inputs.triplets import ROLES
+from exprmetric.io.files import write_whole
+from exprmetric.io.images import read_image
 
 SIZE = 256
 MARGIN = 0.4

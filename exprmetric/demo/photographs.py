@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from exprmetric.demo.swap import Image, Points, window
 from exprmetric.errors import InputError
+from exprmetric.faces.swap import Image, Points, window
 
 
 def group_photo() -> Path:

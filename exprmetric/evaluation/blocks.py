@@ -17,10 +17,10 @@ from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.plan import NONE, Plan
 from exprmetric.evaluation.reading import Image, Outcome, Represented, Sight
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK
-from exprmetric.images import read_image
+from exprmetric.inputs.triplets import ROLES
+from exprmetric.io.images import read_image
+from exprmetric.io.tables import show
 from exprmetric.methods.base import Method
-from exprmetric.tables import show
-from exprmetric.triplets import ROLES
 
 Integers = npt.NDArray[np.int64]
 

@@ -14,13 +14,13 @@ from typing import TypeVar
 from exprmetric.errors import ImageError, InputError, NoFaceError
 from exprmetric.evaluation.comparing import Once, Pixels, Trio
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
-from exprmetric.face_names import NamedFace
 from exprmetric.faces.finder import CHOICES, FaceFinder
 from exprmetric.faces.place import NOT_THERE, at_place
 from exprmetric.faces.shapes import is_grid, other_shape
-from exprmetric.faults import of_image
+from exprmetric.inputs.face_names import NamedFace
+from exprmetric.inputs.triplets import ROLES
+from exprmetric.io.faults import of_image
 from exprmetric.methods.base import Method
-from exprmetric.triplets import ROLES
 
 CHANGED = "changed"
 RULE = "at-place-1"

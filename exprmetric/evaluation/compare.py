@@ -18,7 +18,7 @@ import numpy as np
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
-from exprmetric.images import content_hash
+from exprmetric.io.images import content_hash
 from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import Floats, bootstrap_means

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError, NoFaceError
 from exprmetric.evaluation.reading import Image, Outcome, Represented, Sight, Vector
-from exprmetric.face_names import NamedFace
 from exprmetric.faces.finder import largest
 from exprmetric.faces.place import at_place, place_of
+from exprmetric.inputs.face_names import NamedFace
+from exprmetric.io.tables import show
 from exprmetric.methods.base import Method
 from exprmetric.methods.identity import SAME_PERSON
-from exprmetric.tables import show
 
 Pixels = Callable[[], Image]
 Floats = npt.NDArray[np.float64]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-import exprmetric
-from exprmetric.evaluation.environment import environment
+from exprmetric._version import __version__
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
 from exprmetric.evaluation.rows import INNER_COLUMNS, Rows
 from exprmetric.evaluation.session import IDENTITY, Settings
 from exprmetric.evaluation.summary import summarise
+from exprmetric.io.environment import environment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ def conclude(
     identity = IDENTITY if settings.identity else None
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": exprmetric.__version__,
+        "exprmetric_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **summarise(rows, measured, identity, on_fail=on_fail, seed=seed),
         "notes": list(notes),

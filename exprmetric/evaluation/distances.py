@@ -10,9 +10,9 @@ import numpy.typing as npt
 from exprmetric.errors import ImageError, LowQualityError
 from exprmetric.evaluation.reading import Represented
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
-from exprmetric.faults import of_image
+from exprmetric.inputs.triplets import ROLES
+from exprmetric.io.faults import of_image
 from exprmetric.methods.base import Method
-from exprmetric.triplets import ROLES
 
 Trio = Sequence[Represented]
 """Target, source and swapped."""

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError
-from exprmetric.evaluation.forked import open_reader
+from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.pipeline import Task, represent_all
-from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
-from exprmetric.files import path_text, write_whole
-from exprmetric.images import PICTURE_SUFFIXES
+from exprmetric.io.files import path_text, write_whole
+from exprmetric.io.images import PICTURE_SUFFIXES
+from exprmetric.io.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, eq=False)

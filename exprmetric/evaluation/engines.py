@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.blocks import Integers
-from exprmetric.evaluation.forked import open_reader
-from exprmetric.evaluation.plan import Plan
-from exprmetric.evaluation.session import Session, default_jobs
+from exprmetric.evaluation.large.forked import open_reader
+from exprmetric.evaluation.session import Job, default_jobs
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What an engine works through.
-
-    Attributes:
-        plan: of the whole input.
-        rows: places of the triplets that are still to be measured.
-        session: the models, loaded in this process.
-        pool: threads of this process.
-        cache: folder of the vector cache; None: none.
-        jobs: how many workers there may be; None: as many as there are cores.
-        block: new images that a table of rows rests on, at most; None: as many as pays.
-    """
-
-    plan: Plan
-    rows: Integers
-    session: Session
-    pool: Executor
-    cache: Path | None
-    jobs: int | None
-    block: int | None
 
 
 Engine = Callable[[Job], Iterator["pa.Table"]]
@@ -54,7 +26,7 @@ def _local(job: Job) -> Iterator[pa.Table]:
 
 def _ray(job: Job) -> Iterator[pa.Table]:
     """Workers of a Ray cluster."""
-    from exprmetric.evaluation.ray_engine import measure
+    from exprmetric.evaluation.large.ray import measure
 
     yield from measure(job)
 
@@ -64,7 +36,7 @@ def check_engine(name: str) -> None:
     if name not in ENGINES:
         raise InputError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
     if name == "ray":
-        from exprmetric.evaluation.ray_engine import need_ray
+        from exprmetric.evaluation.large.ray import need_ray
 
         need_ray()
 

@@ -13,23 +13,23 @@ from exprmetric.evaluation.choosing import CHANGED, photo_of
 from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
-from exprmetric.evaluation.engines import ENGINES, Job, check_engine
-from exprmetric.evaluation.environment import environment, versions
-from exprmetric.evaluation.journal import Journal, Memory
+from exprmetric.evaluation.engines import ENGINES, check_engine
+from exprmetric.evaluation.large.journal import Journal, Memory
+from exprmetric.evaluation.large.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.plan import make_plan
-from exprmetric.evaluation.profile import Profile, Progress, no_progress
 from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
-from exprmetric.evaluation.session import Session, Settings, open_pool
-from exprmetric.evaluation.shards import Shard, drop_shard, save_shard
+from exprmetric.evaluation.session import Job, Session, Settings, open_pool
 from exprmetric.evaluation.summary import ON_FAIL, check_models
-from exprmetric.face_names import NamedFace
-from exprmetric.images import read_image
-from exprmetric.triplets import Triplet, notes_of, read_triplets, refuse_videos
+from exprmetric.inputs.face_names import NamedFace
+from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
+from exprmetric.io.environment import environment, versions
+from exprmetric.io.images import read_image
+from exprmetric.io.progress import Profile, Progress, no_progress
 
 if TYPE_CHECKING:
-    from exprmetric.images import ImageSource
+    from exprmetric.io.images import ImageSource
 
 DEFAULT_METHODS = ("default", "lm68", "lm51")
 
@@ -58,8 +58,8 @@ def evaluate(
     """Measure how well the swapped faces keep the targets' expressions.
 
     Args:
-        source: a folder or manifest (see `exprmetric.triplets`), or triplets. How rows were found where names differ is
-            said in `summary["notes"]`, and as warnings where a folder or manifest is read here.
+        source: a folder or manifest (see `exprmetric.inputs.triplets`), or triplets. How rows were found where
+            names differ is said in `summary["notes"]`, and as warnings where a folder or manifest is read here.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
         face: which of several faces in a target: `changed` (that which the swapped image shows changed most, else the
@@ -74,8 +74,9 @@ def evaluate(
         out: a folder to save the result in. Rows are kept there as they come, in `partial/`: the same call after a kill
             goes on from there and ends with the same files.
         saved: called with the result and the folder once the result is saved, while the folder is still this run's.
-        cache: a folder in which faces and vectors are kept for later runs (see `exprmetric.evaluation.cache`).
-        shard: `2/8` measures the second of eight pieces of the input; `exprmetric.evaluation.shards.merge` joins them.
+        cache: a folder in which faces and vectors are kept for later runs (see `exprmetric.evaluation.large.cache`).
+        shard: `2/8` measures the second of eight pieces of the input; `exprmetric.evaluation.large.shards.merge` joins
+            them.
         engine: a key of `exprmetric.evaluation.engines.ENGINES`: `local`, or `ray`.
         progress: told how far it is.
 

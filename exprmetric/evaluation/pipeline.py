@@ -19,14 +19,14 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError
 from exprmetric.evaluation.blocks import Block, Integers, measured_block
-from exprmetric.evaluation.cache import Cache
 from exprmetric.evaluation.choosing import Chooser
+from exprmetric.evaluation.large.cache import Cache
 from exprmetric.evaluation.plan import NONE, Plan
 from exprmetric.evaluation.reading import BATCH, FaceReader, Outcome
 from exprmetric.methods.base import Method
 
 if TYPE_CHECKING:
-    from exprmetric.images import ImageSource, Pinned
+    from exprmetric.io.images import ImageSource, Pinned
 
 BLOCK = 64
 """New images that a block of rows needs, at most, and images that are read ahead."""

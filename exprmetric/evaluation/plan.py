@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import UnreadableImageError
-from exprmetric.face_names import NamedFace
-from exprmetric.images import Pinned, content_hash
-from exprmetric.triplets import ROLES, Triplet
+from exprmetric.inputs.face_names import NamedFace
+from exprmetric.inputs.triplets import ROLES, Triplet
+from exprmetric.io.images import Pinned, content_hash
 
 AHEAD = 4096
 """Files that wait to be hashed at a time."""

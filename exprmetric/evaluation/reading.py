@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, LowQualityError, NoFaceError, SeveralFacesError
-from exprmetric.evaluation.profile import Profile
 from exprmetric.faces.detection import Detection
 from exprmetric.faces.face import Face
 from exprmetric.faces.finder import FaceFinder
 from exprmetric.faces.place import Place, Size, place_of
-from exprmetric.faults import of_image
-from exprmetric.images import read_image
+from exprmetric.io.faults import of_image
+from exprmetric.io.images import read_image
+from exprmetric.io.progress import Profile
 from exprmetric.methods.base import Method
 from exprmetric.methods.each import Cell, finite, represent_each
 
 if TYPE_CHECKING:
-    from exprmetric.images import ImageSource, Pinned
+    from exprmetric.io.images import ImageSource, Pinned
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]

@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import BOX_COLUMNS, FACE_COLUMNS, TRIPLET_COLUMNS, Record, Rows, columns_of, schema
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, checksums, read_parquet
-from exprmetric.files import Fill, write_files, write_whole
-from exprmetric.shapes import read_json
-from exprmetric.tables import show
+from exprmetric.io.files import Fill, write_files, write_whole
+from exprmetric.io.shapes import read_json
+from exprmetric.io.tables import show
 
 if TYPE_CHECKING:
     import pyarrow as pa

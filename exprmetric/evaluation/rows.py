@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.files import path_text
-from exprmetric.triplets import ROLES, Triplet
+from exprmetric.inputs.triplets import ROLES, Triplet
+from exprmetric.io.files import path_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

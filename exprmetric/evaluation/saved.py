@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS
+from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
+from exprmetric.io.tables import brief, listed, printable, show
 from exprmetric.metrics.preservation import SCORES
-from exprmetric.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
-from exprmetric.tables import brief, listed, printable, show
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.blocks import Integers
-from exprmetric.evaluation.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.choosing import CHANGED, Chooser, check_face, choice_of, fingerprint, photo_of
+from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
-from exprmetric.evaluation.profile import Profile
 from exprmetric.evaluation.reading import FaceReader
 from exprmetric.evaluation.rows import table
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.images import content_hash
+from exprmetric.io.images import content_hash
+from exprmetric.io.progress import Profile
 from exprmetric.methods import Method, load_method
-from exprmetric.runtime import session_threads
+from exprmetric.weights.runtime import session_threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -171,3 +171,26 @@ class Session:
                 part.faces,
                 part.boxes,
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What an engine works through.
+
+    Attributes:
+        plan: of the whole input.
+        rows: places of the triplets that are still to be measured.
+        session: the models, loaded in this process.
+        pool: threads of this process.
+        cache: folder of the vector cache; None: none.
+        jobs: how many workers there may be; None: as many as there are cores.
+        block: new images that a table of rows rests on, at most; None: as many as pays.
+    """
+
+    plan: Plan
+    rows: Integers
+    session: Session
+    pool: Executor
+    cache: Path | None
+    jobs: int | None
+    block: int | None

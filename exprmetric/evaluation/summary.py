@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
 from exprmetric.evaluation.session import IDENTITY
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
+from exprmetric.weights import store as weights
 
 Mask = npt.NDArray[np.bool_]
 

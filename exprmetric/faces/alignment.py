@@ -1,27 +1,12 @@
-"""Alignment templates: where the eyes, nose and mouth of a face go in a square crop.
+"""Similarity transforms of points and one warp: the arithmetic of face alignment.
 
-A template turns landmarks into one similarity transform, and one warp takes the face from its original pixels into
-the crop; a face is never resampled twice.
-
-* `eyes70` (paper 004): eye centres level and 70 px apart in a 224 x 224 crop. The paper leaves the position of
-  the eyes open; here they stand at y = 76.5, which centres the face from its brows to the chin of an open mouth.
-* `arcface`: the five-point template of ArcFace at twice its 112 px, fitted by least squares (Umeyama, 1991).
-* `box`: the detector's box, stretched to the square; what encoders trained on unaligned boxes expect. Of a rolled face
-  it is the box that the detector draws once the face is turned upright.
-* `dlib150`: dlib's own face chip, 150 px; what dlib's identity network was trained on.
+A face is never resampled twice: one warp takes it from its original pixels into the crop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from exprmetric.faces.face import Face
 
 CROP_SIZE = 224
 EYES = np.array([[76.5, 76.5], [146.5, 76.5]])
@@ -38,20 +23,6 @@ _WIDEST = 32_000
 """OpenCV's warp takes no side of 32,767 px or more."""
 
 Matrix = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Template:
-    """A named way to crop a face.
-
-    Attributes:
-        matrix: the (2, 3) map from image px to the px of the 224 x 224 crop.
-        cut: makes the crop where that is not one warp by `matrix`.
-    """
-
-    name: str
-    matrix: Callable[[Face], Matrix]
-    cut: Callable[[Face], npt.NDArray[np.uint8]] | None = None
 
 
 def similarity(source: npt.ArrayLike, destination: npt.ArrayLike) -> Matrix:
@@ -157,66 +128,6 @@ def inverse(matrix: Matrix) -> Matrix:
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
-def _eyes70(face: Face) -> Matrix:
-    return similarity(eye_centres(face.landmarks), EYES)
-
-
-def _arcface(face: Face) -> Matrix:
-    points = face.five_points if face.five_points is not None else five_points(face.landmarks)
-    return similarity(points, ARCFACE)
-
-
-def _box(face: Face) -> Matrix:
-    if face.corners is not None:
-        return turned_box(face.corners)
-    x0, y0, x1, y1 = (float(v) for v in face.box)
-    sx, sy = CROP_SIZE / max(x1 - x0, 1.0), CROP_SIZE / max(y1 - y0, 1.0)
-    return np.array([[sx, 0.0, 0.5 * sx - 0.5 - sx * x0], [0.0, sy, 0.5 * sy - 0.5 - sy * y0]])
-
-
-def turned_box(corners: npt.ArrayLike, size: int = CROP_SIZE) -> Matrix:
-    """(2, 3) map that stretches a rectangle, turned by any angle, to a square crop.
-
-    Args:
-        corners: (3, 2) its upper left, upper right and lower left pixel.
-    """
-    first, right, down = np.asarray(corners, np.float64)
-    sides = np.column_stack([right - first, down - first])
-    scale = size / np.maximum(np.linalg.norm(sides, axis=0), 1.0)
-    linear = size * np.linalg.inv(sides)
-    return np.column_stack([linear, 0.5 * scale - 0.5 - linear @ first])
-
-
 def compose(second: Matrix, first: Matrix) -> Matrix:
     """The (2, 3) map that does the first, then the second."""
     return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
-
-
-def _dlib_chip(face: Face) -> npt.NDArray[np.uint8]:
-    import dlib
-
-    points = dlib.points([dlib.point(round(x), round(y)) for x, y in face.landmarks])
-    x0, y0, x1, y1 = (round(float(v)) for v in face.box)
-    shape = dlib.full_object_detection(dlib.rectangle(x0, y0, x1, y1), points)
-    image = np.ascontiguousarray(face.image)  # of a slice dlib makes a copy and lets go of it before it has looked
-    chip: npt.NDArray[np.uint8] = dlib.get_face_chip(image, shape, size=150, padding=0.25)
-    return chip
-
-
-TEMPLATES: dict[str, Template] = {
-    t.name: t
-    for t in (
-        Template("eyes70", _eyes70),
-        Template("arcface", _arcface),
-        Template("box", _box),
-        Template("dlib150", _eyes70, cut=_dlib_chip),
-    )
-}
-
-
-def template(name: str) -> Template:
-    """The template of this name; ValueError lists the known ones."""
-    try:
-        return TEMPLATES[name]
-    except KeyError:
-        raise ValueError(f"unknown alignment template {name!r}; known: {', '.join(TEMPLATES)}") from None

@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import InputError
 from exprmetric.faces import alignment
-from exprmetric.runtime import check_provider, provider_names, session_options
+from exprmetric.weights import store as weights
+from exprmetric.weights.runtime import check_provider, provider_names, session_options
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.faces import alignment
+from exprmetric.faces import alignment, templates
 from exprmetric.faces.place import place_of
 
 Image = npt.NDArray[np.uint8]
@@ -68,7 +68,7 @@ class Face:
     def matrix(self, template: str) -> alignment.Matrix:
         """(2, 3) map from image px to the crop px of a template; computed once."""
         if template not in self._matrices:
-            self._matrices[template] = self._resize() if self.aligned else alignment.template(template).matrix(self)
+            self._matrices[template] = self._resize() if self.aligned else templates.template(template).matrix(self)
         return self._matrices[template]
 
     def _resize(self) -> alignment.Matrix:
@@ -81,7 +81,7 @@ class Face:
         if template not in self.crops:
             if self.image is None:
                 raise ValueError(f"the face let go of its image before a crop {template!r} was made")
-            cut = alignment.template(template).cut
+            cut = templates.template(template).cut
             self.crops[template] = cut(self) if cut else alignment.warp(self.image, self.matrix(template))
         return self.crops[template]
 

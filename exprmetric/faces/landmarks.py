@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import ImplausibleFaceError
 from exprmetric.faces import alignment
+from exprmetric.weights import store as weights
 
 WEIGHTS = "dlib-68"
 UNSETTLED = 0.15

@@ -13,12 +13,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from exprmetric import weights
 from exprmetric.errors import LowQualityError
 from exprmetric.faces import alignment, upright
 from exprmetric.faces.face import Face
-from exprmetric.methods.base import Method, Vectors, register_method
+from exprmetric.methods.base import Method, Vectors
 from exprmetric.methods.face_mesh import FIRST_CENTRE, FIRST_SIDE, REFINEMENTS, WEIGHTS, FaceMesh, Mesh
+from exprmetric.methods.registry import register_method
+from exprmetric.weights import store as weights
 
 READING = "face-mesh"
 PRESENCE = 0.5

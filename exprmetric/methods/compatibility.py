@@ -22,16 +22,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import UnknownMethodError, WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.faces.face import Face, Image
 from exprmetric.faces.landmarks import fingerprint as landmarks_fingerprint
-from exprmetric.methods.base import NOT_COMPARABLE, Method, Vectors, register_method
+from exprmetric.io.files import sha256_of
+from exprmetric.methods.base import NOT_COMPARABLE, Method, Vectors
 from exprmetric.methods.onnx import OnnxEncoder
+from exprmetric.methods.registry import register_method
 from exprmetric.methods.threedmm import OUTPUT, SIZE, STATS, WEIGHTS, find_converted
 from exprmetric.metrics.distances import distance_function
-from exprmetric.onnx_file import read_model
-from exprmetric.runtime import open_session
+from exprmetric.weights import store as weights
+from exprmetric.weights.onnx_file import read_model
+from exprmetric.weights.runtime import open_session
 
 EMBEDDER = "expression-embedder-b0"
 DOCS = "docs/compatibility.md"
@@ -82,7 +84,7 @@ def stamp(mode: str, source: str | Path, converted: str | Path) -> None:
         WeightsHashError: the source is not the pinned file. WeightsError: a file can't be read.
     """
     wanted = conversion(mode)
-    found = weights.sha256_of(source)
+    found = sha256_of(source)
     if wanted.pinned is not None and found != wanted.pinned:
         raise WeightsHashError(f"{source} is not {wanted.source}: expected SHA-256 {wanted.pinned}, found {found}")
     import onnx

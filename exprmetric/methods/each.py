@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError, LowQualityError
 from exprmetric.faces.face import Face
-from exprmetric.faults import of_image
+from exprmetric.io.faults import of_image
 from exprmetric.methods.base import Method
 
 Vector = npt.NDArray[np.float32]

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import MissingPackageError, WeightsError
 from exprmetric.faces import alignment, upright
 from exprmetric.faces.alignment import Matrix
+from exprmetric.weights import store as weights
 
 WEIGHTS = "mediapipe-face-landmarker"
 INSTALL = "pip install 'exprmetric[mediapipe]'"

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.faces.face import Face
-from exprmetric.methods.base import Method, Vectors, register_method
+from exprmetric.methods.base import Method, Vectors
 from exprmetric.methods.blendshapes import mesh_of, shared_mesh
 from exprmetric.methods.face_mesh import WEIGHTS
+from exprmetric.methods.registry import register_method
+from exprmetric.weights import store as weights
 
 EYES = ((33, 133, 468), (362, 263, 473))
 """Of each eye the left and the right corner in the image, and the centre of its iris."""

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exprmetric import weights
 from exprmetric.faces.face import Face
-from exprmetric.methods.base import Method, Vectors, register_method
+from exprmetric.methods.base import Method, Vectors
+from exprmetric.methods.registry import register_method
+from exprmetric.weights import store as weights
 
 WEIGHTS = "dlib-resnet"
 SAME_PERSON = 0.6
@@ -27,7 +28,7 @@ class IdentityMethod(Method):
 
     Args:
         provider: where it must run.
-        threads: as in `exprmetric.runtime.open_session`. Several threads may call `represent` at once.
+        threads: as in `exprmetric.weights.runtime.open_session`. Several threads may call `represent` at once.
 
     Raises:
         WeightsNotFoundError, WeightsHashError, ProviderError; WeightsError when the file holds another network.
@@ -38,8 +39,8 @@ class IdentityMethod(Method):
     dimension = 128
 
     def __init__(self, provider: str = "cpu", *, threads: int | None = None) -> None:
-        from exprmetric.methods.dlib_resnet import parse, to_onnx
-        from exprmetric.runtime import open_session
+        from exprmetric.weights.dlib_resnet import parse, to_onnx
+        from exprmetric.weights.runtime import open_session
 
         self._entry = weights.entry(WEIGHTS)
         network = parse(weights.find(WEIGHTS).read_bytes())

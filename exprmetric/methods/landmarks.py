@@ -12,7 +12,8 @@ import numpy as np
 
 from exprmetric.faces import landmarks
 from exprmetric.faces.face import Face
-from exprmetric.methods.base import Method, Vectors, register_method
+from exprmetric.methods.base import Method, Vectors
+from exprmetric.methods.registry import register_method
 
 
 class LandmarkMethod(Method):

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import ExprmetricError, ProviderError, WeightsError
 from exprmetric.faces.face import Face
 from exprmetric.methods.base import Method, Vectors
-from exprmetric.onnx_file import read_model
-from exprmetric.runtime import open_session
-from exprmetric.weights import Preprocessing, WeightsEntry
+from exprmetric.weights import store as weights
+from exprmetric.weights.onnx_file import read_model
+from exprmetric.weights.runtime import open_session
+from exprmetric.weights.store import Preprocessing, WeightsEntry
 
 BATCH = 32
 """Faces a call of the network; results don't depend on it."""

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exprmetric import weights
 from exprmetric.errors import LowQualityError
 from exprmetric.faces import landmarks
 from exprmetric.faces.face import Face
 from exprmetric.faces.head import Pose, fitted_pose, head_pose
-from exprmetric.methods.base import Method, Vectors, register_method
+from exprmetric.methods.base import Method, Vectors
 from exprmetric.methods.blendshapes import mesh_of, shared_mesh
 from exprmetric.methods.canonical_face import canonical_face
 from exprmetric.methods.face_mesh import EYE_CORNERS, WEIGHTS
+from exprmetric.methods.registry import register_method
+from exprmetric.weights import store as weights
 
 MODEL = "head11"
 """Version of the head model, for the fingerprint."""

@@ -3,7 +3,7 @@
 A MobileNet reads 62 numbers off a 120 px crop: 12 of pose, 40 of shape, 10 of expression. Only the last 10 are used, in
 the model's own unit (what the network's standardised outputs stand for), compared by their Euclidean distance. The
 published file is a pickle: `exprmetric weights convert 3ddfa-v2` makes an ONNX file of it, once (see
-`exprmetric.training.convert_3ddfa`), which says of which files it was made.
+`exprmetric.encoder.convert_3ddfa`), which says of which files it was made.
 
 The authors crop around a detector's box, or, when they follow a face, around its 68 landmarks. The latter is done here
 (template `3ddfa`), with dlib's points, so that the numbers hardly depend on the detector: a square about the middle of
@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import weights
 from exprmetric.errors import WeightsError, WeightsHashError, WeightsNotFoundError
 from exprmetric.faces import alignment
-from exprmetric.faces.face import Face
-from exprmetric.methods.base import Method, register_method
+from exprmetric.faces.templates import TEMPLATES, Located, Template
+from exprmetric.methods.base import Method
 from exprmetric.methods.onnx import OnnxEncoder
-from exprmetric.onnx_file import read_model
+from exprmetric.methods.registry import register_method
+from exprmetric.weights import store as weights
+from exprmetric.weights.onnx_file import read_model
 
 WEIGHTS, STATS = "3ddfa-v2", "3ddfa-v2-stats"
 CONVERTED = "3ddfa-v2.onnx"
@@ -36,7 +37,7 @@ EXPRESSION = slice(52, 62)
 OUTPUT = "expression"
 
 
-def region(face: Face, size: int = alignment.CROP_SIZE) -> alignment.Matrix:
+def region(face: Located, size: int = alignment.CROP_SIZE) -> alignment.Matrix:
     """(2, 3) map from image px to a crop of `size` px: 3DDFA_V2's region around 68 landmarks; only a rolled face is
     rotated."""
     points = alignment.transform(face.upright, face.landmarks)
@@ -48,13 +49,13 @@ def region(face: Face, size: int = alignment.CROP_SIZE) -> alignment.Matrix:
     return alignment.compose(crop, face.upright)
 
 
-def _cut(face: Face) -> npt.NDArray[np.uint8]:
+def _cut(face: Located) -> npt.NDArray[np.uint8]:
     if face.image is None:
         raise ValueError("the face let go of its image before a crop '3ddfa' was made")
     return alignment.warp(face.image, region(face, SIZE), SIZE)
 
 
-alignment.TEMPLATES["3ddfa"] = alignment.Template("3ddfa", region, cut=_cut)
+TEMPLATES["3ddfa"] = Template("3ddfa", region, cut=_cut)
 
 
 def sources() -> dict[str, str]:

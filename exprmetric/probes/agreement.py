@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-import exprmetric
+from exprmetric._version import __version__
 from exprmetric.errors import ImageError, InputError
-from exprmetric.evaluation.environment import environment
-from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.files import path_text, write_whole
+from exprmetric.io.environment import environment
+from exprmetric.io.files import path_text, write_whole
+from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
 from exprmetric.metrics.agreement import Estimate, Leak, identity_leak
 from exprmetric.metrics.rated import RatedScores
@@ -191,7 +191,7 @@ def probe_agreement(
     )
     about = {
         "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": exprmetric.__version__,
+        "exprmetric_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sets": {
             "rated": {s.name: _describe_rated(s) for s in rated},

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.errors import InputError
-from exprmetric.files import write_whole
+from exprmetric.io.files import write_whole
+from exprmetric.io.tables import markdown_text, printable
 from exprmetric.metrics.agreement import Estimate
 from exprmetric.metrics.rated import RatedScores
 from exprmetric.probes.agreement import AgreementResult, MethodReport
 from exprmetric.probes.card_plots import PLOTS, TITLES, curves_by_change, draw_curves, need_matplotlib
-from exprmetric.tables import markdown_text, printable
 
 WORST = 3
 """Pairs of expressions that the terminal names."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import MissingPackageError
-from exprmetric.files import write_whole
+from exprmetric.io.files import write_whole
 from exprmetric.probes.agreement import AgreementResult
 from exprmetric.probes.curves import NUISANCE, WARP, Curve
 

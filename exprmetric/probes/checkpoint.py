@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric import manifest
+from exprmetric.datasets.alignment import TEMPLATE, luma_crop
 from exprmetric.errors import InputError, MissingPackageError, WeightsError, WeightsHashError
 from exprmetric.faces import Face
+from exprmetric.io.files import sha256_of
 from exprmetric.methods.base import Method, Vectors
 from exprmetric.methods.onnx import OnnxEncoder
-from exprmetric.training.alignment import TEMPLATE, luma_crop
-from exprmetric.weights import sha256_of
+from exprmetric.weights import manifest
 
 if TYPE_CHECKING:
-    from exprmetric.training.models import Encoder
+    from exprmetric.encoder.models import Encoder
 
 BATCH = 256
 
@@ -73,7 +73,7 @@ class Checkpoint(Method):
     def _network(self) -> Encoder:
         import torch
 
-        from exprmetric.training.export import load_encoder
+        from exprmetric.encoder.export import load_encoder
         from exprmetric.training.loop import pick_device
 
         encoder, _ = load_encoder(self.path)
@@ -112,7 +112,7 @@ def open_checkpoint(name: str, path: Path, *, provider: str = "cpu", device: str
     if path.suffix.lower() == ".onnx":
         return _exported(name, path, provider)
     try:
-        from exprmetric.training.export import load_encoder
+        from exprmetric.encoder.export import load_encoder
     except ImportError as error:
         raise MissingPackageError(f"checkpoints need torch: pip install 'exprmetric[torch]' ({error})") from error
     encoder, config = load_encoder(path)

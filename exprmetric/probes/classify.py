@@ -87,8 +87,8 @@ def head(space: Space) -> Measurement:
         import torch
         from torch.nn.functional import cross_entropy
 
+        from exprmetric.encoder.models import classification_head
         from exprmetric.training.losses import class_weights
-        from exprmetric.training.models import classification_head
         from exprmetric.training.recipes.wsupcon import WSupConConfig
     except ImportError as error:
         raise MissingPackageError(f"the head needs torch: pip install 'exprmetric[torch]' ({error})") from error

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import Face
+from exprmetric.io.progress import Progress
 from exprmetric.methods import Method
 from exprmetric.methods.each import Cell, Vector
 from exprmetric.metrics.resampling import Floats, pair_distances

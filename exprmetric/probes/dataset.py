@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, open_dataset
 from exprmetric.errors import InputError
 from exprmetric.evaluation.embed import find_images
-from exprmetric.images import IMAGE_SUFFIXES, read_image
-from exprmetric.training.data import EXPRESSIONS, UNLABELLED, Files, open_dataset
+from exprmetric.io.folders import Files
+from exprmetric.io.images import IMAGE_SUFFIXES, read_image
 
 Image = npt.NDArray[np.uint8]
 

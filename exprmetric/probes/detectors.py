@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ImageError
-from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import FaceFinder, available_detectors, load_detector
+from exprmetric.io.progress import Progress
 from exprmetric.methods import Method
 from exprmetric.methods.each import Vector
 from exprmetric.metrics.resampling import Estimate, Floats, bootstrap, pair_distances

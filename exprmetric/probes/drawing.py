@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.datasets.alignment import align_dataset, load_crops
 from exprmetric.errors import InputError
+from exprmetric.io.tables import listed
 from exprmetric.methods import Method
 from exprmetric.probes.encoders import Bench, distance_of
 from exprmetric.probes.measurement import NotMeasuredError, one_thread
 from exprmetric.probes.parts import FaceRows, JudgedSet, Space
 from exprmetric.probes.plots import MAPS, draw_confusion, draw_map, draw_nearest, need, queries
 from exprmetric.probes.protocols import PROTOCOLS, Judged, chosen_protocols
-from exprmetric.tables import listed
-from exprmetric.training.alignment import align_dataset, load_crops
 
 CROP, SIDE = 176, 96
 """Px of the aligned face that is shown, and of its picture."""

@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_crops
 from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.evaluation.profile import Progress, no_progress
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.files import kept_arrays, write_whole
+from exprmetric.io.files import kept_arrays, write_whole
+from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
 from exprmetric.metrics.distances import DISTANCES
 from exprmetric.metrics.resampling import Distance
 from exprmetric.probes.checkpoint import Checkpoint
 from exprmetric.probes.parts import FaceRows, Vectors, unique_names
 from exprmetric.probes.vectors import Reader, embed_faces
-from exprmetric.training.alignment import CHOICE, align_dataset, load_readable_crops
 
 
 @dataclass(frozen=True, eq=False)

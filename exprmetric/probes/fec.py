@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.datasets.fec import FecFace, image_name, read_fec
+from exprmetric.datasets.layouts import UNLABELLED, FaceDataset, Sample
 from exprmetric.errors import InputError
+from exprmetric.io.folders import Files
 from exprmetric.metrics.odd_one_out import Triplets
 from exprmetric.metrics.resampling import Indices
 from exprmetric.probes.parts import FaceRows
-from exprmetric.training.data import UNLABELLED, FaceDataset, Files, Sample
-from exprmetric.training.fec import FecFace, image_name, read_fec
 
 MARGIN = 0.35
 """Kept around a face's box, in its width and height: a detector needs more than the face."""
@@ -54,7 +55,7 @@ def fec_set(table: Path, images: Path, limit: int, seed: int) -> FecSet:
 
     Args:
         table: `faceexp-comparison-data-test-public.csv`, say.
-        images: folder of photographs, named as `exprmetric.training.fec.image_name` does.
+        images: folder of photographs, named as `exprmetric.datasets.fec.image_name` does.
         limit: of triplets, drawn with the seed.
 
     Raises:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
-from exprmetric.files import write_files
+from exprmetric.io.files import write_files
+from exprmetric.io.tables import printable
 from exprmetric.metrics.resampling import Floats, Indices
 from exprmetric.probes.classify import standardised
 from exprmetric.probes.parts import Known, Part, Space
 from exprmetric.probes.retrieve import askable, distance_matrix
-from exprmetric.tables import printable
-from exprmetric.training.data import EXPRESSIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError
-from exprmetric.files import write_whole
+from exprmetric.io.files import write_whole
+from exprmetric.io.tables import markdown_text, printable
 from exprmetric.metrics.odd_one_out import TYPES
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes.measurement import Measurement
 from exprmetric.probes.protocols import PROTOCOLS, ProtocolResult, Row, SetReport
-from exprmetric.tables import markdown_text, printable
-from exprmetric.training.data import EXPRESSIONS
 
 NOTHING = "n/a"
 """Where there is no number: never a zero."""

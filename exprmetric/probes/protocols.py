@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-import exprmetric
+from exprmetric._version import __version__
+from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
-from exprmetric.evaluation.environment import environment, package_version
-from exprmetric.files import path_text
+from exprmetric.io.environment import environment, package_version
+from exprmetric.io.files import path_text
+from exprmetric.io.tables import listed
 from exprmetric.methods import Method
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes import affect, classify, comparisons, retrieve
@@ -31,8 +33,6 @@ from exprmetric.probes.encoders import Bench, distance_of
 from exprmetric.probes.fec import FecSet, among
 from exprmetric.probes.measurement import Measurement, NotMeasuredError, one_thread
 from exprmetric.probes.parts import RESAMPLES, FaceRows, JudgedSet, Part, Space, unique_names
-from exprmetric.tables import listed
-from exprmetric.training.data import EXPRESSIONS
 
 SCHEMA_VERSION = 1
 
@@ -293,7 +293,7 @@ def _about(encoders: Sequence[Method], bench: Bench, seed: int, resamples: int) 
     more = {name: package_version(name) for name in ("scikit-learn", "torch")}
     return {
         "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": exprmetric.__version__,
+        "exprmetric_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "expressions": list(EXPRESSIONS),
         "encoders": {e.name: _describe(e) for e in encoders},

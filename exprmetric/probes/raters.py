@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
+from exprmetric.io.tables import READERS, read_table, show
 from exprmetric.probes.dataset import Faces
-from exprmetric.tables import READERS, read_table, show
 
 Floats = npt.NDArray[np.float64]
 

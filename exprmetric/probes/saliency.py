@@ -27,15 +27,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.datasets.alignment import TEMPLATE
+from exprmetric.datasets.clips import onto_input
+from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.faces import FaceFinder
 from exprmetric.faces.alignment import CROP_SIZE, warp
-from exprmetric.files import write_whole
-from exprmetric.images import read_image
-from exprmetric.training.alignment import TEMPLATE
-from exprmetric.training.clips import onto_input
+from exprmetric.io.files import write_whole
+from exprmetric.io.images import read_image
 from exprmetric.training.descriptors import open_encoder
-from exprmetric.training.models import Encoder
 
 CELLS = 4
 """Least side of the layer's map."""

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError
 from exprmetric.evaluation.pipeline import BLOCK
-from exprmetric.evaluation.profile import Progress
 from exprmetric.faces import Face, FaceFinder
-from exprmetric.faults import of_image
+from exprmetric.io.faults import of_image
+from exprmetric.io.progress import Progress
 from exprmetric.methods import Method
 from exprmetric.methods.each import Cell, Vector, represent_each
 from exprmetric.probes.dataset import Faces, Image
-from exprmetric.video.quality import yaw
+from exprmetric.video.faces.quality import yaw
 
 
 @dataclass(frozen=True, eq=False)

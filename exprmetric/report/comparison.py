@@ -9,9 +9,9 @@ from pathlib import Path
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.compare import Comparison, Difference, Duel
+from exprmetric.io.tables import markdown_text, printable
 from exprmetric.report.say import csv_text, say, say_csv, say_json
 from exprmetric.report.tables import HEADINGS, WIDTH, number, p_value
-from exprmetric.tables import markdown_text, printable
 
 HEADINGS_HERE = {**HEADINGS, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
@@ -154,13 +154,13 @@ def write_html(comparison: Comparison, path: Path) -> None:
     Raises:
         InputError: the file can't be written.
     """
-    import exprmetric
+    from exprmetric._version import __version__
     from exprmetric.report.html import render, write_page
 
     page = render(
         "compare.html",
         comparison=comparison,
-        version=exprmetric.__version__,
+        version=__version__,
         matrices=list(win_tie_losses(comparison)),
         most=MOST_NAMES_HTML,
         incomplete=any(list(left_over(duel)) for duel in comparison.duels),

@@ -20,8 +20,8 @@ from exprmetric.evaluation.rows import Record
 from exprmetric.faces import FaceFinder
 from exprmetric.faces.alignment import CROP_SIZE
 from exprmetric.faces.place import place_of
-from exprmetric.images import read_image
-from exprmetric.triplets import ROLES
+from exprmetric.inputs.triplets import ROLES
+from exprmetric.io.images import read_image
 
 TEMPLATE = "eyes70"
 SIDE = 160

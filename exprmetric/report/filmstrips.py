@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError
 from exprmetric.faces import FaceFinder
+from exprmetric.io.video import Frame, read_frames
 from exprmetric.report.crops import jpeg_uri
 from exprmetric.report.figures import spread
-from exprmetric.video.frames import Frame, read_frames
 
 if TYPE_CHECKING:
     import pyarrow as pa

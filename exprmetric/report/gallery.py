@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.evaluation.rows import OK, Rows
+from exprmetric.inputs.triplets import ROLES
 from exprmetric.report.crops import Card
-from exprmetric.triplets import ROLES
 
 MOST_CARDS = 36
 """Triplets of the gallery, however many methods there are; three pictures of some 8 kB each."""

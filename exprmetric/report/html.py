@@ -23,7 +23,7 @@ from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
 from exprmetric.evaluation.session import IDENTITY, open_pool
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.files import write_whole
+from exprmetric.io.files import write_whole
 from exprmetric.metrics.preservation import SCORES
 from exprmetric.report import figures
 from exprmetric.report.crops import with_pictures

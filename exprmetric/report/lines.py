@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.report.figures import BOTTOM, LEFT, RIGHT, TOP, Axes, Scale, Tick, scale, ticks
-from exprmetric.video.trajectory import known, runs
+from exprmetric.video.scores.trajectory import known, runs
 
 WIDTH, HEIGHT = 760, 190
 """Size of a figure, in SVG units."""

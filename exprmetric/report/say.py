@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 
-from exprmetric.tables import printable_lines
+from exprmetric.io.tables import printable_lines
 
 
 def say(text: str) -> None:

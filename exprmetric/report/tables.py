@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.io.tables import markdown_text, printable
 from exprmetric.metrics.preservation import SCORES
 from exprmetric.report.say import csv_text, say, say_csv, say_json
-from exprmetric.tables import markdown_text, printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -30,8 +30,8 @@ from exprmetric.report.video_tables import (
     person_of,
     value,
 )
-from exprmetric.video.clip import LEAST_EVENT, TEMPORAL_SCORES
-from exprmetric.video.result import VideoResult
+from exprmetric.video.scores.clip import LEAST_EVENT, TEMPORAL_SCORES
+from exprmetric.video.scores.result import VideoResult
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.images import read_image
+from exprmetric.io.images import read_image
 from exprmetric.report.crops import jpeg_uri
 from exprmetric.report.html import render
 from exprmetric.report.lines import LineChart, line_chart
-from exprmetric.video.digest import Digest
-from exprmetric.video.library import Library
-from exprmetric.video.references import Reference
-from exprmetric.video.search import Moment
-from exprmetric.video.sheet import Tile
-from exprmetric.video.tagging import Closest, Tagged, TaggedCourse, intensity
+from exprmetric.video.people.digest import Digest
+from exprmetric.video.people.library import Library
+from exprmetric.video.people.references import Reference
+from exprmetric.video.people.search import Moment
+from exprmetric.video.people.sheet import Tile
+from exprmetric.video.people.tagging import Closest, Tagged, TaggedCourse, intensity
 
 Pictures = Mapping[tuple[int, int], npt.NDArray[np.uint8]]
 SIDE = 150

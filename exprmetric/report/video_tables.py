@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from exprmetric.io.tables import printable
 from exprmetric.metrics.preservation import SCORES
 from exprmetric.report.say import csv_text, say_csv, say_json
 from exprmetric.report.tables import HEADINGS, WIDTH, alarm_lines, cell, identity_line
-from exprmetric.tables import printable
-from exprmetric.video.clip import TEMPORAL_SCORES
+from exprmetric.video.scores.clip import TEMPORAL_SCORES
 
 if TYPE_CHECKING:
-    from exprmetric.video.result import VideoResult
+    from exprmetric.video.scores.result import VideoResult
 
 COURSE = {
     "correlation": "correlation ↑",

@@ -15,11 +15,12 @@ _missing = [name for name in ("torch", "timm", "torchmetrics") if find_spec(name
 if _missing:
     raise MissingPackageError(f"exprmetric.torch needs {', '.join(_missing)}: pip install 'exprmetric[torch]'")
 
-from exprmetric.training.models import import_timm  # noqa: E402
+from exprmetric.encoder.models import import_timm  # noqa: E402
 
 import_timm()  # before torchmetrics, which imports torchvision too and can't mend it
 
-from exprmetric.torch.encoder import Architecture, ExpressionEncoder  # noqa: E402
+from exprmetric.encoder.onnx_file import Architecture  # noqa: E402
+from exprmetric.torch.encoder import ExpressionEncoder  # noqa: E402
 from exprmetric.torch.loss import ExpressionLoss  # noqa: E402
 from exprmetric.torch.metric import ExpressionPreservation  # noqa: E402
 

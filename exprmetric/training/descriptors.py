@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from exprmetric import weights
+from exprmetric.datasets.arrays import FaceArrays
+from exprmetric.encoder.models import PRETRAINED, Encoder, load_pretrained
 from exprmetric.errors import WeightsError
 from exprmetric.faces.alignment import CROP_SIZE
-from exprmetric.files import kept_arrays, write_whole
-from exprmetric.training.arrays import FaceArrays
+from exprmetric.io.files import kept_arrays, write_whole
 from exprmetric.training.loop import autocast
-from exprmetric.training.models import PRETRAINED, Encoder, load_pretrained
+from exprmetric.weights import store as weights
 
 IMAGENET = "imagenet"
 EYES = (40, 40, 184, 103)
@@ -52,7 +52,7 @@ def open_encoder(name: str, device: torch.device | str = "cpu") -> tuple[Encoder
         encoder = Encoder(backbone)
         load_pretrained(encoder, backbone)
     elif name.endswith(".pt"):
-        from exprmetric.training.export import load_encoder as load_checkpoint
+        from exprmetric.encoder.export import load_encoder as load_checkpoint
 
         encoder, config = load_checkpoint(Path(name))
         size, crop = int(config["size"]), int(config.get("crop", CROP_SIZE))
@@ -62,7 +62,7 @@ def open_encoder(name: str, device: torch.device | str = "cpu") -> tuple[Encoder
 
 
 def _from_manifest(name: str) -> tuple[Encoder, int, int]:
-    from exprmetric.torch.encoder import load_encoder
+    from exprmetric.encoder.onnx_file import load_encoder
 
     entry = weights.entry(name)
     if entry.format != "onnx" or entry.preprocessing is None or entry.preprocessing.color != "grey":

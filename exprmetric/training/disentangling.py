@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.encoder.distributed import average_gradients
+from exprmetric.encoder.models import Encoder
+from exprmetric.encoder.necks import four_convolutions
 from exprmetric.errors import InputError
-from exprmetric.training.distributed import average_gradients
 from exprmetric.training.loop import Losses, autocast
-from exprmetric.training.models import Encoder
-from exprmetric.training.necks import four_convolutions
 from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
 
 STRIDE = 32

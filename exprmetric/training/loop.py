@@ -1,6 +1,6 @@
 """The training loop: epochs, checkpoints, early stopping that restores the best weights, a log of metrics.
 
-It runs in one process or, under `torchrun`, in several: see `exprmetric.training.distributed`.
+It runs in one process or, under `torchrun`, in several: see `exprmetric.encoder.distributed`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from exprmetric.encoder import distributed
+from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint
+from exprmetric.encoder.precision import autocast as autocast
+from exprmetric.encoder.precision import check_precision, computed_in, computing_in, sentence
 from exprmetric.errors import ExprmetricError, InputError, ProviderError
-from exprmetric.files import write_whole
-from exprmetric.training import distributed
 from exprmetric.training.epoch_log import EpochLog
-from exprmetric.training.precision import autocast as autocast
-from exprmetric.training.precision import check_precision, computed_in, computing_in, sentence
 
 Losses = dict[str, Tensor]
 
@@ -56,17 +56,6 @@ def pick_device(name: str) -> torch.device:
     return distributed.join(torch.device(name))
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Atomic: a kill leaves the old file or the new one."""
-    write_whole(path, lambda file: torch.save(state, file))
-
-
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """A checkpoint of `save_checkpoint`; tensors and plain values only, so that a foreign file can't run code."""
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    return state
-
-
 class Trainer:
     """Runs one model to its best validation loss.
 
@@ -79,7 +68,7 @@ class Trainer:
         config: plain values written into each checkpoint.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
         after: called after each step of the optimiser: a momentum encoder follows.
-        precision: a value of `exprmetric.training.precision.PRECISIONS`, for every `autocast` of the step.
+        precision: a value of `exprmetric.encoder.precision.PRECISIONS`, for every `autocast` of the step.
         tensorboard: write curves into `out/tensorboard` too.
 
     Raises:

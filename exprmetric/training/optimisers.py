@@ -21,7 +21,7 @@ def _sgd(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optim
 
 def _lars(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
     """You et al., 2017, as BYOL uses it: biases and batch norms are neither scaled nor decayed."""
-    from exprmetric.training.models import import_timm
+    from exprmetric.encoder.models import import_timm
 
     import_timm()
     from timm.optim.lars import Lars

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exprmetric.datasets.arrays import FaceArrays
+from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.metrics import classification
 from exprmetric.metrics.agreement import identity_leak, rank_correlation, triplet_accuracy
 from exprmetric.metrics.resampling import Estimate
-from exprmetric.training.arrays import FaceArrays
-from exprmetric.training.data import EXPRESSIONS
 
 
 @torch.no_grad()

@@ -21,24 +21,11 @@ float32, so don't call `losses` under another autocast.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
-from exprmetric.errors import InputError
+from exprmetric.encoder.models import Encoder
 from exprmetric.training.engines.base import Engine, Views
-from exprmetric.training.engines.byol import BYOL
-from exprmetric.training.engines.config import EngineConfig
-from exprmetric.training.engines.mocov2 import MoCoV2
-from exprmetric.training.engines.simclr import SimCLR
-from exprmetric.training.engines.simsiam import SimSiam
-from exprmetric.training.models import Encoder
-
-ENGINES: dict[str, Callable[[Encoder, EngineConfig], Engine]] = {
-    "simsiam": SimSiam,
-    "byol": BYOL,
-    "mocov2": MoCoV2,
-    "simclr": SimCLR,
-}
-"""By name: encoder, settings → engine."""
+from exprmetric.training.engines.config import ENGINES, EngineConfig
 
 USES_IGNORED = {"simclr"}
 """Engines whose negatives are the other faces of the batch; for the others `Views.ignored` changes nothing."""
@@ -46,9 +33,10 @@ USES_IGNORED = {"simclr"}
 
 def build_engine(encoder: Encoder, config: EngineConfig) -> Engine:
     """The engine that `config` names, on the CPU; InputError when there is none of this name."""
-    if config.engine not in ENGINES:
-        raise InputError(f"unknown engine {config.engine!r}; known: {', '.join(ENGINES)}")
-    return ENGINES[config.engine](encoder, config)
+    config.check_engine()
+    module, _, name = ENGINES[config.engine].partition(":")
+    engine: Engine = getattr(import_module(module), name)(encoder, config)
+    return engine
 
 
 __all__ = ["ENGINES", "USES_IGNORED", "Engine", "EngineConfig", "Views", "build_engine"]

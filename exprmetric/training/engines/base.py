@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from exprmetric.encoder.models import Encoder
 from exprmetric.training.loop import Losses
-from exprmetric.training.models import Encoder
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor
 
+from exprmetric.encoder.models import Encoder
 from exprmetric.training.engines.base import Engine, Views
 from exprmetric.training.engines.config import EngineConfig
 from exprmetric.training.engines.heads import follow, frozen_copy, perceptron, predictive_losses, run
 from exprmetric.training.loop import Losses
-from exprmetric.training.models import Encoder
 
 
 class BYOL(Engine):

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from exprmetric.errors import InputError
 
+ENGINES = {
+    "simsiam": "exprmetric.training.engines.simsiam:SimSiam",
+    "byol": "exprmetric.training.engines.byol:BYOL",
+    "mocov2": "exprmetric.training.engines.mocov2:MoCoV2",
+    "simclr": "exprmetric.training.engines.simclr:SimCLR",
+}
+"""The class of each engine by name, imported when it is asked for."""
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -14,7 +22,7 @@ class EngineConfig:
     0 stands for what the engine's own paper has; each engine's docstring says what that is.
 
     Attributes:
-        engine: a key of `exprmetric.training.engines.ENGINES`.
+        engine: a key of `ENGINES`.
         projection: width of the space in which views are compared.
         hidden: width inside the projector; and inside the predictor, which for SimSiam is a quarter of `projection`.
         momentum: share of itself that a momentum encoder keeps at each step (BYOL, MoCo v2).
@@ -39,8 +47,6 @@ class EngineConfig:
 
     def check_engine(self) -> None:
         """InputError for a setting that no engine can have; for a recipe's `__post_init__`."""
-        from exprmetric.training.engines import ENGINES
-
         if self.engine not in ENGINES:
             raise InputError(f"unknown engine {self.engine!r}; known: {', '.join(ENGINES)}")
         for name in ("projection", "hidden", "momentum_steps", "temperature"):

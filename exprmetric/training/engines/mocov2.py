@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from exprmetric.training import distributed
+from exprmetric.encoder import distributed
+from exprmetric.encoder.models import Encoder
 from exprmetric.training.engines.base import Engine, Views
 from exprmetric.training.engines.config import EngineConfig
 from exprmetric.training.engines.heads import contrastive_losses, follow, frozen_copy, perceptron, run
 from exprmetric.training.loop import Losses
-from exprmetric.training.models import Encoder
 
 
 class MoCoV2(Engine):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from exprmetric.encoder.models import Encoder
 from exprmetric.training.engines.base import Engine, Views
 from exprmetric.training.engines.config import EngineConfig
 from exprmetric.training.engines.heads import perceptron, predictive_losses, run
 from exprmetric.training.loop import Losses
-from exprmetric.training.models import Encoder
 
 
 class SimSiam(Engine):

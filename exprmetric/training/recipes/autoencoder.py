@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError
-from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.models import Encoder
 from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder
 
 COARSEST = 16

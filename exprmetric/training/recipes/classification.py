@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.data import EXPRESSIONS
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.encoder.models import Encoder, classification_head
 from exprmetric.training.loop import Losses, autocast, pick_device
 from exprmetric.training.losses import class_weights
-from exprmetric.training.models import Encoder, classification_head
 from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, embed, fit, load_faces, save_encoder
 from exprmetric.training.space import classification_scores
 

@@ -11,17 +11,18 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from exprmetric.datasets.arrays import Annotate, Batch, FaceArrays, load_arrays
+from exprmetric.datasets.layouts import open_datasets
+from exprmetric.encoder import distributed
+from exprmetric.encoder.checkpoint import save_checkpoint
+from exprmetric.encoder.models import BACKBONES, PRETRAINED, Encoder, load_pretrained
+from exprmetric.encoder.necks import NECKS
+from exprmetric.encoder.precision import PRECISIONS
 from exprmetric.errors import InputError
-from exprmetric.training import distributed
-from exprmetric.training.arrays import Annotate, Batch, FaceArrays, load_arrays
 from exprmetric.training.augment import AUGMENTATIONS, Augment
-from exprmetric.training.data import open_datasets
 from exprmetric.training.epoch_log import need_tensorboard
-from exprmetric.training.loop import Losses, Schedule, Trainer, autocast, pick_device, save_checkpoint
-from exprmetric.training.models import BACKBONES, PRETRAINED, Encoder, load_pretrained
-from exprmetric.training.necks import NECKS
+from exprmetric.training.loop import Losses, Schedule, Trainer, autocast, pick_device
 from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
-from exprmetric.training.precision import PRECISIONS
 
 Scores = dict[str, dict[str, Any]]
 """By split: score → number."""
@@ -42,11 +43,11 @@ class RecipeConfig:
     """Settings that every recipe has; a recipe's own class adds its own and sets its paper's defaults.
 
     Attributes:
-        backbone: a key of `exprmetric.training.models.BACKBONES`.
-        neck: a key of `exprmetric.training.necks.NECKS`.
+        backbone: a key of `exprmetric.encoder.models.BACKBONES`.
+        neck: a key of `exprmetric.encoder.necks.NECKS`.
         dimension: D of the embedding; 0: the backbone's.
         pretrained: begin with weights that another task left: ImageNet's, or a face network's; only for the
-            backbones in `exprmetric.training.models.PRETRAINED`.
+            backbones in `exprmetric.encoder.models.PRETRAINED`.
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
@@ -56,7 +57,7 @@ class RecipeConfig:
         batch: faces a step, of each process where `torchrun` started several.
         limit: training faces, drawn with the seed; 0: all.
         average: decay of a running average of the weights, which is then what is kept; 0 for none.
-        precision: a value of `exprmetric.training.precision.PRECISIONS`.
+        precision: a value of `exprmetric.encoder.precision.PRECISIONS`.
         tensorboard: write curves into `tensorboard` beside the checkpoints; needs the package.
     """
 
@@ -243,7 +244,7 @@ def fit(
 ) -> None:
     """Train on `train`, restore the weights of the lowest validation loss; goes on from `out/last.pt`.
 
-    Under `torchrun`, see `exprmetric.training.distributed`: `batches` is called alike on all processes, `step` with
+    Under `torchrun`, see `exprmetric.encoder.distributed`: `batches` is called alike on all processes, `step` with
     each one's share.
 
     Args:

@@ -10,7 +10,7 @@ MoCo v2). Its strategies, each a setting of its own, and what the poster leaves 
 * **HardNeg** (`hard_neg`): a frame of the same clip at least `far` seconds away is one more negative: same person,
   another expression. A face without such a frame gets another face of the batch, which is one of its negatives anyway.
 * **FaceSwap** (`face_swap=swap`): in a share `swaps` of the positives the face is another person's, put in by a
-  classical swapper that keeps the landmarks (`exprmetric.training.swapped`); the poster's swapper isn't named. With
+  classical swapper that keeps the landmarks (`exprmetric.datasets.swapped`); the poster's swapper isn't named. With
   TimeAug, it is the nearby frame that is swapped.
 * **CutMix** in the place of FaceSwap (row c; `face_swap=cutmix`): over the same share of the positives a rectangle of
   another face of the batch is pasted, a third to three fifths of the image wide and high, anywhere. The identity is
@@ -35,12 +35,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.clip_files import Clip, find_clips
+from exprmetric.datasets.clips import ClipCounts, annotate_photographs, joined, load_clips
+from exprmetric.datasets.layouts import UnknownLayoutError, open_datasets
+from exprmetric.datasets.swapped import add_swaps
+from exprmetric.encoder import distributed
 from exprmetric.errors import InputError
-from exprmetric.training import distributed
-from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.clip_files import Clip, find_clips
-from exprmetric.training.clips import ClipCounts, annotate_photographs, joined, load_clips
-from exprmetric.training.data import UnknownLayoutError, open_datasets
 from exprmetric.training.descriptors import IMAGENET, descriptors
 from exprmetric.training.engines import USES_IGNORED, Engine, EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, pick_device
@@ -55,7 +56,6 @@ from exprmetric.training.recipes.common import (
     save_encoder,
 )
 from exprmetric.training.strategies import Timeline, another, mix_patches, most_similar, near_pairs
-from exprmetric.training.swapped import add_swaps
 
 ENGINES = ("simclr", "mocov2")
 FACE_SWAPS = ("none", "swap", "cutmix")

@@ -45,14 +45,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from exprmetric.datasets.alignment import Alignment
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.encoder import distributed
+from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError
-from exprmetric.training import distributed
-from exprmetric.training.alignment import Alignment
-from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.data import FaceDataset
 from exprmetric.training.engines import EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.models import Encoder
 from exprmetric.training.recipes.common import (
     Augmenter,
     RecipeConfig,

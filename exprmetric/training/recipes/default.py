@@ -30,14 +30,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.datasets.alignment import Alignment
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset
+from exprmetric.encoder.distributed import gather, world
+from exprmetric.encoder.models import Encoder
 from exprmetric.training import losses
-from exprmetric.training.alignment import Alignment
-from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.augment import low_resolution
-from exprmetric.training.data import EXPRESSIONS, UNLABELLED, FaceDataset
-from exprmetric.training.distributed import gather, world
 from exprmetric.training.loop import Losses, Schedule, autocast
-from exprmetric.training.models import Encoder
 from exprmetric.training.recipes import common, wsupcon
 from exprmetric.training.recipes.common import (
     Augmenter,
@@ -251,7 +251,7 @@ def load_faces(
 
     See `common.load_faces`.
     """
-    from exprmetric.training.teacher import label_dataset
+    from exprmetric.datasets.teacher import label_dataset
 
     def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
         blendshapes = label_dataset(dataset, alignment, out / "alignment", jobs=jobs).blendshapes[keep]

@@ -48,12 +48,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.datasets.alignment import Alignment
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset
+from exprmetric.encoder import distributed
 from exprmetric.errors import InputError
 from exprmetric.metrics.classification import accuracy, balanced_accuracy, confusion
-from exprmetric.training import distributed
-from exprmetric.training.alignment import Alignment
-from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.data import EXPRESSIONS, FaceDataset
 from exprmetric.training.disentangling import STRIDE, Adversary, Disentangler
 from exprmetric.training.loop import Losses, autocast
 from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder

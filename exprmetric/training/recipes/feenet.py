@@ -9,7 +9,7 @@ Scores are triplet accuracies: the positive pair must be nearer than both others
 
 What the triplets are made of:
 
-* a folder with FEC's published tables and its photographs in `images/` (see `exprmetric.training.fec_faces`):
+* a folder with FEC's published tables and its photographs in `images/` (see `exprmetric.datasets.fec_faces`):
   triplets of which at least 60 % of the raters agree. Of a photograph, twice the published box is cut out before the
   face is found in the middle of it, since there may be several.
 * other data sets with votes of raters (FER+): triplets whose votes leave no doubt, made anew for each epoch (see
@@ -37,13 +37,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.fec import AGREEMENT
+from exprmetric.datasets.fec_faces import TripletFaces, is_fec, load_fec
+from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError
 from exprmetric.metrics.odd_one_out import MARGIN, Triplets, odd_one_out_accuracy, vote_triplets
-from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.fec import AGREEMENT
-from exprmetric.training.fec_faces import TripletFaces, is_fec, load_fec
 from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.models import Encoder
 from exprmetric.training.recipes.common import (
     Augmenter,
     RecipeConfig,

@@ -25,9 +25,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.encoder import distributed
 from exprmetric.errors import InputError
-from exprmetric.training import distributed
-from exprmetric.training.arrays import Batch, FaceArrays
 from exprmetric.training.engines import Engine, EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, pick_device
 from exprmetric.training.recipes.common import (

@@ -21,12 +21,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.encoder.distributed import gather, world
+from exprmetric.encoder.models import Encoder, PretrainingHeads, classification_head
 from exprmetric.training import losses
-from exprmetric.training.arrays import Batch, FaceArrays
-from exprmetric.training.data import EXPRESSIONS
-from exprmetric.training.distributed import gather, world
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
-from exprmetric.training.models import Encoder, PretrainingHeads, classification_head
 from exprmetric.training.optimisers import warm_exponential
 from exprmetric.training.recipes.common import (
     Augmenter,

@@ -1,0 +1,130 @@
+"""`exprmetric video evaluate` and `quality`: swapped videos → scores over time; videos → FaceQA."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option, tell
+from exprmetric_cli.video.options import (
+    VIDEO_FORMATS,
+    apart_from_inputs,
+    keep_option,
+    out_option,
+    quality_option,
+    reading_options,
+)
+
+VIDEO = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("inputs", metavar="INPUT | TARGET SOURCE SWAPPED", nargs=-1, required=True, type=VIDEO)
+@methods_option("the first one's movement says by how much a swap is late")
+@quality_option("any")
+@click.option(
+    "--people",
+    type=click.Choice(["changed", "one", "all"]),
+    default="changed",
+    show_default=True,
+    help="Who is measured: whom the swap changed most, else who fills most of the target (one), or everybody in it, "
+    "each with scores of their own.",
+)
+@click.option("--cutoff", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of flicker, Hz.")
+@click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
+@seed_option()
+@reading_options
+@out_option("report.html, video.json, clips.csv, frames.csv, frames.parquet")
+@format_option(VIDEO_FORMATS)
+def evaluate(
+    inputs: tuple[Path, ...],
+    methods: tuple[str, ...],
+    out: Path | None,
+    form: str,
+    jobs: int | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Measure how well swapped videos keep the expressions of their targets, per frame, per clip and over time.
+
+    TARGET and SWAPPED are videos, SOURCE an image or a video; a folder of images is a video. Or INPUT is a folder with
+    target/ source/ swapped/ (one clip a name), or a manifest .csv .jsonl .parquet with the columns target source
+    swapped.
+
+    Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
+    """
+    from exprmetric.errors import ExprmetricError
+    from exprmetric.report.video import write_video_report
+    from exprmetric.report.video_tables import FORMATS
+    from exprmetric.video.scores.evaluate import VideoSettings, evaluate_video, evaluate_videos
+
+    if len(inputs) not in (1, 3):
+        raise click.UsageError("name one INPUT (a folder or manifest), or TARGET SOURCE SWAPPED")
+    apart_from_inputs(out, inputs)
+    chosen = VideoSettings(**settings)
+    with progress_bar("measuring", quiet=quiet) as progress:
+        if len(inputs) == 3:
+            result = evaluate_video(*inputs, methods, chosen, jobs=jobs, progress=progress)
+        else:
+            result = evaluate_videos(inputs[0], methods, chosen, jobs=jobs, progress=progress)
+    tell(result.summary["notes"])
+    undrawn: ExprmetricError | None = None
+    if out is not None:
+        result.save(out)
+        try:
+            write_video_report(result, out, jobs=jobs)
+        except ExprmetricError as error:  # the numbers come first
+            undrawn = error
+    FORMATS[form](result)
+    if undrawn:
+        raise undrawn
+    if out is not None:
+        click.echo(f"written: {out}/report.html, video.json, clips.csv, frames.csv, frames.parquet", err=True)
+    if not result.summary["coverage"]["ok"]:
+        click.echo("Error: nothing could be measured; see the reasons above", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True, type=VIDEO)
+@keep_option
+@reading_options
+@out_option("quality.json and quality.csv (a row a face)")
+@format_option(VIDEO_FORMATS)
+def quality(
+    videos: tuple[Path, ...],
+    keep: Path | None,
+    out: Path | None,
+    form: str,
+    jobs: int | None,
+    quiet: bool,
+    **how: Any,
+) -> None:
+    """Which faces of videos are fit for reading expressions: sharp around the eyes, not too sideways (paper 004).
+
+    Exit status: 0 measured, 1 no face could be measured, 2 wrong usage.
+    """
+    from exprmetric.io.files import write_files
+    from exprmetric.report.video_tables import print_quality
+    from exprmetric.video.people.faceqa import COLUMNS, measure_quality
+    from exprmetric.video.people.library import Reading, find_inputs
+    from exprmetric.video.people.outputs import csv_bytes, json_bytes
+
+    apart_from_inputs(out, videos)
+    with progress_bar("looking", quiet=quiet) as progress:
+        result = measure_quality(find_inputs(videos), Reading(**how), keep=keep, jobs=jobs, progress=progress)
+    record = result.record()
+    files = {"quality.json": json_bytes(record), "quality.csv": csv_bytes(result.rows(), COLUMNS)}
+    if out is not None:
+        write_files(out, files)
+    if form == "table":
+        print_quality(record)
+    else:
+        from exprmetric.report.say import say_file
+
+        say_file(f"quality.{form}", files[f"quality.{form}"])
+    if not any(video["faces"] for video in record["videos"]):
+        click.echo("Error: no face could be measured", err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Data sets of faces to learn from and to judge by."""

@@ -1,0 +1,173 @@
+"""Finding and aligning the faces of a training set once, with the same code that `evaluate` runs.
+
+The result is a small table, one 2 x 3 matrix and 68 points a face, kept as `.npz`; training warps each face from its
+original pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.errors import ImageError, InputError, UnreadableImageError
+from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
+from exprmetric.io.files import kept_arrays, write_whole
+
+TEMPLATE = "eyes70"
+CHOICE = "center"
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the faces of a data set are.
+
+    Attributes:
+        matrices: (N, 2, 3) float64 maps from image px to the px of the 224 crop.
+        found: (N,) bool; where False, the matrix is the data set's median: a crop that is roughly right.
+        detector: name of the detector.
+        landmarks: (N, 68, 2) float32 x, y in px of the 224 crop; where not found, the data set's median.
+    """
+
+    matrices: npt.NDArray[np.float64]
+    found: npt.NDArray[np.bool_]
+    detector: str
+    landmarks: npt.NDArray[np.float32]
+
+    def subset(self, indices: list[int]) -> Alignment:
+        """The alignment of some of the samples."""
+        return Alignment(self.matrices[indices], self.found[indices], self.detector, self.landmarks[indices])
+
+
+def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray[np.float64]:
+    """(n, 3 + 68, 2): the matrix, transposed, and the points; NaN where no face was found."""
+    finder = _worker_finder(detector)
+    rows = np.full((min(CHUNK, len(dataset.samples) - start), 3 + 68, 2), np.nan)
+    for i in range(len(rows)):
+        try:
+            face = finder.find(dataset.image(start + i))
+        except ImageError:
+            continue
+        rows[i] = np.concatenate([face.matrix(TEMPLATE).T, CROP_SIZE * face.aligned_landmarks(TEMPLATE)])
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _worker_finder(detector: str) -> FaceFinder:
+    """One finder a worker process; each process has one core's worth of work."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return FaceFinder(load_detector(detector), CHOICE)
+
+
+def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", jobs: int = 2) -> Alignment:
+    """Alignment of every sample, computed once and kept in the folder `cache`.
+
+    Raises:
+        InputError: fewer than half of the faces are found, so that a median says nothing.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    finder = FaceFinder(load_detector(detector), CHOICE)
+    detector = finder.detector.name
+    names = "\n".join([finder.fingerprint, TEMPLATE, "points", *(s.image for s in dataset.samples)])
+    path = cache / f"{dataset.name}-{detector}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
+    if kept := kept_arrays(path, "matrices", "found", "detector", "landmarks"):
+        return Alignment(kept["matrices"], kept["found"], str(kept["detector"]), kept["landmarks"])
+    starts = range(0, len(dataset.samples), CHUNK)
+    # spawn: a fork of a process whose libraries run threads can wait for ever for a lock that no thread will give back
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        work = pool.map(_align_chunk, [dataset] * len(starts), starts, [detector] * len(starts))
+        chunks = list(track(work, f"aligning {dataset.name}", total=len(starts), console=Console(stderr=True)))
+    rows = np.concatenate(chunks)
+    found = np.asarray(np.isfinite(rows).all((1, 2)))
+    if found.mean() < 0.5:
+        raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
+    rows[~found] = np.median(rows[found], axis=0)
+    made = Alignment(rows[:, :3].transpose(0, 2, 1), found, detector, rows[:, 3:].astype(np.float32))
+    cache.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: np.savez_compressed(file, **vars(made)))
+    return made
+
+
+def luma_crop(image: npt.NDArray[np.uint8], matrix: Matrix, crop: int, size: int) -> npt.NDArray[np.uint8]:
+    """(size, size) uint8 luma of a face: the centre `crop` px of the 224 crop, in one warp to `size` px.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, original pixels. matrix: (2, 3) map from its px to the px of the 224 crop.
+    """
+    import cv2
+
+    scale = size / crop
+    margin = (CROP_SIZE - crop) / 2
+    inner = matrix * scale
+    inner[:, 2] += 0.5 * scale - 0.5 - scale * margin  # pixel centres are at whole numbers on both sides
+    return np.asarray(cv2.cvtColor(warp(image, inner, size), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def load_crops(
+    dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
+) -> npt.NDArray[np.uint8]:
+    """(N, size, size) uint8 luma of every face: the centre `crop` px of the 224 crop, in one warp to `size` px.
+
+    Raises:
+        UnreadableImageError: an image is missing or can't be decoded.
+    """
+    images, errors = _crops(dataset, alignment, crop, size, jobs)
+    for error in errors.values():
+        raise error
+    return images
+
+
+def load_readable_crops(
+    dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:
+    """(R, size, size) crops as `load_crops` makes them, and the (R,) samples whose images could be read.
+
+    The others are left out; a warning counts them and names the first.
+    """
+    images, errors = _crops(dataset, alignment, crop, size, jobs)
+    rows = np.array([i for i in range(len(images)) if i not in errors], np.intp)
+    if errors:
+        first = errors[min(errors)]
+        warnings.warn(f"{len(errors)} of {len(images)} images are left out, the first: {first}", stacklevel=2)
+        images = images[rows]
+    return images, rows
+
+
+def _crops(
+    dataset: FaceDataset, alignment: Alignment, crop: int, size: int, jobs: int
+) -> tuple[npt.NDArray[np.uint8], dict[int, UnreadableImageError]]:
+    """(N, size, size) crops, and by sample the error that says why its crop is empty."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    images = np.zeros((len(dataset.samples), size, size), np.uint8)
+    errors: dict[int, UnreadableImageError] = {}
+    decoded: dict[int, npt.NDArray[np.uint8]] = {}
+
+    def one(i: int) -> None:
+        images[i] = luma_crop(decoded[i], alignment.matrices[i], crop, size)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for start in range(0, len(images), CHUNK):
+            block = range(start, min(start + CHUNK, len(images)))
+            decoded.clear()
+            for i in block:  # a zip file is read by one thread
+                try:
+                    decoded[i] = dataset.image(i)
+                except UnreadableImageError as error:
+                    errors[i] = error
+            list(pool.map(one, decoded))
+    return images, errors

@@ -1,0 +1,1 @@
+"""Large runs: journal, cache, shards, reading processes, Ray."""

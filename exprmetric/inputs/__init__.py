@@ -1,0 +1,108 @@
+"""Layouts: data sets that say by folders and names which target and source a swapped image was made of.
+
+| name | what it is |
+| --- | --- |
+| `pairs` | swapped images whose names follow a template, such as `{target}_{source}.png` |
+| `ffpp` | FaceForensics++: videos or folders of frames TARGET_SOURCE, by method and compression |
+| `casia` | CASIA FaceSwapping: a file of pairs, and results named after them |
+
+Every reader gives a `Triplet` for each swapped image or frame, and one with its `problem` for every file that it can't
+make sense of. A further layout is a function and a line in `LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from exprmetric.errors import InputError
+from exprmetric.inputs.casia import triplets_from_casia
+from exprmetric.inputs.ffpp import triplets_from_ffpp
+from exprmetric.inputs.templated import triplets_from_template
+from exprmetric.inputs.triplets import Triplet
+from exprmetric.io.progress import Progress, no_progress
+
+__all__ = ["LAYOUTS", "Layout", "read_layout", "triplets_from_casia", "triplets_from_ffpp", "triplets_from_template"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a layout is read.
+
+    Attributes:
+        read: called with the root and the options by name.
+        needs, takes: options that must be given, and that may be.
+    """
+
+    read: Callable[..., list[Triplet]]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+
+_VIDEO = ("workdir", "frames", "progress")
+
+LAYOUTS: dict[str, Layout] = {
+    "pairs": Layout(triplets_from_template, ("target_dir", "source_dir"), ("template",)),
+    "ffpp": Layout(triplets_from_ffpp, (), ("compression", *_VIDEO)),
+    "casia": Layout(triplets_from_casia, ("pair_file", "source_dir"), ("target_dir", "template", *_VIDEO)),
+}
+
+
+def read_layout(
+    name: str,
+    root: str | os.PathLike[str],
+    *,
+    template: str | None = None,
+    target_dir: Path | None = None,
+    source_dir: Path | None = None,
+    pair_file: Path | None = None,
+    compression: str | None = None,
+    frames: int | None = None,
+    workdir: Path | None = None,
+    progress: Progress = no_progress,
+) -> list[Triplet]:
+    """Read a data set of this layout; options that are None have the defaults of its reader.
+
+    Args:
+        name: one of `LAYOUTS`.
+        root: the folder of the swapped images (`pairs`, `casia`), or of the whole data set (`ffpp`).
+        template: how swapped images are named.
+        target_dir, source_dir: folders of the targets and sources.
+        pair_file: a text file with a pair 'source target' in each line.
+        compression: of FaceForensics++: raw, c23, c40.
+        frames: of each swapped clip, evenly spaced; 0 for all.
+        workdir: where frames of videos are kept, and found by the next run.
+        progress: told how many clips are read. Layouts of single images don't call it.
+
+    Raises:
+        InputError: there is no such layout, it needs an option that isn't given or takes none of that name, or the
+            data set is wrong as a whole.
+    """
+    layout = LAYOUTS.get(name)
+    if layout is None:
+        raise InputError(f"no layout is named {name!r}; there are {', '.join(LAYOUTS)}")
+    options: dict[str, object] = {
+        "template": template,
+        "target_dir": target_dir,
+        "source_dir": source_dir,
+        "pair_file": pair_file,
+        "compression": compression,
+        "frames": frames,
+        "workdir": workdir,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    if missing := [option for option in layout.needs if option not in given]:
+        raise InputError(f"layout {name!r} needs {_arguments(missing)}")
+    accepted = layout.needs + layout.takes
+    if extra := [option for option in given if option not in accepted]:
+        raise InputError(f"layout {name!r} takes no {_arguments(extra)}")
+    if "progress" in accepted:
+        given["progress"] = progress
+    return layout.read(Path(os.fsdecode(root)), **given)
+
+
+def _arguments(names: list[str]) -> str:
+    """In backquotes, which the command line replaces by its options."""
+    return ", ".join(f"`{name}`" for name in names)

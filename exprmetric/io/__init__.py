@@ -1,0 +1,1 @@
+"""Reading and writing: images, tables, files, folders, videos; limits and names."""

@@ -1,0 +1,1 @@
+"""Faces of a video, followed from frame to frame."""

@@ -1,0 +1,1 @@
+"""People of videos: who is who, tags, search, digests."""
