@@ -28,7 +28,10 @@ from torchmetrics import MetricCollection  # noqa: E402
 
 from exprmetric import metrics  # noqa: E402
 from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
-from exprmetric.encoder.export import export_encoder  # noqa: E402
+from exprmetric.encoder.export import (
+    METADATA,
+    export_encoder,
+)
 from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.encoder.onnx_file import load_encoder, read_architecture  # noqa: E402
 from exprmetric.errors import InputError, WeightsError, WeightsHashError  # noqa: E402
@@ -36,7 +39,6 @@ from exprmetric.faces.alignment import EYES, similarity, warp  # noqa: E402
 from exprmetric.methods.onnx import OnnxEncoder, preprocess  # noqa: E402
 from exprmetric.torch import Architecture, ExpressionEncoder, ExpressionPreservation, functional  # noqa: E402
 from exprmetric.torch.alignment import aligned  # noqa: E402
-from exprmetric.torch.encoder import METADATA  # noqa: E402
 from exprmetric.torch.pixels import resample, to_pixels  # noqa: E402
 from exprmetric.weights import store as weights  # noqa: E402
 from exprmetric.weights.runtime import open_session  # noqa: E402
