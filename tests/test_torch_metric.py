@@ -28,10 +28,7 @@ from torchmetrics import MetricCollection  # noqa: E402
 
 from exprmetric import metrics  # noqa: E402
 from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
-from exprmetric.encoder.export import (
-    METADATA,
-    export_encoder,
-)
+from exprmetric.encoder.export import METADATA, export_encoder  # noqa: E402
 from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.encoder.onnx_file import load_encoder, read_architecture  # noqa: E402
 from exprmetric.errors import InputError, WeightsError, WeightsHashError  # noqa: E402
