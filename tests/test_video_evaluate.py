@@ -259,6 +259,29 @@ def test_folders_of_frames_are_paired_by_the_numbers_in_their_names(
         evaluate_video(tmp_path / "target", portrait_photo, tmp_path / "swapped", ["default"], FAST)
 
 
+def test_every_nth_frame_is_compared_with_its_partner_wherever_the_numbers_begin(
+    stage: Path, portrait_photo: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    from exprmetric.video.frames import frames
+
+    for name in ("target", "late", "odd"):
+        (tmp_path / name).mkdir()
+    for frame in frames(stage / "target.mp4", only=range(15)):
+        names = ["target", *(["late"] if frame.index >= 5 else []), *(["odd"] if frame.index % 2 else [])]
+        for name in names:  # the first frame of `late` is the target's sixth
+            Image.fromarray(frame.image).save(tmp_path / name / f"{frame.index:04d}.png", compress_level=1)
+    how = replace(FAST, every=2)
+    result = evaluate_video(tmp_path / "target", portrait_photo, tmp_path / "late", ["lm51"], how)
+    (clip,) = result.summary["clips"]
+    assert clip["coverage"] == {"frames": 8, "ok": 5, "failed": {"unpaired": 3}}
+    pairs = [(row["frame"], row["swapped_frame"]) for row in result.frames.to_pylist() if row["status"] == "ok"]
+    assert pairs == [(6, 1), (8, 3), (10, 5), (12, 7), (14, 9)] and clip["methods"]["lm51"]["mean_t2c"] < 0.02
+    with pytest.raises(InputError, match="no frame of the swap has the number of a frame that --every 2 looks at"):
+        evaluate_video(tmp_path / "target", portrait_photo, tmp_path / "odd", ["lm51"], how)
+
+
 def test_where_movement_does_not_tell_less_is_left_over() -> None:
     def video(count: int, rate: float) -> VideoFaces:
         return replace(faces({}, {}, count), all_times=np.arange(count) / rate)

@@ -7,7 +7,7 @@ square pixels, and with the time that the container states for it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,15 @@ class VideoInfo:
     duration: float | None
 
 
-def frames(path: str | os.PathLike[str], *, every: int = 1, rate: float = FOLDER_RATE) -> Iterator[Frame]:
+def frames(
+    path: str | os.PathLike[str], *, every: int = 1, only: Container[int] | None = None, rate: float = FOLDER_RATE
+) -> Iterator[Frame]:
     """The frames of a video, in the order in which they are shown.
 
     Args:
         path: a video file, an animated or still image, or a folder of images (see `exprmetric.io.names`).
         every: hand out the frames 0, every, 2 * every, …; `index` still counts all.
+        only: hand out the frames with these indices instead.
         rate: frames a second of a folder of images.
 
     Raises:
@@ -81,7 +84,11 @@ def frames(path: str | os.PathLike[str], *, every: int = 1, rate: float = FOLDER
     if every < 1:
         raise InputError(f"every must be 1 or more, got {every}")
     opened = _open(Path(os.fsdecode(path)), rate)  # now: errors should not wait for the first frame
-    return (Frame(i, time, picture()) for i, time, picture in opened.frames if i % every == 0)
+    return (
+        Frame(i, time, picture())
+        for i, time, picture in opened.frames
+        if (i in only if only is not None else i % every == 0)
+    )
 
 
 def info(path: str | os.PathLike[str], *, rate: float = FOLDER_RATE) -> VideoInfo:

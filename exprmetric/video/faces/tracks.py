@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -50,6 +50,7 @@ def track_faces(
     detector: str = "auto",
     detect_every: int = DETECT_EVERY,
     every: int = 1,
+    only: Collection[int] | None = None,
     rate: float = FOLDER_RATE,
     provider: str = "cpu",
     jobs: int | None = None,
@@ -64,6 +65,7 @@ def track_faces(
         detector: a name for `load_detector`.
         detect_every: detect in each n-th frame that is looked at; between, boxes are interpolated.
         every: look at each n-th frame of the video.
+        only: look at the frames with these indices instead.
         rate: of a folder of images, frames a second.
         provider: ONNX Runtime provider.
         jobs: threads that detect and crop. The numbers don't depend on it.
@@ -83,8 +85,8 @@ def track_faces(
         loaded = [load_method(m, provider=provider) if isinstance(m, str) else m for m in methods]
         finder = FaceFinder(load_detector(detector, provider=provider))
     table = Gatherer(loaded, sparse)
-    stream = _Undamaged(frames(path, every=every, rate=rate))
-    total = -(-(said.frames or 0) // every)
+    stream = _Undamaged(frames(path, every=every, only=only, rate=rate))
+    total = -(-(said.frames or 0) // every) if only is None else len(only)
     try:
         with (
             open_pool(jobs) as pool,

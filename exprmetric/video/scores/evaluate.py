@@ -160,29 +160,32 @@ class _Reader:
         self, methods: Sequence[Method], settings: VideoSettings, jobs: int | None, progress: Progress
     ) -> None:
         self._methods, self.settings, self._jobs, self._progress = methods, settings, jobs, progress
-        self._kept: OrderedDict[Path, VideoFaces] = OrderedDict()
+        self._kept: OrderedDict[tuple[Path, frozenset[int] | None], VideoFaces] = OrderedDict()
         self.fingerprints: dict[str, str] = {}
 
-    def faces(self, path: Path) -> VideoFaces:
-        if path not in self._kept:
+    def faces(self, path: Path, only: frozenset[int] | None = None) -> VideoFaces:
+        """Those of each `every`-th frame, or of the frames with the indices `only`."""
+        key = path, only
+        if key not in self._kept:
             s = self.settings
-            self._kept[path] = track_faces(
+            self._kept[key] = track_faces(
                 path,
                 self._methods,
                 detector=s.detector,
                 detect_every=s.detect_every,
                 every=s.every,
+                only=only,
                 rate=s.rate,
                 provider=s.provider,
                 jobs=self._jobs,
                 sparse={},
                 progress=self._progress,
             )
-            self.fingerprints |= self._kept[path].fingerprints
+            self.fingerprints |= self._kept[key].fingerprints
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(path)
-        return self._kept[path]
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
     def source(self, path: Path) -> dict[str, Vector]:
         """A source's vectors: of a video, those of the frame of its main person that is nearest to the usual one."""
@@ -211,8 +214,9 @@ def _measure(
         role = "target"
         target = reader.faces(triplet.target)
         role = "swapped"
-        swapped = reader.faces(triplet.swapped)
         s = reader.settings
+        some = named is not None and s.every > 1 and triplet.swapped != triplet.target
+        swapped = reader.faces(triplet.swapped, named.partners_of_every(s.every) if named and some else None)
         frames = partners(target, swapped, named, lambda pairs: _agreement(target, swapped, pairs, methods[0].name))
         clips = [
             measure_clip(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.errors import InputError
 from exprmetric.io.frame_folders import list_frames, pair_frames
 from exprmetric.io.names import places
 from exprmetric.video.faces.table import VideoFaces
@@ -56,6 +57,17 @@ class ByNames:
     partner: Mapping[int, int]
     by: str
     note: str
+
+    def partners_of_every(self, nth: int) -> frozenset[int]:
+        """The swap's frames that belong to each n-th frame of the target, by index.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = frozenset(b for a, b in self.partner.items() if a % nth == 0)
+        if not found:
+            raise InputError(f"no frame of the swap has the {self.by} of a frame that --every {nth} looks at: use less")
+        return found
 
 
 def by_names(target: Path, swapped: Path) -> ByNames | None:
