@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import result_options
+from exprmetric_cli.options import result_options, tell
 
 
 @click.command()
@@ -28,6 +28,7 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     if out.resolve() in [shard.resolve() for shard in shards]:
         raise click.UsageError(f"--out {out} is one of the shards: name another folder")
     result = run(shards, on_fail=on_fail, seed=seed)
+    tell(result.summary["notes"])
     write_report(result, result.save(out))
     writers[form](result)
     click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)

@@ -24,7 +24,7 @@ from exprmetric.evaluation.large import shards as shards_module
 from exprmetric.evaluation.large.journal import FOLDER
 from exprmetric.evaluation.large.shards import FILE, ROWS, Shard, merge
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.inputs.triplets import Triplet, read_triplets
+from exprmetric.inputs.triplets import Triplets, read_triplets
 
 METHODS = ("lm68", "lm51")
 
@@ -79,8 +79,9 @@ def measured(source: Any, out: Path, **how: Any) -> EvaluationResult:
 
 
 @pytest.fixture(scope="module")
-def triplets(tmp_path_factory: pytest.TempPathFactory) -> list[Triplet]:
-    """20 rows, mixed so that copies of a target stand in several shards; with models, labels, a group and failures."""
+def triplets(tmp_path_factory: pytest.TempPathFactory) -> Triplets:
+    """20 rows, mixed so that copies of a target stand in several shards; with models, labels, a group, failures and a
+    note."""
     rows = random.Random(4).sample(read_triplets(small_folder(tmp_path_factory)), 20)
     rows = [
         replace(t, model=f"model {i % 3}", target_label="happy", source_label=("happy", "neutral")[i % 2])
@@ -91,7 +92,7 @@ def triplets(tmp_path_factory: pytest.TempPathFactory) -> list[Triplet]:
     rows[3] = replace(rows[3], swapped=broken)
     rows[12] = replace(rows[12], target=broken.with_name("nowhere.png"))
     rows[17] = replace(rows[17], group="given")
-    return rows
+    return Triplets(rows, ["one source stands for all targets"])
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +101,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(triplets: list[Triplet], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(triplets: Triplets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
     measured(triplets, out)
     return out
 
 
 @pytest.fixture(scope="module")
-def pieces(
-    triplets: list[Triplet], cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], list[Path]]:
+def pieces(triplets: Triplets, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
     """Folders of the n shards; each set is measured once, and copied by tests that change it."""
     made: dict[int, list[Path]] = {}
 
@@ -147,6 +146,12 @@ def test_the_whole_run_has_what_could_go_wrong(whole: Path) -> None:
     assert len(apart) >= 3 and len({r["target"] for r in rows}) == 20, "one group, under paths of both halves"
 
 
+def test_how_rows_were_found_is_said_of_the_merged_result_too(
+    triplets: Triplets, pieces: Callable[[int], list[Path]]
+) -> None:
+    assert merge(pieces(2)).summary["notes"] == triplets.notes == ["one source stands for all targets"]
+
+
 def test_copies_of_a_target_are_one_group_across_shards(
     pieces: Callable[[int], list[Path]], whole: Path, tmp_path: Path
 ) -> None:
@@ -162,13 +167,13 @@ def test_copies_of_a_target_are_one_group_across_shards(
 
 @pytest.mark.parametrize("how", [{"seed": 5}, {"on_fail": "worst"}])
 def test_how_rows_are_counted_is_said_when_they_are_merged(
-    how: dict[str, Any], triplets: list[Triplet], pieces: Callable[[int], list[Path]], cache: Path, tmp_path: Path
+    how: dict[str, Any], triplets: Triplets, pieces: Callable[[int], list[Path]], cache: Path, tmp_path: Path
 ) -> None:
     measured(triplets, tmp_path / "whole", cache=cache, **how)
     assert_same(merge(pieces(2), **how).save(tmp_path / "merged"), tmp_path / "whole")
 
 
-def test_a_shard_goes_on_after_a_stop(triplets: list[Triplet], pieces: Any, whole: Path, tmp_path: Path) -> None:
+def test_a_shard_goes_on_after_a_stop(triplets: Triplets, pieces: Any, whole: Path, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -231,16 +236,14 @@ def test_shards_of_other_numbers(halves: list[Path], pieces: Callable[[int], lis
 
 @pytest.mark.parametrize("how", [{"methods": ("lm68",)}, {"face": "center"}, {"detector": "dlib"}, {"identity": True}])
 def test_shards_of_other_settings(
-    how: dict[str, Any], halves: list[Path], triplets: list[Triplet], cache: Path, tmp_path: Path
+    how: dict[str, Any], halves: list[Path], triplets: Triplets, cache: Path, tmp_path: Path
 ) -> None:
     measured(triplets, tmp_path / "other", shard="2/2", cache=cache, **how)
     refused([halves[0], tmp_path / "other"], "not of the same settings")
 
 
 @pytest.mark.parametrize("what", ["order", "more rows", "another model under the same names", "a label"])
-def test_shards_of_other_inputs(
-    what: str, halves: list[Path], triplets: list[Triplet], cache: Path, tmp_path: Path
-) -> None:
+def test_shards_of_other_inputs(what: str, halves: list[Path], triplets: Triplets, cache: Path, tmp_path: Path) -> None:
     rows = {
         "order": [triplets[1], triplets[0], *triplets[2:]],
         "more rows": [*triplets, triplets[0]],
@@ -252,7 +255,7 @@ def test_shards_of_other_inputs(
 
 
 def test_shards_of_other_versions(
-    halves: list[Path], triplets: list[Triplet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    halves: list[Path], triplets: Triplets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = shards_module.environment()
     monkeypatch.setattr(shards_module, "environment", lambda: {**here, "platform": "another kernel"})
@@ -324,7 +327,7 @@ def test_a_shard_json_of_anything_else_is_a_named_refusal(value: Any, key: str, 
 
 
 def test_a_whole_run_into_the_folder_of_a_shard_makes_it_none(
-    halves: list[Path], triplets: list[Triplet], cache: Path
+    halves: list[Path], triplets: Triplets, cache: Path
 ) -> None:
     measured(triplets, halves[0], cache=cache)
     assert sorted(p.name for p in halves[0].iterdir()) == ["summary.json", "triplets.csv", "triplets.parquet"]
@@ -333,7 +336,7 @@ def test_a_whole_run_into_the_folder_of_a_shard_makes_it_none(
 
 @pytest.mark.parametrize("dies_at", [ROWS, FILE])
 def test_a_shard_that_dies_at_its_last_files_is_not_taken_for_its_older_self(
-    dies_at: str, halves: list[Path], triplets: list[Triplet], cache: Path, monkeypatch: pytest.MonkeyPatch
+    dies_at: str, halves: list[Path], triplets: Triplets, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = shards_module.write_whole
 

@@ -128,7 +128,7 @@ def evaluate(
             with journal.writing():
                 result.write(Path(out))
                 if piece:
-                    save_shard(Path(out), piece, whole, measured, about, throughput)
+                    save_shard(Path(out), piece, whole, measured, about, throughput, notes)
                 else:
                     drop_shard(Path(out))
                 saved(result, Path(out))

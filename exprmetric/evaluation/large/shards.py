@@ -63,6 +63,7 @@ def save_shard(
     rows: pa.Table,
     run: dict[str, Any],
     throughput: dict[str, Any],
+    notes: Sequence[str] = (),
 ) -> None:
     """Write what `merge` needs into a shard's folder.
 
@@ -70,6 +71,7 @@ def save_shard(
         triplets: of the whole input.
         rows: of this shard, numbered from 0.
         run: settings and description of the session.
+        notes: how rows were found in the input.
     """
     import pyarrow.parquet as pq
 
@@ -84,6 +86,7 @@ def save_shard(
         "run": run,
         "environment": environment(),
         "throughput": throughput,
+        "notes": list(notes),
         "rows": _digest(content.getvalue()),
     }
     drop_shard(out)  # no kill may leave a shard.json beside the rows of another run
@@ -135,8 +138,11 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
         place = columns.names.index("index")
         tables.append(rows.set_column(place, columns.field(place), pa.array(range(own.start, own.stop), pa.int64())))
     throughput = _together([d["throughput"] for d in documents], model["total"])
+    notes = list(dict.fromkeys(note for document in documents for note in document.get("notes", ())))
     about, made_with = model["run"], model["environment"]
-    return conclude(joined(tables), about, settings, throughput, on_fail=on_fail, seed=seed, made_with=made_with)
+    return conclude(
+        joined(tables), about, settings, throughput, on_fail=on_fail, seed=seed, made_with=made_with, notes=notes
+    )
 
 
 def _digest(content: bytes) -> str:
