@@ -23,6 +23,7 @@ from exprmetric.evaluation.compare import Duel, compare, contestants, load_conte
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.metrics.paired import holm
 
+FORMS = ("table", "json", "csv", "markdown")
 PAIRS = [(f"t{i}", f"s{j}") for i in range(4) for j in range(3)]
 
 
@@ -224,6 +225,27 @@ def test_json_csv_markdown_and_table_tell_the_same(saved: list[Path]):
             assert f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" in text
             assert f"{d['wins']}/{d['ties']}/{d['losses']}" in text
     assert "<script" not in run("compare", *saved, "--format", "markdown").stdout
+
+
+def test_the_alarms_of_a_result_stand_above_every_comparison_with_it(saved: list[Path], tmp_path: Path):
+    alarmed = result(rows_of(tmp_path / "in_c", "c"))
+    alarmed.summary["alarms"] = ["Is [bold]source[/bold] <b>|swapped|</b>?"]
+    page = tmp_path / "page.html"
+    done = {
+        f: run("compare", saved[0], alarmed.save(tmp_path / "out" / "C"), "--format", f, "--out", page) for f in FORMS
+    }
+    assert json.loads(done["json"].stdout)["alarms"] == ["C: Is [bold]source[/bold] <b>|swapped|</b>?"]
+    assert done["table"].stdout.index("ALARM: C: Is [bold]source[/bold] <b>|swapped|</b>?") < done[
+        "table"
+    ].stdout.index("A - B")
+    assert "**ALARM: C: Is \\[bold\\]source" in done["markdown"].stdout and "<b>" not in done["markdown"].stdout
+    assert "ALARM: C" in done["csv"].stderr and "ALARM" not in done["csv"].stdout
+    text = page.read_text(encoding="utf-8")
+    assert '<p class="alarm" role="alert">C: Is [bold]source[/bold] &lt;b&gt;|swapped|&lt;/b&gt;?</p>' in text
+    assert (
+        "ALARM" not in run("compare", *saved).stdout
+        and '"alarms": []' in run("compare", *saved, "--format", "json").stdout
+    )
 
 
 def test_three_models_have_a_matrix(saved: list[Path], tmp_path: Path):

@@ -43,6 +43,7 @@ class Contestant:
         fingerprints: by method; of the identity control too.
         detector: fingerprint of what found the faces.
         notes: by method, what must stand beside its numbers.
+        alarms: of the whole result, with the result's name: the numbers may not mean what they seem to.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Contestant:
     fingerprints: dict[str, str]
     detector: str
     notes: dict[str, str]
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,11 @@ class Duel:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every two of the models; `tests` is how many p-values Holm's correction is over."""
+    """Every two of the models; `tests` is how many p-values Holm's correction is over, `alarms` are their results'."""
 
     matched_by: str
     models: list[str]
+    alarms: list[str]
     tests: int
     duels: list[Duel]
 
@@ -134,7 +137,10 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
             fingerprints[IDENTITY] = identity["fingerprint"]
         detector = content.summary["detector"]["fingerprint"]
         notes = {name: m["note"] for name, m in content.summary["methods"].items() if "note" in m}
-        found += [(result, model, Contestant("", part, fingerprints, detector, notes)) for model, part in rows.items()]
+        alarms = tuple(f"{result}: {alarm}" for alarm in content.summary.get("alarms", ()))  # older results have none
+        found += [
+            (result, model, Contestant("", part, fingerprints, detector, notes, alarms)) for model, part in rows.items()
+        ]
     count = Counter(model for _, model, _ in found)
     alone = Counter(result for result, _, _ in found)
     named = []
@@ -192,7 +198,8 @@ def compare(models: Sequence[Contestant], *, match: str = "content", seed: int =
     duels = [
         replace(duel, differences=[replace(d, p_holm=next(corrected)) for d in duel.differences]) for duel in duels
     ]
-    return Comparison(match, [m.name for m in models], len(p_values), duels)
+    alarms = list(dict.fromkeys(alarm for model in models for alarm in model.alarms))
+    return Comparison(match, [m.name for m in models], alarms, len(p_values), duels)
 
 
 class _Keys:

@@ -11,7 +11,7 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.compare import Comparison, Difference, Duel
 from exprmetric.io.tables import markdown_text, printable
 from exprmetric.report.say import csv_text, say, say_csv, say_json
-from exprmetric.report.tables import HEADINGS, WIDTH, number, p_value
+from exprmetric.report.tables import HEADINGS, WIDTH, alarm_lines, number, p_value
 
 HEADINGS_HERE = {**HEADINGS, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
@@ -62,6 +62,10 @@ def _how(comparison: Comparison) -> str:
     )
 
 
+def _alarms(comparison: Comparison) -> list[str]:
+    return alarm_lines({"alarms": comparison.alarms})
+
+
 def _cells(d: Difference) -> list[str]:
     wins = f"{d.wins}/{d.ties}/{d.losses}"
     return [number(d.a), number(d.b), difference_cell(d), p_value(d.p), p_value(d.p_holm), wins]
@@ -76,6 +80,8 @@ def print_table(comparison: Comparison) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(_how(comparison), markup=False)
+    for alarm in _alarms(comparison):
+        console.print(alarm, markup=False, style="bold red")
     for duel in comparison.duels:
         title = f"A = {duel.a}, B = {duel.b}: {duel.n} pairs in {duel.groups} groups"
         console.print(Text("\n" + printable(title), style="bold"))
@@ -108,6 +114,8 @@ def print_table(comparison: Comparison) -> None:
 def markdown(comparison: Comparison) -> str:
     """The same in Markdown; what an input named is escaped."""
     lines = [f"{_how(comparison).capitalize()}."]
+    for alarm in _alarms(comparison):
+        lines += ["", f"**{markdown_text(alarm)}**"]
     for duel in comparison.duels:
         title = f"A = {markdown_text(duel.a)}, B = {markdown_text(duel.b)}: {duel.n} pairs in {duel.groups} groups"
         lines += ["", f"**{title}**"]
@@ -130,7 +138,10 @@ def markdown(comparison: Comparison) -> str:
 
 
 def print_csv(comparison: Comparison) -> None:
-    """One line for two models, method and score, with all digits; rows without a partner are counted."""
+    """One line for two models, method and score, with all digits; rows without a partner are counted. Alarms go to
+    stderr: the columns have no place."""
+    for alarm in _alarms(comparison):
+        print(alarm, file=sys.stderr)
     numbers = ["a_mean", "b_mean", "difference", "low", "high", "p", "p_holm", "wins", "ties", "losses"]
     rows: list[list[object]] = [["a", "b", "pairs", "groups", "unpaired", "method", "score", *numbers]]
     for duel in comparison.duels:
@@ -160,6 +171,7 @@ def write_html(comparison: Comparison, path: Path) -> None:
     page = render(
         "compare.html",
         comparison=comparison,
+        summary={"alarms": comparison.alarms},
         version=__version__,
         matrices=list(win_tie_losses(comparison)),
         most=MOST_NAMES_HTML,
