@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from exprmetric.errors import InputError
 from exprmetric.io.files import kept_arrays
@@ -93,6 +95,7 @@ def of_teacher(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable
     patch.setattr(weights, "find", lambda name: Path(name))
     patch.setattr(teacher, "ProcessPoolExecutor", InProcess)
     patch.setattr(teacher, "_label_chunk", lambda *_: np.full((2, 1 + 52 + 64), 0.95, np.float32))
+    (folder / "1.png").write_bytes(photo.read_bytes())
     dataset = FaceDataset("set", Files(folder), (Sample("1.png", "train", 0), Sample("2.png", "train", 0)))
     aligned = Alignment(np.zeros((2, 2, 3)), np.ones(2, np.bool_), "none", np.zeros((2, 68, 2), np.float32))
     return lambda: teacher.label_dataset(dataset, aligned, folder).blendshapes
@@ -180,6 +183,30 @@ def test_a_cut_off_cache_is_made_anew_with_a_word(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(result(), made)
+
+
+@pytest.mark.parametrize("make", [of_alignment, of_teacher, of_vectors])
+def test_other_pixels_under_the_same_name_size_and_time_are_computed_anew(
+    make: Callable[..., Callable[[], npt.NDArray[Any]]],
+    portrait_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photo = tmp_path / "photo.bmp"
+    image = np.asarray(Image.open(portrait_photo).convert("RGB").resize((256, 256)))
+    Image.fromarray(image).save(photo)
+    result = make(tmp_path, photo, monkeypatch)
+    made = result()
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+    Image.fromarray(np.roll(image, 16, axis=1)).save(tmp_path / "moved.bmp")
+    for path in (p for p in tmp_path.rglob("1.png") if "train" not in p.parts):
+        before = path.stat()
+        path.write_bytes((tmp_path / "moved.bmp").read_bytes())
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
+    again = result()
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert make is of_teacher or not np.array_equal(again, made)
 
 
 def test_faces_of_a_video_whose_bytes_are_damaged_are_refused_by_name(tmp_path: Path) -> None:

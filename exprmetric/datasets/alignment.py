@@ -6,7 +6,6 @@ original pixels.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.layouts import FaceDataset, digest
 from exprmetric.errors import ImageError, InputError, UnreadableImageError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
@@ -82,8 +81,8 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
 
     finder = FaceFinder(load_detector(detector), CHOICE)
     detector = finder.detector.name
-    names = "\n".join([finder.fingerprint, TEMPLATE, "points", *(s.image for s in dataset.samples)])
-    path = cache / f"{dataset.name}-{detector}-{hashlib.sha256(names.encode()).hexdigest()[:12]}.npz"
+    key = digest(finder.fingerprint, TEMPLATE, "points", *dataset.contents())
+    path = cache / f"{dataset.name}-{detector}-{key[:12]}.npz"
     if kept := kept_arrays(path, "matrices", "found", "detector", "landmarks"):
         return Alignment(kept["matrices"], kept["found"], str(kept["detector"]), kept["landmarks"])
     starts = range(0, len(dataset.samples), CHUNK)

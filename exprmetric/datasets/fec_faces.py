@@ -81,6 +81,10 @@ class BoxedPhotographs(Files):
         cut = _cut(read_image(self.path / photograph), left, right, top, bottom)
         return bytes(cv2.imencode(".bmp", cut[..., ::-1])[1].tobytes())
 
+    def checksum(self, name: str) -> str:
+        """Of the photograph."""
+        return Files(self.path).checksum(name.partition("?")[0])
+
 
 def _cut(image: npt.NDArray[np.uint8], left: float, right: float, top: float, bottom: float) -> npt.NDArray[np.uint8]:
     height, width = image.shape[:2]

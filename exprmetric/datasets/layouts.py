@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -95,6 +95,16 @@ class FaceDataset:
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB; UnreadableImageError when it is missing or can't be decoded."""
         return self.files.image(self.samples[index].image)
+
+    def checksum(self, index: int) -> str:
+        """Of the file that shows a sample, see `Files.checksum`."""
+        return self.files.checksum(self.samples[index].image)
+
+    def contents(self, indices: Iterable[int] | None = None) -> list[str]:
+        """Name and checksum of some samples, or of all: what is computed of images is kept under these, so that no
+        image is taken for what another of its name showed."""
+        chosen = range(len(self.samples)) if indices is None else indices
+        return [f"{self.samples[i].image} {self.checksum(i)}" for i in chosen]
 
 
 def digest(*parts: object) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.datasets.alignment import CHUNK, Alignment
-from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.layouts import FaceDataset, digest
 from exprmetric.errors import ImageError
 from exprmetric.io.files import kept_arrays, write_whole
 
@@ -54,10 +54,9 @@ def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jo
     from exprmetric.weights import store as weights
 
     weights.find(WEIGHTS)  # fails here, not in each worker
-    key = hashlib.sha256("\n".join(s.image for s in dataset.samples).encode())
-    key.update(weights.entries()[WEIGHTS].sha256.encode())
-    key.update(alignment.matrices.tobytes())
-    path = cache / f"{dataset.name}-blendshapes-{key.hexdigest()[:12]}.npz"
+    seen = hashlib.sha256(alignment.matrices.tobytes()).hexdigest()
+    key = digest(weights.entries()[WEIGHTS].sha256, seen, *dataset.contents())
+    path = cache / f"{dataset.name}-blendshapes-{key[:12]}.npz"
     kept = kept_arrays(path, "rows")
     if kept is None:
         starts = range(0, len(dataset.samples), CHUNK)

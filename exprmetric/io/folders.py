@@ -74,6 +74,17 @@ class Files:
                 f"{self.path}: {name!r} can't be read: {error}"
             ) from error  # RuntimeError: it is encrypted
 
+    def checksum(self, name: str) -> str:
+        """CRC-32 and length of a file's content, which a zip knows without unpacking; '' where it can't be read."""
+        if self._zip is not None:
+            member = self._zip.NameToInfo.get(name)
+            return f"{member.CRC:08x} {member.file_size}" if member else ""
+        try:
+            content = self.read(name)
+        except InputError:
+            return ""
+        return f"{zlib.crc32(content):08x} {len(content)}"
+
     def image(self, name: str) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB of an image file, as `exprmetric.io.images.read_image` reads the faces that are measured.
 

@@ -6,7 +6,6 @@ by the alignment that a training keeps. A face that isn't found is left out for 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_crops
+from exprmetric.datasets.layouts import digest
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, load_detector
@@ -81,8 +81,8 @@ class Bench:
             InputError: two encoders have one name, or an encoder gives numbers that are not finite.
         """
         unique_names([e.name for e in encoders])
-        finder = self.finder().fingerprint
-        files = {e.name: self.cache / _file_name(e, rows, finder) for e in encoders}
+        faces = digest(self.finder().fingerprint, rows.dataset.name, *rows.dataset.contents(rows.rows))
+        files = {e.name: self.cache / _file_name(e, faces) for e in encoders}
         found = {name: encoded for name, path in files.items() if (encoded := _read(path))}
         missing = [e for e in encoders if e.name not in found]
         found |= self._methods(rows, [e for e in missing if not isinstance(e, Checkpoint)], files)
@@ -147,11 +147,9 @@ class Bench:
         return Encoded(vectors, status)
 
 
-def _file_name(encoder: Method, rows: FaceRows, finder: str) -> str:
-    """Encoder, faces and what finds them decide the vectors; like an alignment, they don't see changed pixels."""
-    parts = [encoder.fingerprint, finder, rows.dataset.name, *rows.images]
-    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"vectors-{re.sub('[^A-Za-z0-9_-]', '_', encoder.name)[:40]}-{digest[:16]}.npz"
+def _file_name(encoder: Method, faces: str) -> str:
+    """Encoder, faces and what finds them decide the vectors."""
+    return f"vectors-{re.sub('[^A-Za-z0-9_-]', '_', encoder.name)[:40]}-{digest(encoder.fingerprint, faces)[:16]}.npz"
 
 
 def _read(path: Path) -> Encoded | None:

@@ -34,6 +34,10 @@ class FecFaces(FaceDataset):
         columns = slice(*_within(left - x, right + x, width))
         return np.ascontiguousarray(whole[slice(*_within(top - y, bottom + y, height)), columns])
 
+    def checksum(self, index: int) -> str:
+        """Of the photograph."""
+        return self.files.checksum(self.samples[index].image.rpartition("#")[0])
+
 
 def _within(low: float, high: float, length: int) -> tuple[int, int]:
     """Whole px inside 0..length, at least one."""
