@@ -264,7 +264,7 @@ def test_every_nth_frame_is_compared_with_its_partner_wherever_the_numbers_begin
 ) -> None:
     from PIL import Image
 
-    from exprmetric.video.frames import frames
+    from exprmetric.io.video import frames
 
     for name in ("target", "late", "odd"):
         (tmp_path / name).mkdir()
