@@ -9,20 +9,9 @@ from typing import Any, TypeVar, cast
 
 import click
 
-C = TypeVar("C")
+from exprmetric.training.recipes import RECIPES, load_recipe
 
-RECIPES = {
-    "default": ("exprmetric.training.recipes.default", "DefaultConfig"),
-    "wsupcon": ("exprmetric.training.recipes.wsupcon", "WSupConConfig"),
-    "classification": ("exprmetric.training.recipes.classification", "ClassificationConfig"),
-    "selfsupervised": ("exprmetric.training.recipes.selfsupervised", "SelfSupervisedConfig"),
-    "autoencoder": ("exprmetric.training.recipes.autoencoder", "AutoencoderConfig"),
-    "contrastive": ("exprmetric.training.recipes.contrastive", "ContrastiveConfig"),
-    "disentangle": ("exprmetric.training.recipes.disentangle", "DisentangleConfig"),
-    "contrawarping": ("exprmetric.training.recipes.contrawarping", "ContraWarpingConfig"),
-    "feenet": ("exprmetric.training.recipes.feenet", "FEENetConfig"),
-}
-"""Module, which has `train_from_data`, and the name of its settings."""
+C = TypeVar("C")
 
 
 def need_torch() -> None:
@@ -73,17 +62,14 @@ def train(
     can't be read are left out and counted.
     """
     need_torch()
-    import importlib
-
-    module_name, config_name = RECIPES[recipe]
-    module = importlib.import_module(module_name)
-    config = parse_settings(getattr(module, config_name), settings)
+    chosen = load_recipe(recipe)
+    config = parse_settings(chosen.settings, settings)
     if print_config:
         click.echo(json.dumps(asdict(config), indent=2))
         return
     if not data or out is None:
         raise click.UsageError("--data and --out are needed")
-    scores = module.train_from_data(list(data), out, config, device=device, jobs=jobs)
+    scores = chosen.open(list(data), out, config, device=device, jobs=jobs).run()
     from exprmetric.encoder.distributed import is_main
 
     if not is_main():

@@ -17,7 +17,7 @@ import torch
 
 from exprmetric.datasets.arrays import FaceArrays
 from exprmetric.training.recipes.common import embed
-from exprmetric.training.recipes.default import DefaultConfig, load_faces, standardise, train_encoder
+from exprmetric.training.recipes.default import Default, DefaultConfig
 from exprmetric.training.space import classification_scores, space_scores
 
 BASE = DefaultConfig(
@@ -49,7 +49,9 @@ def some(train: FaceArrays) -> FaceArrays:
 
 
 def score(config: DefaultConfig, train: FaceArrays, valid: FaceArrays, out: Path) -> dict[str, float]:
-    model = train_encoder(train, valid, config, out).eval()
+    training = Default({"train": train, "valid": valid}, config, out)
+    training.fit()
+    model = training.model.eval()
     rated = valid.subset(torch.nonzero(torch.isfinite(valid.votes).all(1))[:, 0])
     found = space_scores(embed(model.encoder, valid), valid)
     votes = classification_scores(model.votes, embed(model.encoder, rated), rated.labels)
@@ -65,8 +67,7 @@ def main(data: tuple[Path, ...], out: Path, alignment: Path | None) -> None:
     if alignment and not (out / "alignment").exists():
         out.mkdir(parents=True, exist_ok=True)
         (out / "alignment").symlink_to(alignment.resolve(), target_is_directory=True)
-    faces = load_faces(data, BASE, out, device="cpu")
-    standardise(*faces.values())
+    faces = Default.load(data, BASE, out, device="cpu")
     train, valid = some(faces["train"]), faces["valid"]
     click.echo(f"| | {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * len(COLUMNS)}")
     for i, (name, change) in enumerate(ROWS.items()):

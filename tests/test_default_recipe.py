@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,17 +75,23 @@ def test_votes_of_raters_stay_and_the_others_come_from_the_average():
     assert torch.equal(torch.isnan(recipe.known_votes(model, batch, 0.0)).any(1), torch.arange(12) >= 5)
 
 
+def trained(train: FaceArrays, valid: FaceArrays, config: recipe.DefaultConfig, out: Path) -> recipe.ExpressionModel:
+    training = recipe.Default({"train": train, "valid": valid}, config, out)
+    training.fit()
+    return training.model
+
+
 def test_it_learns_and_a_run_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path):
     train, valid = _faces(160, voted=112), _faces(48, voted=48, seed=1)
     config = replace(SMALL, epochs=3, learning_rate=3e-3, identity=0.1)
-    whole = recipe.train_encoder(train, valid, config, tmp_path / "whole")
+    whole = trained(train, valid, config, tmp_path / "whole")
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["valid"]["votes"] < lines[0]["valid"]["votes"]
     terms = {"votes", "agreement", "contrastive", "mesh", "mesh_agreement", "total"}
     assert set(lines[0]["train"]) == terms | {"identity"}
     assert set(lines[0]["valid"]) == terms
     for _ in range(3):
-        broken = recipe.train_encoder(train, valid, replace(config, minutes=1e-9), tmp_path / "broken")
+        broken = trained(train, valid, replace(config, minutes=1e-9), tmp_path / "broken")
     assert len((tmp_path / "broken" / "log.jsonl").read_text().splitlines()) == 3
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(broken.state_dict()[name], value, rtol=0, atol=0, msg=name)

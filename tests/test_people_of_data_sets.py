@@ -34,16 +34,16 @@ def data_set(folder: Path, people: str) -> Path:
 def of_default(monkeypatch: pytest.MonkeyPatch) -> Annotate:
     """The one that `default` gives to `load_faces`."""
     given: list[Annotate] = []
-    monkeypatch.setattr(default.common, "load_faces", lambda *_, annotate, **__: given.append(annotate) or {})
+    monkeypatch.setattr(default, "load_faces", lambda *_, annotate, **__: given.append(annotate) or {})
     blank = SimpleNamespace(blendshapes=np.zeros((9, 52), np.float32))
     monkeypatch.setattr(teacher, "label_dataset", lambda *_, **__: blank)
-    default.load_faces([], default.DefaultConfig(pretrained=False), Path())
+    default.Default.load([], default.DefaultConfig(pretrained=False), Path())
     return given[0]
 
 
 ANNOTATE: dict[str, Callable[[pytest.MonkeyPatch], Annotate]] = {
     "default": of_default,
-    "disentangle": lambda _: disentangle.annotate,
+    "disentangle": lambda _: disentangle.Disentangle.annotate,
     "contrastive": lambda _: clips.annotate_photographs(176, 64),
 }
 

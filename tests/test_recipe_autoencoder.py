@@ -77,7 +77,7 @@ def test_it_learns_to_draw_real_faces(shared: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(AutoencoderConfig, "encoder", lambda config: Tiny())
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     config = AutoencoderConfig(size=48, crop=176, batch=16, epochs=20, width=32, learning_rate=5e-3)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.Autoencoding.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     log = log_of(out)
     assert log[-1]["train"]["total"] < log[0]["train"]["total"] * 0.6
     assert scores["valid"]["mse"] < 0.6  # a grey picture scores 1
@@ -87,6 +87,6 @@ def test_it_learns_to_draw_real_faces(shared: Path, tmp_path: Path, monkeypatch:
 def test_the_encoder_of_a_training_is_exported(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     config = AutoencoderConfig(backbone="resnet18", size=32, crop=176, batch=16, epochs=1, width=32)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.Autoencoding.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     assert json.loads((out / "scores.json").read_text()) == scores
     assert export_encoder(out / "encoder.pt", tmp_path / "x.onnx").dimension == 512

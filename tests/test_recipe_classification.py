@@ -69,7 +69,7 @@ def test_weights_come_from_the_training_faces(weighted: bool, tmp_path: Path, mo
     images = torch.randint(0, 255, (8, 1, 32, 32)).byte()
     faces = FaceArrays(images, labels, torch.full((8, 8), float("nan")), nan, nan)
     config = ClassificationConfig(backbone="resnet18", size=32, batch=4, epochs=1, weighted=weighted)
-    recipe.run({"train": faces, "valid": faces}, config, tmp_path, torch.device("cpu"))
+    recipe.Classification({"train": faces, "valid": faces}, config, tmp_path).run()
     if weighted:  # 8 / (8 classes · 6 and 2)
         expected = [1 / 6, 0, 0, 1 / 2, 0, 0, 0, 0]
         torch.testing.assert_close(seen[0], torch.tensor(expected))
@@ -82,7 +82,7 @@ def test_it_learns_from_real_faces(shared: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(ClassificationConfig, "encoder", lambda config: Tiny())
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     config = ClassificationConfig(size=48, crop=176, batch=16, epochs=25, learning_rate=5e-3, augment="none")
-    recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    recipe.Classification.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     log = log_of(out)
     nothing_known = math.log(3) * 3 / 8  # equal chances of three classes, whose weights are 3/8
     assert log[-1]["train"]["total"] < nothing_known * 0.85 < log[0]["train"]["total"]
@@ -93,7 +93,7 @@ def test_it_learns_from_real_faces(shared: Path, tmp_path: Path, monkeypatch: py
 def test_the_encoder_of_a_training_is_exported(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     config = ClassificationConfig(backbone="resnet18", size=32, crop=176, batch=16, epochs=1)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.Classification.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     valid = scores["valid"]
     assert 0 <= valid["accuracy"] <= 1 and valid["n"] == sum(map(sum, valid["confusion"]))
     rows = {ALL[i] for i, row in enumerate(valid["confusion"]) if sum(row)}

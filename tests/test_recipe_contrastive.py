@@ -484,7 +484,9 @@ def test_it_learns_from_clips(shared, shared_data, tmp_path, monkeypatch):
         swaps=0.5,
         augment="paper",
     )
-    scores = contrastive.train_from_data([tmp_path / "three.zip"], tmp_path / "out", config, device="cpu", jobs=1)
+    scores = contrastive.Contrastive.open(
+        [tmp_path / "three.zip"], tmp_path / "out", config, device="cpu", jobs=1
+    ).run()
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["train"]["total"] < lines[0]["train"]["total"] - 0.2
     assert scores["valid"]["total"] == pytest.approx(min(line["valid"]["total"] for line in lines), abs=1e-3)

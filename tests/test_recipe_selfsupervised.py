@@ -18,7 +18,7 @@ from few_faces import Tiny, few_faces, log_of, run_folder  # noqa: E402
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
 from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.training.engines import ENGINES, build_engine  # noqa: E402
+from exprmetric.training.engines import ENGINES  # noqa: E402
 from exprmetric.training.recipes import selfsupervised as recipe  # noqa: E402
 from exprmetric.training.recipes.common import Augmenter  # noqa: E402
 from exprmetric.training.recipes.selfsupervised import SelfSupervisedConfig  # noqa: E402
@@ -75,12 +75,11 @@ def test_the_two_views_differ_and_come_back_with_the_seed():
     assert torch.equal(recipe.two_views(images, augmenter)[1], second)
 
 
-def test_held_out_scores_don_t_depend_on_when_they_are_computed():
-    augmenter = Augmenter(SMALL, CPU)
-    engine = build_engine(SMALL.encoder(), replace(SMALL, engine="simclr"))
-    scores = recipe.held_out_terms(engine, made(20), augmenter, 8)
-    augmenter(torch.rand(2, 1, 48, 48))
-    assert recipe.held_out_terms(engine, made(20), augmenter, 8) == scores
+def test_held_out_scores_don_t_depend_on_when_they_are_computed(tmp_path: Path):
+    training = recipe.SelfSupervised({"train": made(20)}, replace(SMALL, engine="simclr", batch=8), tmp_path)
+    scores = training.score(made(20))
+    training.augmenter(torch.rand(2, 1, 48, 48))
+    assert training.score(made(20)) == scores
     assert scores["total"] == pytest.approx(scores["positive"] + scores["negative"], rel=1e-5)
 
 
@@ -89,12 +88,12 @@ def test_held_out_scores_don_t_depend_on_when_they_are_computed():
 def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(name: str, tmp_path: Path):
     faces = {"train": made(32), "valid": made(16, 1)}
     config = replace(SMALL, engine=name, epochs=2, momentum_steps=4)
-    recipe.run(faces, config, tmp_path / "whole", CPU)
+    recipe.SelfSupervised(faces, config, tmp_path / "whole").run()
     (tmp_path / "stopped").mkdir()
     stop = replace(config, minutes=1e-6)  # after the first epoch
-    recipe.run(faces, stop, tmp_path / "stopped", CPU)
+    recipe.SelfSupervised(faces, stop, tmp_path / "stopped").run()
     assert len(log_of(tmp_path / "stopped")) == 1
-    recipe.run(faces, config, tmp_path / "stopped", CPU)
+    recipe.SelfSupervised(faces, config, tmp_path / "stopped").run()
     one, other = (torch.load(tmp_path / n / "last.pt", weights_only=True)["model"] for n in ("whole", "stopped"))
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert {"slow_encoder.layers.0.0.weight", "slow_projector.0.weight"} <= set(one)
@@ -103,7 +102,7 @@ def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(name: str, tmp_p
 @pytest.mark.usefixtures("tiny")
 def test_byols_momentum_rises_over_the_training(tmp_path: Path):
     faces = {"train": made(32), "valid": made(16, 1)}
-    recipe.run(faces, replace(SMALL, engine="byol", momentum=0.5), tmp_path, CPU)
+    recipe.SelfSupervised(faces, replace(SMALL, engine="byol", momentum=0.5), tmp_path).run()
     last = torch.load(tmp_path / "last.pt", weights_only=True)
     assert int(last["model"]["steps"]) == 4
     assert last["config"]["momentum_steps"] == 0  # what was set is what is written
@@ -116,7 +115,7 @@ def test_every_engine_learns_from_real_faces(name: str, shared: Path, tmp_path: 
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     momentum = {"byol": 0.9, "mocov2": 0.99}.get(name, 0.0)
     config = replace(SMALL, engine=name, epochs=16, momentum=momentum, learning_rate=3e-3)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.SelfSupervised.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     log = log_of(out)
     # in the first epoch MoCo's queue fills: there is little to tell a face from, and the loss is low
     assert log[-1]["train"]["total"] < log[1]["train"]["total"] - 0.1
@@ -129,7 +128,7 @@ def test_every_engine_learns_from_real_faces(name: str, shared: Path, tmp_path: 
 def test_the_encoder_of_a_training_is_exported(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = run_folder(shared, tmp_path / "out", monkeypatch)
     config = replace(SMALL, size=32, epochs=1)
-    scores = recipe.train_from_data([few_faces(shared)], out, config, device="cpu", jobs=1)
+    scores = recipe.SelfSupervised.open([few_faces(shared)], out, config, device="cpu", jobs=1).run()
     assert json.loads((out / "scores.json").read_text()) == scores
     encoder, settings = load_encoder(out / "encoder.pt")
     assert settings == asdict(config)

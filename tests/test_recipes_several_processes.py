@@ -73,7 +73,7 @@ def faces(count: int, seed: int) -> FaceArrays:
 
 def pretrained(batch: int, out: Path) -> Weights:
     config = wsupcon.WSupConConfig(**{**COMMON, "batch": batch}, votes=0.5, temperature=0.5, average=0.8, warmup=3)
-    wsupcon.pretrain({"train": faces(75, 0), "valid": faces(37, 1)}, config, out)
+    wsupcon.WSupConRecipe({"train": faces(75, 0), "valid": faces(37, 1)}, config, out).fit()
     return last(out)
 
 
@@ -89,7 +89,7 @@ def engine(name: str) -> Callable[[int, Path], Weights]:
     def train(batch: int, out: Path) -> Weights:
         config = selfsupervised.SelfSupervisedConfig(**COMMON, engine=name, queue=21, momentum=0.9, temperature=0.5)
         train_faces = {"train": faces(75, 0), "valid": faces(37, 1)}
-        selfsupervised.run(train_faces, replace(config, batch=batch), out, CPU)
+        selfsupervised.SelfSupervised(train_faces, replace(config, batch=batch), out).run()
         return last(out)
 
     return train
@@ -97,7 +97,7 @@ def engine(name: str) -> Callable[[int, Path], Weights]:
 
 def shipped(batch: int, out: Path) -> Weights:
     config = default.DefaultConfig(**{**COMMON, "batch": batch}, frozen=0, identity=0.1, others=0.8, average=0.8)
-    default.train_encoder(faces(90, 0), faces(37, 1), config, out)
+    default.Default({"train": faces(90, 0), "valid": faces(37, 1)}, config, out).fit()
     return last(out)
 
 

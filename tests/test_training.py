@@ -458,7 +458,7 @@ def toy(faces) -> dict[str, FaceArrays]:
 @pytest.fixture(scope="module")
 def toy_run(toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("toy")
-    return wsupcon.run(toy, TOY, out), out
+    return wsupcon.WSupConRecipe(toy, TOY, out).run(), out
 
 
 def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
@@ -483,8 +483,9 @@ def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
 
 def test_the_same_seed_gives_the_same_result_broken_off_or_not(toy_run, toy, tmp_path: Path):
     scores, out = toy_run
-    wsupcon.run(toy, replace(TOY, epochs=2), tmp_path)  # stopped after half of the epochs, and its head learnt
-    again = wsupcon.run(toy, TOY, tmp_path)
+    # stopped after half of the epochs, and its head learnt
+    wsupcon.WSupConRecipe(toy, replace(TOY, epochs=2), tmp_path).run()
+    again = wsupcon.WSupConRecipe(toy, TOY, tmp_path).run()
     one, other = (load_checkpoint(folder / "encoder.pt")["encoder"] for folder in (out, tmp_path))
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert again == scores

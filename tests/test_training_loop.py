@@ -30,7 +30,8 @@ from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # no
 from exprmetric.errors import InputError, MissingPackageError, ProviderError  # noqa: E402
 from exprmetric.training.loop import Losses, autocast, pick_device  # noqa: E402
 from exprmetric.training.losses import supervised_contrastive  # noqa: E402
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, fit, load_faces  # noqa: E402
+from exprmetric.training.recipes.common import Augmenter, RecipeConfig, load_faces  # noqa: E402
+from exprmetric.training.recipes.recipe import Recipe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
@@ -83,6 +84,26 @@ def losses(model: nn.Module, batch: Batch) -> Losses:
     return {**terms, "total": terms["classes"] + terms["contrastive"]}
 
 
+def fit(
+    model: nn.Module, step: Any, config: RecipeConfig, out: Path, augmenter: Augmenter, after: Any = lambda: None
+) -> None:
+    """A recipe that is no more than this model and this step."""
+
+    class Plain(Recipe[RecipeConfig, nn.Module]):
+        def build(self) -> nn.Module:
+            return model
+
+        def step(self, model: nn.Module, batch: Batch) -> Losses:
+            return step(model, batch)
+
+        def after_step(self) -> None:
+            after()
+
+    plain = Plain(FACES, config, out)
+    plain.augmenter = augmenter
+    plain.fit()
+
+
 def train(
     config: RecipeConfig, out: Path, *, chance: bool = False, before: Any = None, validated: Any = None
 ) -> dict[str, torch.Tensor]:
@@ -100,7 +121,7 @@ def train(
             validated(model)
         return losses(model, batch)
 
-    fit(model, step, FACES, config, out, augmenter)
+    fit(model, step, config, out, augmenter)
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -333,7 +354,7 @@ def test_layers_compute_in_the_precision_that_the_run_says(
         return {"total": out.float().square().mean()}
 
     config = replace(PLAIN, epochs=1, average=0.0, precision=chosen)
-    fit(model, step, FACES, config, tmp_path, Augmenter(config, CPU))
+    fit(model, step, config, tmp_path, Augmenter(config, CPU))
     assert seen == {True: {dtype}, False: {dtype}}
     name = str(dtype).removeprefix("torch.")
     said = " ".join(capsys.readouterr().err.split())
@@ -448,7 +469,7 @@ def test_the_hook_follows_each_step_of_the_optimiser(tmp_path: Path):
     def after() -> None:
         seen.append(("after", model.head.weight.detach().clone()))
 
-    fit(model, step, FACES, config, tmp_path, Augmenter(config, CPU), after=after)
+    fit(model, step, config, tmp_path, Augmenter(config, CPU), after=after)
     assert [name for name, _ in seen] == ["step", "after"] * (2 * (75 // 16))
     for (_, before), (_, then) in zip(seen[::2], seen[1::2], strict=True):
         assert not torch.equal(before, then)  # the weights have moved when it is called

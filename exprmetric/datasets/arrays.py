@@ -31,7 +31,9 @@ class Batch:
     extra: dict[str, Tensor] = field(default_factory=dict)
 
 
-Annotate = Callable[[FaceDataset, Alignment, list[int]], dict[str, npt.NDArray[np.generic]]]
+Arrays = dict[str, npt.NDArray[np.generic]]
+"""By name, one row a sample."""
+Annotate = Callable[[FaceDataset, Alignment, list[int]], Arrays]
 """Data set, its whole alignment, indices of the chosen samples → arrays of one row a chosen sample."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from exprmetric.errors import InputError
 
@@ -13,6 +14,9 @@ ENGINES = {
     "simclr": "exprmetric.training.engines.simclr:SimCLR",
 }
 """The class of each engine by name, imported when it is asked for."""
+
+
+C = TypeVar("C", bound="EngineConfig")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         self.check_engine()
+
+    def over(self: C, steps: int) -> C:
+        """The settings for a training of so many steps: BYOL's momentum rises over it, where nothing else is set."""
+        return replace(self, momentum_steps=self.momentum_steps or steps)
 
     def check_engine(self) -> None:
         """InputError for a setting that no engine can have; for a recipe's `__post_init__`."""

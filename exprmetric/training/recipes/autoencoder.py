@@ -13,10 +13,8 @@ Choices:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +23,9 @@ from torch.nn import functional as F
 from exprmetric.datasets.arrays import Batch, FaceArrays
 from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError
-from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder
+from exprmetric.training.loop import Losses, autocast
+from exprmetric.training.recipes.common import RecipeConfig
+from exprmetric.training.recipes.recipe import Recipe
 
 COARSEST = 16
 """Largest side, px, of the map that the decoder starts from."""
@@ -112,30 +111,20 @@ def reconstruction_losses(model: Autoencoder, images: Tensor) -> Losses:
     return {"total": F.mse_loss(drawn.float(), model.encoder.standardise(images))}
 
 
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: AutoencoderConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """Align, load, train; writes `out/encoder.pt`. Scores: `mse`, the error over all faces of a split as they are."""
-    faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=config.unlabelled)
-    return run(faces, config, out, pick_device(device))
+class Autoencoding(Recipe[AutoencoderConfig, Autoencoder]):
+    """The recipe. Scores: `mse`, the error over all faces of a split as they are."""
 
+    settings = AutoencoderConfig
+    label = "autoencoder"
 
-def run(faces: dict[str, FaceArrays], config: AutoencoderConfig, out: Path, device: torch.device) -> Scores:
-    """The recipe on faces that are loaded; see `train_from_data`."""
-    torch.manual_seed(config.seed)
-    model = Autoencoder(config.encoder(), config.size, config.width)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    augmenter = Augmenter(config, device)
+    def build(self) -> Autoencoder:
+        return Autoencoder(self.config.encoder(), self.config.size, self.config.width)
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        images = augmenter(batch.images) if model.training else batch.images
-        return reconstruction_losses(cast(Autoencoder, model), images)
+    def step(self, model: Autoencoder, batch: Batch) -> Losses:
+        return reconstruction_losses(model, self.seen(model, batch))
 
-    fit(model, step, faces, config, out, augmenter, label="autoencoder")
-    scores: Scores = {
-        split: {"mse": reconstruction_error(model, faces[split])} for split in ("valid", "test") if split in faces
-    }
-    return save_encoder(model.encoder, config, scores, out)
+    def score(self, faces: FaceArrays) -> dict[str, Any]:
+        return {"mse": reconstruction_error(self.model, faces)}
 
 
 @torch.no_grad()

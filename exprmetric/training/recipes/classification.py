@@ -12,21 +12,19 @@ Choices:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exprmetric.datasets.arrays import Batch, FaceArrays
 from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.encoder.models import Encoder, classification_head
-from exprmetric.training.loop import Losses, autocast, pick_device
+from exprmetric.training.loop import Losses, autocast
 from exprmetric.training.losses import class_weights
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, embed, fit, load_faces, save_encoder
+from exprmetric.training.recipes.common import RecipeConfig, embed
+from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.space import classification_scores
 
 CLASSES = len(EXPRESSIONS)
@@ -69,32 +67,21 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | Non
     return (terms if weights is None else terms * weights[labels]).mean()
 
 
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: ClassificationConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """Align, load, train; writes `out/encoder.pt`. Scores: accuracy, mean class accuracy and confusion a split."""
-    return run(load_faces(paths, config, out, device=device, jobs=jobs), config, out, pick_device(device))
+class Classification(Recipe[ClassificationConfig, Classifier]):
+    """The recipe. Scores: accuracy, mean class accuracy and confusion a split, see `classification_scores`."""
 
+    settings = ClassificationConfig
+    label = "classifier"
 
-def run(faces: dict[str, FaceArrays], config: ClassificationConfig, out: Path, device: torch.device) -> Scores:
-    """The recipe on faces that are loaded; see `train_from_data`."""
-    torch.manual_seed(config.seed)
-    model = Classifier(config.encoder()).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = class_weights(faces["train"].labels, CLASSES) if config.weighted else None
-    augmenter = Augmenter(config, device)
+    def build(self) -> Classifier:
+        self.weights = class_weights(self.faces["train"].labels, CLASSES) if self.config.weighted else None
+        return Classifier(self.config.encoder())
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        images = augmenter(batch.images) if model.training else batch.images
-        with autocast(images.device):
-            logits = model(images.contiguous(memory_format=torch.channels_last))
+    def step(self, model: Classifier, batch: Batch) -> Losses:
+        with autocast(batch.images.device):
+            logits = model(self.seen(model, batch))
         hits = (logits.argmax(1) == batch.labels).float()
-        return {"total": weighted_cross_entropy(logits, batch.labels, weights), "accuracy": hits.mean()}
+        return {"total": weighted_cross_entropy(logits, batch.labels, self.weights), "accuracy": hits.mean()}
 
-    fit(model, step, faces, config, out, augmenter, label="classifier")
-    scores: Scores = {split: scores_of(model, faces[split]) for split in ("valid", "test") if split in faces}
-    return save_encoder(cast(Encoder, model.encoder), config, scores, out)
-
-
-def scores_of(model: Classifier, faces: FaceArrays) -> dict[str, Any]:
-    """See `classification_scores`."""
-    return classification_scores(model.head, embed(model.encoder, faces), faces.labels)
+    def score(self, faces: FaceArrays) -> dict[str, Any]:
+        return classification_scores(self.model.head, embed(self.encoder, faces), faces.labels)

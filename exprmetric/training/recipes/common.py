@@ -21,7 +21,7 @@ from exprmetric.encoder.precision import PRECISIONS
 from exprmetric.errors import InputError
 from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.epoch_log import need_tensorboard
-from exprmetric.training.loop import Losses, Schedule, Trainer, autocast, pick_device
+from exprmetric.training.loop import Losses, Trainer, autocast, pick_device
 from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
 
 Scores = dict[str, dict[str, Any]]
@@ -212,8 +212,10 @@ def resumed(
     """A trainer by the config's settings that goes on from `out/last.pt`, where there is one.
 
     Args:
-        model, step, after: see `fit`.
+        model: anything with parameters; on its device already.
+        step: model, batch → losses with `total`; augments where `model.training`.
         steps: of the whole training.
+        after: called after each step of the optimiser.
     """
     trainer = Trainer(
         model,
@@ -228,46 +230,6 @@ def resumed(
     )
     trainer.resume()
     return trainer
-
-
-def fit(
-    model: nn.Module,
-    step: Callable[[nn.Module, Batch], Losses],
-    faces: dict[str, FaceArrays],
-    config: RecipeConfig,
-    out: Path,
-    augmenter: Augmenter,
-    *,
-    after: Callable[[], None] | None = None,
-    batches: Draw = FaceArrays.shuffled,
-    label: str = "encoder",
-) -> None:
-    """Train on `train`, restore the weights of the lowest validation loss; goes on from `out/last.pt`.
-
-    Under `torchrun`, see `exprmetric.encoder.distributed`: `batches` is called alike on all processes, `step` with
-    each one's share.
-
-    Args:
-        model: anything with parameters; on its device already.
-        step: model, batch → losses with `total`; augments where `model.training`.
-        augmenter: started anew before each epoch, and with one seed before each validation.
-        after: called after each step of the optimiser.
-        batches: draws those of an epoch, and those of the validation.
-    """
-    train, valid = faces["train"], faces["valid"]
-    per_epoch = max(1, len(train) // (config.batch * distributed.world()))
-    trainer = resumed(model, step, config, config.epochs * per_epoch, out, after=after)
-
-    def epoch(number: int) -> Iterable[Batch]:
-        augmenter.start(number)
-        return batches(train, config.batch, augmenter.order)
-
-    def held_out() -> Iterable[Batch]:
-        augmenter.start(-1)
-        return fixed_batches(valid, config, batches)
-
-    schedule = Schedule(config.epochs, config.patience, config.minutes)
-    trainer.fit(epoch, held_out, schedule, batches=per_epoch, label=label)
 
 
 def fixed_batches(faces: FaceArrays, config: RecipeConfig, draw: Draw = FaceArrays.shuffled) -> Iterable[Batch]:

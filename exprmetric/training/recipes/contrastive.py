@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exprmetric.datasets.arrays import Batch, FaceArrays
 from exprmetric.datasets.clip_files import Clip, find_clips
@@ -45,16 +45,8 @@ from exprmetric.errors import InputError
 from exprmetric.training.descriptors import IMAGENET, descriptors
 from exprmetric.training.engines import USES_IGNORED, Engine, EngineConfig, Views, build_engine
 from exprmetric.training.loop import Losses, pick_device
-from exprmetric.training.recipes.common import (
-    Augmenter,
-    RecipeConfig,
-    Scores,
-    check_known,
-    fit,
-    load_faces,
-    mean_terms,
-    save_encoder,
-)
+from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, check_known, load_faces
+from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.strategies import Timeline, another, mix_patches, most_similar, near_pairs
 
 ENGINES = ("simclr", "mocov2")
@@ -121,44 +113,51 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
             raise InputError(f"swaps is {self.swaps}: it is a share, above 0 and at most 1")
 
 
-def train_from_data(
-    paths: Sequence[str | Path],
-    out: str | Path,
-    config: ContrastiveConfig | None = None,
-    *,
-    device: str = "auto",
-    jobs: int = 2,
-) -> Scores:
-    """Pre-train on clips, photographs or both, and write `encoder.pt`.
+class Contrastive(Recipe[ContrastiveConfig, Engine]):
+    """The recipe, on clips, photographs or both.
+
+    Scores: `train`: how many faces it has; and of both splits, how many frames with and without a face, damaged clips,
+    swaps and failed swaps. `valid`: the losses.
 
     Args:
-        paths: data sets of photographs as `open_datasets` reads them, labelled or not; and whatever else holds videos:
-            files, folders and zips (see `clip_files`).
-
-    Returns:
-        `train`: how many faces it has; and of both splits, how many frames with and without a face, damaged clips,
-        swaps and failed swaps. `valid`: the losses.
-
-    Raises:
-        InputError: nothing to train on, or a strategy has nothing to work with. See also `load_clips`.
+        counts: what was counted while the faces were loaded.
     """
-    config, out = config or ContrastiveConfig(), Path(out)
-    faces, counts = load_contrastive_faces(paths, config, out, device=device, jobs=jobs)
-    torch.manual_seed(config.seed)
-    where = faces["train"].images.device
-    engine = build_engine(config.encoder(), config)
-    engine = engine.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    augmenter = Augmenter(config, where)
-    draw = Pairs(config)
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        kept: Any = model
-        losses: Losses = kept.losses(views_of(batch, config, augmenter))
-        return losses
+    settings = ContrastiveConfig
 
-    fit(engine, step, faces, config, out, augmenter, after=engine.after_step, batches=draw)
-    scores: Scores = {"train": counts, "valid": _losses(engine, step, faces["valid"], config, augmenter, draw)}
-    return save_encoder(engine.encoder, config, scores, out)
+    def __init__(
+        self, faces: dict[str, FaceArrays], config: ContrastiveConfig, out: Path, counts: dict[str, float] | None = None
+    ) -> None:
+        self.counts, self._pairs = counts or {}, Pairs(config)
+        super().__init__(faces, config, out)
+
+    @classmethod
+    def open(
+        cls, paths: Sequence[str | Path], out: Path, config: ContrastiveConfig, *, device: str = "auto", jobs: int = 2
+    ) -> Contrastive:
+        """From data sets of photographs as `open_datasets` reads them, labelled or not; and from whatever else holds
+        videos: files, folders and zips (see `clip_files`).
+
+        Raises:
+            InputError: nothing to train on, or a strategy has nothing to work with. See also `load_clips`.
+        """
+        faces, counts = load_contrastive_faces(paths, config, out, device=device, jobs=jobs)
+        return cls(faces, config, out, counts)
+
+    def build(self) -> Engine:
+        return build_engine(self.config.encoder(), self.config)
+
+    def step(self, model: Engine, batch: Batch) -> Losses:
+        return model.losses(views_of(batch, self.config, self.augmenter))
+
+    def after_step(self) -> None:
+        self.model.after_step()
+
+    def draw(self, faces: FaceArrays, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        return self._pairs(faces, size, generator)
+
+    def scores(self) -> Scores:
+        return {"train": self.counts, "valid": self.score(self.faces["valid"])}
 
 
 def sort_paths(paths: Sequence[str | Path]) -> tuple[list[Clip], list[Path]]:
@@ -297,14 +296,3 @@ def views_of(batch: Batch, config: ContrastiveConfig, augmenter: Augmenter) -> V
         far = torch.where(batch.extra["has_far"][:, None, None, None], batch.extra["far"].float() / 255, instead)
         negatives = (augmenter(far),)
     return Views(augmenter(batch.images), augmenter(positive), negatives, ignored)
-
-
-@torch.no_grad()
-def _losses(
-    engine: Engine, step: Any, faces: FaceArrays, config: ContrastiveConfig, augmenter: Augmenter, draw: Pairs
-) -> dict[str, float]:
-    """Means of the losses on held-out faces, drawn as `fit` draws them for validation."""
-    engine.eval()
-    augmenter.start(-1)
-    generator = torch.Generator(faces.images.device).manual_seed(config.seed)
-    return mean_terms(step(engine, batch) for batch in draw(faces, min(config.batch, len(faces)), generator))

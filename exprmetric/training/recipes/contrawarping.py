@@ -34,34 +34,23 @@ counts a hundred times. Choices where the paper is silent:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from exprmetric.datasets.alignment import Alignment
-from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.arrays import Arrays, Batch
 from exprmetric.datasets.layouts import FaceDataset
-from exprmetric.encoder import distributed
 from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError
 from exprmetric.training.engines import EngineConfig, Views, build_engine
-from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.recipes.common import (
-    Augmenter,
-    RecipeConfig,
-    Scores,
-    fit,
-    load_faces,
-    mean_terms,
-    save_encoder,
-)
+from exprmetric.training.loop import Losses, autocast
+from exprmetric.training.recipes.common import Augmenter, RecipeConfig
+from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.warping import draw_warps, move_points, to_input, warp_images
 
 WARPS = ("random", "landmarks", "none")
@@ -264,45 +253,22 @@ class ContraWarping(nn.Module):
         return terms
 
 
-def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
-    """`landmarks` (N, 68, 2) float32, px of the 224 crop, and `found` (N,) bool."""
-    return {"landmarks": alignment.landmarks[keep], "found": alignment.found[keep]}
+class ContraWarpingRecipe(Recipe[ContraWarpingConfig, ContraWarping]):
+    """The recipe. Scores: the terms of the loss on fixed draws of held-out faces."""
 
+    settings = ContraWarpingConfig
 
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: ContraWarpingConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """Align, load, train; writes `out/encoder.pt`. Scores: the terms of the loss on fixed draws of held-out faces."""
-    faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=config.unlabelled, annotate=annotate)
-    return run(faces, config, out, pick_device(device))
+    @staticmethod
+    def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> Arrays:
+        """`landmarks` (N, 68, 2) float32, px of the 224 crop, and `found` (N,) bool."""
+        return {"landmarks": alignment.landmarks[keep], "found": alignment.found[keep]}
 
+    def build(self) -> ContraWarping:
+        self.label = f"{self.config.engine}, warp {self.config.warp}"
+        return ContraWarping(self.config.over(self.config.epochs * self.batches))
 
-def run(faces: dict[str, FaceArrays], config: ContraWarpingConfig, out: Path, device: torch.device) -> Scores:
-    """The recipe on faces that are loaded; see `train_from_data`."""
-    torch.manual_seed(config.seed)
-    steps = config.epochs * max(1, len(faces["train"]) // (config.batch * distributed.world()))
-    model = ContraWarping(replace(config, momentum_steps=config.momentum_steps or steps))
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    augmenter = Augmenter(config, device)
+    def step(self, model: ContraWarping, batch: Batch) -> Losses:
+        return model.losses(draw(batch, self.config, self.augmenter))
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        return cast(ContraWarping, model).losses(draw(batch, config, augmenter))
-
-    label = f"{config.engine}, warp {config.warp}"
-    fit(model, step, faces, config, out, augmenter, after=model.engine.after_step, label=label)
-    scores: Scores = {
-        split: held_out_terms(model, faces[split], config, augmenter) for split in ("valid", "test") if split in faces
-    }
-    return save_encoder(model.encoder, config, scores, out)
-
-
-@torch.no_grad()
-def held_out_terms(
-    model: ContraWarping, faces: FaceArrays, config: ContraWarpingConfig, augmenter: Augmenter
-) -> dict[str, float]:
-    """Mean terms over full batches of faces in a fixed random order; nothing of the engine changes."""
-    model.eval()
-    augmenter.start(-1)
-    order = torch.Generator(faces.labels.device).manual_seed(0)
-    batches = faces.shuffled(min(config.batch, len(faces)), order)
-    return mean_terms(model.losses(draw(batch, config, augmenter)) for batch in batches)
+    def after_step(self) -> None:
+        self.model.engine.after_step()

@@ -31,23 +31,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exprmetric.datasets.alignment import Alignment
-from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
 from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset
 from exprmetric.encoder.distributed import gather, world
 from exprmetric.encoder.models import Encoder
 from exprmetric.training import losses
 from exprmetric.training.augment import low_resolution
-from exprmetric.training.loop import Losses, Schedule, autocast
-from exprmetric.training.recipes import common, wsupcon
-from exprmetric.training.recipes.common import (
-    Augmenter,
-    RecipeConfig,
-    Scores,
-    embed,
-    fixed_batches,
-    resumed,
-    save_encoder,
-)
+from exprmetric.training.loop import Losses, autocast
+from exprmetric.training.recipes import wsupcon
+from exprmetric.training.recipes.common import RecipeConfig, Scores, embed, load_faces
+from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.space import classification_scores, space_scores
 
 CLASSES = len(EXPRESSIONS)
@@ -172,40 +165,81 @@ def known_votes(average: ExpressionModel, batch: Batch, share: float) -> Tensor:
     return votes
 
 
-def train_encoder(train: FaceArrays, valid: FaceArrays, config: DefaultConfig, out: Path) -> ExpressionModel:
-    """Train the encoder; resumes from `out/last.pt`. Returns it with the weights of the lowest validation loss."""
-    device = train.labels.device
-    torch.manual_seed(config.seed)
-    train.extra["person_class"] = person_classes(train.extra["person"])
-    people = int(train.extra["person_class"].max()) + 1
-    model = ExpressionModel(config, train.extra["mesh"].shape[1], max(1, people))
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = losses.class_weights(train.labels, CLASSES)
-    augmenter = Augmenter(config, device)
-    voted = torch.nonzero(torch.isfinite(train.votes).all(1))[:, 0]
-    others = torch.nonzero(~torch.isfinite(train.votes).all(1))[:, 0]
-    drawn = int(len(others) * config.others)
-    per_epoch = (len(voted) + drawn) // (config.batch * world())
+class Default(Recipe[DefaultConfig, ExpressionModel]):
+    """The recipe.
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        images, votes = batch.images, batch.votes
-        if model.training:
-            votes = known_votes(cast(ExpressionModel, trainer.kept), batch, config.pseudo if trainer.epoch else 0.0)
-            images = augmenter(images)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return expression_losses(cast(ExpressionModel, model), images, batch, votes, weights, config)
+    Scores of the frozen encoder: accuracy of paper 000's head trained on the embeddings, and of the encoder's own
+    linear layer for votes; agreement with votes; identity leak.
 
-    def batches(epoch: int) -> Iterable[Batch]:
-        augmenter.start(epoch)
-        shuffle = partial(torch.randperm, generator=augmenter.order, device=device)
-        seen = torch.cat([voted, others[shuffle(len(others))[:drawn]]])
+    Args:
+        faces: with `mesh` (N, K), at mean 0 and deviation 1, and `person` (N,) in `extra`.
+    """
+
+    settings = DefaultConfig
+
+    @classmethod
+    def load(
+        cls, paths: Sequence[str | Path], config: DefaultConfig, out: Path, *, device: str = "auto", jobs: int = 2
+    ) -> dict[str, FaceArrays]:
+        """Faces by split with `mesh` and `person` beside, NaN or -1 where unknown; labelled, but for `train`'s."""
+        from exprmetric.datasets.teacher import label_dataset
+
+        def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> Arrays:
+            blendshapes = label_dataset(dataset, alignment, out / "alignment", jobs=jobs).blendshapes[keep]
+            return {"mesh": blendshape_targets(blendshapes), "person": dataset.persons(keep)}
+
+        faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=True, annotate=annotate)
+        for split in set(faces) - {"train"}:
+            faces[split] = faces[split].subset(torch.nonzero(faces[split].labels != UNLABELLED)[:, 0])
+        if faces:
+            standardise(*faces.values())
+        return faces
+
+    def build(self) -> ExpressionModel:
+        train = self.faces["train"]
+        rated = torch.isfinite(train.votes).all(1)
+        self._voted, self._others = torch.nonzero(rated)[:, 0], torch.nonzero(~rated)[:, 0]
+        self._drawn = int(len(self._others) * self.config.others)
+        self._weights = losses.class_weights(train.labels, CLASSES)
+        train.extra["person_class"] = person_classes(train.extra["person"])
+        people = int(train.extra["person_class"].max()) + 1
+        return ExpressionModel(self.config, train.extra["mesh"].shape[1], max(1, people))
+
+    @property
+    def batches(self) -> int:
+        return (len(self._voted) + self._drawn) // (self.config.batch * world())
+
+    def epoch(self, number: int) -> Iterable[Batch]:
+        """All faces with votes, and a share of the others."""
+        self.augmenter.start(number)
+        shuffle = partial(torch.randperm, generator=self.augmenter.order, device=self.device)
+        seen = torch.cat([self._voted, self._others[shuffle(len(self._others))[: self._drawn]]])
         seen = seen[shuffle(len(seen))]
-        return map(train.batch, torch.split(seen, config.batch)[: per_epoch * world()])
+        return map(self.faces["train"].batch, torch.split(seen, self.config.batch)[: self.batches * world()])
 
-    trainer = resumed(model, step, config, config.epochs * per_epoch, out)
-    schedule = Schedule(config.epochs, config.patience, config.minutes)
-    trainer.fit(batches, lambda: fixed_batches(valid, config), schedule, batches=per_epoch, label="encoder")
-    return model
+    def step(self, model: ExpressionModel, batch: Batch) -> Losses:
+        votes = batch.votes
+        if model.training:
+            pseudo = self.config.pseudo if self.trainer.epoch else 0.0
+            votes = known_votes(cast(ExpressionModel, self.trainer.kept), batch, pseudo)
+        return expression_losses(model, self.seen(model, batch), batch, votes, self._weights, self.config)
+
+    def scores(self) -> Scores:
+        precision, faces = self.config.precision, self.faces
+        rated = {k: f.subset(torch.nonzero(torch.isfinite(f.votes).all(1))[:, 0]) for k, f in faces.items()}
+        head_config = wsupcon.WSupConConfig(
+            augment="none", head_views=1, head_weighted=False, seed=self.config.seed, precision=precision
+        )
+        head = wsupcon.train_head(self.encoder, rated, head_config, self.out)
+        scores: Scores = {}
+        for name, part in self.tested():
+            embeddings = embed(self.encoder, rated[name], precision=precision)
+            scores[name] = {
+                **classification_scores(head, embeddings, rated[name].labels),
+                "votes_layer": classification_scores(self.model.votes, embeddings, rated[name].labels),
+                **space_scores(embed(self.encoder, part, precision=precision), part),
+            }
+        return scores
 
 
 def blendshape_targets(blendshapes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -242,53 +276,3 @@ def person_classes(persons: Tensor) -> Tensor:
     for i, number in enumerate(numbers[counts >= PHOTOGRAPHS]):
         classes[persons == number] = i
     return classes
-
-
-def load_faces(
-    paths: Sequence[str | Path], config: DefaultConfig, out: Path, *, device: str = "auto", jobs: int = 2
-) -> dict[str, FaceArrays]:
-    """Faces by split with `mesh` (N, K) and `person` (N,) beside, NaN or -1 where unknown; labelled, but for `train`'s.
-
-    See `common.load_faces`.
-    """
-    from exprmetric.datasets.teacher import label_dataset
-
-    def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
-        blendshapes = label_dataset(dataset, alignment, out / "alignment", jobs=jobs).blendshapes[keep]
-        return {"mesh": blendshape_targets(blendshapes), "person": dataset.persons(keep)}
-
-    faces = common.load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=True, annotate=annotate)
-    for split in set(faces) - {"train"}:
-        faces[split] = faces[split].subset(torch.nonzero(faces[split].labels != UNLABELLED)[:, 0])
-    return faces
-
-
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: DefaultConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """The recipe on data sets as they are published: align, label, train, score; see `run`."""
-    return run(load_faces(paths, config, out, device=device, jobs=jobs), config, out)
-
-
-def run(faces: dict[str, FaceArrays], config: DefaultConfig, out: Path) -> Scores:
-    """Train on `faces["train"]`; writes `encoder.pt` and `scores.json` into `out` and returns the scores.
-
-    Scores of the frozen encoder on the other splits: accuracy of paper 000's head trained on the embeddings, and of the
-    encoder's own linear layer for votes; agreement with votes; identity leak.
-    """
-    standardise(*faces.values())
-    model = train_encoder(faces["train"], faces["valid"], config, out)
-    rated = {k: f.subset(torch.nonzero(torch.isfinite(f.votes).all(1))[:, 0]) for k, f in faces.items()}
-    head_config = wsupcon.WSupConConfig(
-        augment="none", head_views=1, head_weighted=False, seed=config.seed, precision=config.precision
-    )
-    head = wsupcon.train_head(model.encoder, rated, head_config, out)
-    scores: Scores = {}
-    for name in [k for k in faces if k != "train"]:
-        embeddings = embed(model.encoder, rated[name], precision=config.precision)
-        scores[name] = {
-            **classification_scores(head, embeddings, rated[name].labels),
-            "votes_layer": classification_scores(model.votes, embeddings, rated[name].labels),
-            **space_scores(embed(model.encoder, faces[name], precision=config.precision), faces[name]),
-        }
-    return save_encoder(model.encoder, config, scores, out)

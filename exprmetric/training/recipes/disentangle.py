@@ -37,26 +37,22 @@ Scores: see `disentanglement_scores`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from exprmetric.datasets.alignment import Alignment
-from exprmetric.datasets.arrays import Batch, FaceArrays
+from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
 from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset
-from exprmetric.encoder import distributed
 from exprmetric.errors import InputError
 from exprmetric.metrics.classification import accuracy, balanced_accuracy, confusion
 from exprmetric.training.disentangling import STRIDE, Adversary, Disentangler
 from exprmetric.training.loop import Losses, autocast
-from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, fit, load_faces, save_encoder
+from exprmetric.training.recipes.common import RecipeConfig, Scores
+from exprmetric.training.recipes.recipe import Recipe
 
 CLASSES = len(EXPRESSIONS)
 REFIT = 5000
@@ -201,36 +197,29 @@ def _pixel_error(model: Disentangler, faces: FaceArrays, expression: Tensor, res
     return total / faces.images.numel()
 
 
-def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> dict[str, npt.NDArray[np.generic]]:
-    """`person` (N,) for `FaceArrays.extra`; see `FaceDataset.persons`."""
-    return {"person": dataset.persons(keep)}
+class Disentangle(Recipe[DisentangleConfig, Disentangler]):
+    """The recipe; its `best.pt` holds all of the model for `exprmetric probe exchange`.
 
+    Scores: see `disentanglement_scores`.
+    """
 
-def run(faces: dict[str, FaceArrays], config: DisentangleConfig, out: Path) -> Scores:
-    """The recipe on faces in memory; writes `encoder.pt` and `scores.json`, and `best.pt`, which holds all of the model
-    for `exprmetric probe exchange`."""
-    device = faces["train"].labels.device
-    torch.manual_seed(config.seed)
-    steps = config.epochs * max(1, len(faces["train"]) // (config.batch * distributed.world()))
-    model = config.model(steps).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    augmenter = Augmenter(config, device)
+    settings = DisentangleConfig
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        images = augmenter(batch.images) if model.training else batch.images
-        images = images.contiguous(memory_format=torch.channels_last)
-        return cast(Disentangler, model).losses(images, batch.labels, config.betas)
+    @staticmethod
+    def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> Arrays:
+        """`person` (N,); see `FaceDataset.persons`."""
+        return {"person": dataset.persons(keep)}
 
-    fit(model, step, faces, config, out, augmenter)
-    some = torch.randperm(len(faces["train"]), generator=torch.Generator().manual_seed(config.seed))[:REFIT]
-    train = faces["train"].subset(some.to(device))
-    _, rest = all_codes(model, train)
-    refit = fresh_classifier(rest, train.labels) if rest is not None else None
-    scores: Scores = {s: dict(disentanglement_scores(model, f, refit)) for s, f in faces.items() if s != "train"}
-    return save_encoder(model.encoder, config, scores, out)
+    def build(self) -> Disentangler:
+        return self.config.model(self.config.epochs * self.batches)
 
+    def step(self, model: Disentangler, batch: Batch) -> Losses:
+        return model.losses(self.seen(model, batch), batch.labels, self.config.betas)
 
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: DisentangleConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """The recipe on labelled data sets as they are published; see `run`."""
-    return run(load_faces(paths, config, out, device=device, jobs=jobs, annotate=annotate), config, out)
+    def scores(self) -> Scores:
+        whole = self.faces["train"]
+        some = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.config.seed))[:REFIT]
+        train = whole.subset(some.to(self.device))
+        _, rest = all_codes(self.model, train)
+        refit = fresh_classifier(rest, train.labels) if rest is not None else None
+        return {split: dict(disentanglement_scores(self.model, faces, refit)) for split, faces in self.tested()}

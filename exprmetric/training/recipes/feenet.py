@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,15 +44,8 @@ from exprmetric.encoder.models import Encoder
 from exprmetric.errors import InputError
 from exprmetric.metrics.odd_one_out import MARGIN, Triplets, odd_one_out_accuracy, vote_triplets
 from exprmetric.training.loop import Losses, autocast, pick_device
-from exprmetric.training.recipes.common import (
-    Augmenter,
-    RecipeConfig,
-    Scores,
-    embed,
-    fit,
-    load_faces,
-    save_encoder,
-)
+from exprmetric.training.recipes.common import RecipeConfig, Scores, embed
+from exprmetric.training.recipes.recipe import Recipe
 
 SCORED = 30_000
 """Triplets made from votes that a score is taken over; of FEC's, all."""
@@ -121,60 +114,64 @@ def rated_faces(faces: dict[str, FaceArrays], config: FEENetConfig) -> TripletFa
     return TripletFaces(faces, draw, lambda split: draw(split, SCORED, config.seed), {})
 
 
-# --- training and scores ---
+class FEENetRecipe(Recipe[FEENetConfig, FEENet]):
+    """The recipe.
 
+    Scores: triplet accuracy overall, with its interval, and by type; how many triplets it is of.
 
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: FEENetConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """The recipe on a FEC folder, or on data sets with votes; see `run`.
-
-    Raises:
-        InputError: a FEC folder stands beside other data sets, or there is no triplet.
+    Args:
+        data: faces and the triplets of them.
     """
-    folders = [Path(p) for p in paths if is_fec(Path(p))]
-    if folders and len(paths) > 1:
-        raise InputError(f"{folders[0]} is a FEC folder, which is trained on alone; name no other --data beside it")
-    if folders:
-        return run(load_fec(folders[0], config, out, device=pick_device(device), jobs=jobs), config, out)
-    return run(rated_faces(load_faces(paths, config, out, device=device, jobs=jobs), config), config, out)
 
+    settings = FEENetConfig
+    label = "feenet"
 
-def run(data: TripletFaces, config: FEENetConfig, out: Path) -> Scores:
-    """Train on the split `train`, score on the others; writes `encoder.pt`, `config.json` and `scores.json` into `out`.
+    def __init__(self, data: TripletFaces, config: FEENetConfig, out: Path) -> None:
+        self.data = data
+        super().__init__(data.faces, config, out)
 
-    Returns:
-        By split: triplet accuracy overall, with its interval, and by type; how many triplets it is of.
-    """
-    device = data.faces["train"].labels.device
-    torch.manual_seed(config.seed)
-    model = FEENet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    augmenter = Augmenter(config, device)
+    @classmethod
+    def open(
+        cls, paths: Sequence[str | Path], out: Path, config: FEENetConfig, *, device: str = "auto", jobs: int = 2
+    ) -> FEENetRecipe:
+        """On a FEC folder, or on data sets with votes.
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        images = augmenter(batch.images) if model.training else batch.images
-        with autocast(device):
-            embeddings = cast(FEENet, model).encoder(images.contiguous(memory_format=torch.channels_last))
+        Raises:
+            InputError: a FEC folder stands beside other data sets, or there is no triplet.
+        """
+        folders = [Path(p) for p in paths if is_fec(Path(p))]
+        if folders and len(paths) > 1:
+            raise InputError(f"{folders[0]} is a FEC folder, which is trained on alone; name no other --data beside it")
+        if folders:
+            return cls(load_fec(folders[0], config, out, device=pick_device(device), jobs=jobs), config, out)
+        return cls(rated_faces(cls.load(paths, config, out, device=device, jobs=jobs), config), config, out)
+
+    def build(self) -> FEENet:
+        return FEENet(self.config)
+
+    def step(self, model: FEENet, batch: Batch) -> Losses:
+        with autocast(self.device):
+            embeddings = model.encoder(self.seen(model, batch))
         anchor, positive, negative = embeddings.float().chunk(3)
-        return {"total": two_sided_triplet_loss(anchor, positive, negative, config.margin)}
+        return {"total": two_sided_triplet_loss(anchor, positive, negative, self.config.margin)}
 
-    def batches(arrays: FaceArrays, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    def draw(self, faces: FaceArrays, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """A third as many triplets as faces; where there are fewer, some come again."""
-        split = "train" if arrays is data.faces["train"] else "valid"
+        split = "train" if faces is self.faces["train"] else "valid"
         seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
-        rows = torch.from_numpy(data.draw(split, -(-len(arrays) // 3), seed).rows).to(device)
+        rows = torch.from_numpy(self.data.draw(split, -(-len(faces) // 3), seed).rows).to(self.device)
         if not len(rows):
             raise InputError(f"the split {split!r} of the data has no triplet with a clear odd one")
-        order = torch.arange(len(arrays) // size * max(1, size // 3), device=device) % len(rows)
+        order = torch.arange(len(faces) // size * max(1, size // 3), device=self.device) % len(rows)
         for part in torch.split(order, max(1, size // 3)):  # type: ignore[no-untyped-call]
-            yield arrays.batch(rows[part].T.reshape(-1))  # all a, all p, all n
+            yield faces.batch(rows[part].T.reshape(-1))  # all a, all p, all n
 
-    fit(model, step, data.faces, config, out, augmenter, batches=batches, label="feenet")
-    scores: Scores = {split: dict(facts) for split, facts in data.facts.items()}
-    for split, arrays in data.faces.items():
-        if split != "train":
-            scores.setdefault(split, {}).update(triplet_scores(model.encoder, arrays, data.scored(split), config))
-    return save_encoder(model.encoder, config, scores, out)
+    def scores(self) -> Scores:
+        scores: Scores = {split: dict(facts) for split, facts in self.data.facts.items()}
+        for split, faces in self.tested():
+            found = triplet_scores(self.encoder, faces, self.data.scored(split), self.config)
+            scores.setdefault(split, {}).update(found)
+        return scores
 
 
 def triplet_scores(encoder: Encoder, faces: FaceArrays, triplets: Triplets, config: FEENetConfig) -> dict[str, Any]:

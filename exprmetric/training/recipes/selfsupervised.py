@@ -17,28 +17,17 @@ The views are the same face augmented twice; any engine learns from them, withou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import cast
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from exprmetric.datasets.arrays import Batch, FaceArrays
-from exprmetric.encoder import distributed
+from exprmetric.datasets.arrays import Batch
 from exprmetric.errors import InputError
 from exprmetric.training.engines import Engine, EngineConfig, Views, build_engine
-from exprmetric.training.loop import Losses, pick_device
-from exprmetric.training.recipes.common import (
-    Augmenter,
-    RecipeConfig,
-    Scores,
-    fit,
-    load_faces,
-    mean_terms,
-    save_encoder,
-)
+from exprmetric.training.loop import Losses
+from exprmetric.training.recipes.common import Augmenter, RecipeConfig
+from exprmetric.training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -60,45 +49,23 @@ class SelfSupervisedConfig(RecipeConfig, EngineConfig):
             )
 
 
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: SelfSupervisedConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """Align, load, train; writes `out/encoder.pt`. Scores: the engine's terms on two views of each held-out face."""
-    faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=config.unlabelled)
-    return run(faces, config, out, pick_device(device))
+class SelfSupervised(Recipe[SelfSupervisedConfig, Engine]):
+    """The recipe. Scores: the engine's terms on two views of each held-out face."""
 
+    settings = SelfSupervisedConfig
 
-def run(faces: dict[str, FaceArrays], config: SelfSupervisedConfig, out: Path, device: torch.device) -> Scores:
-    """The recipe on faces that are loaded; see `train_from_data`."""
-    torch.manual_seed(config.seed)
-    steps = config.epochs * max(1, len(faces["train"]) // (config.batch * distributed.world()))
-    engine = build_engine(config.encoder(), replace(config, momentum_steps=config.momentum_steps or steps))
-    engine = engine.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    augmenter = Augmenter(config, device)
+    def build(self) -> Engine:
+        self.label = self.config.engine
+        return build_engine(self.config.encoder(), self.config.over(self.config.epochs * self.batches))
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        return cast(Engine, model).losses(Views(*two_views(batch.images, augmenter)))
+    def step(self, model: Engine, batch: Batch) -> Losses:
+        return model.losses(Views(*two_views(batch.images, self.augmenter)))
 
-    fit(engine, step, faces, config, out, augmenter, after=engine.after_step, label=config.engine)
-    scores: Scores = {
-        split: held_out_terms(engine, faces[split], augmenter, config.batch)
-        for split in ("valid", "test")
-        if split in faces
-    }
-    return save_encoder(engine.encoder, config, scores, out)
+    def after_step(self) -> None:
+        self.model.after_step()
 
 
 def two_views(images: Tensor, augmenter: Augmenter) -> tuple[Tensor, Tensor]:
     """(B, 1, S, S) 0..1 → two augmentations of each face."""
     first, second = (augmenter(images).contiguous(memory_format=torch.channels_last) for _ in range(2))
     return first, second
-
-
-@torch.no_grad()
-def held_out_terms(engine: Engine, faces: FaceArrays, augmenter: Augmenter, batch: int) -> dict[str, float]:
-    """Mean terms over full batches of faces in a fixed random order; nothing of the engine changes."""
-    engine.eval()
-    augmenter.start(-1)
-    order = torch.Generator(faces.labels.device).manual_seed(0)
-    batches = faces.shuffled(min(batch, len(faces)), order)
-    return mean_terms(engine.losses(Views(*two_views(b.images, augmenter))) for b in batches)

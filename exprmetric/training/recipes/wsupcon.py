@@ -13,10 +13,9 @@ The recipe is the paper's (section IV) wherever it speaks. Choices where it is s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +27,8 @@ from exprmetric.encoder.models import Encoder, PretrainingHeads, classification_
 from exprmetric.training import losses
 from exprmetric.training.loop import Losses, Schedule, Trainer, autocast
 from exprmetric.training.optimisers import warm_exponential
-from exprmetric.training.recipes.common import (
-    Augmenter,
-    RecipeConfig,
-    Scores,
-    descent,
-    embed,
-    fit,
-    load_faces,
-    save_encoder,
-)
+from exprmetric.training.recipes.common import Augmenter, RecipeConfig, Scores, descent, embed
+from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.space import classification_scores
 
 CLASSES = len(EXPRESSIONS)
@@ -107,21 +98,25 @@ def pretraining_losses(
     return terms
 
 
-def pretrain(faces: dict[str, FaceArrays], config: WSupConConfig, out: Path) -> Encoder:
-    """Train the encoder; resumes from `out/last.pt`. Returns it with the weights of the lowest validation loss."""
-    device = faces["train"].labels.device
-    torch.manual_seed(config.seed)
-    model = WSupCon(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = losses.class_weights(faces["train"].labels, CLASSES) if config.weighted else None
-    augmenter = Augmenter(config, device)
+class WSupConRecipe(Recipe[WSupConConfig, WSupCon]):
+    """The recipe. Scores: see `classification_scores`."""
 
-    def step(model: nn.Module, batch: Batch) -> Losses:
-        images = augmenter(batch.images) if model.training else batch.images
-        images = images.contiguous(memory_format=torch.channels_last)
-        return pretraining_losses(cast(WSupCon, model), images, batch, weights, config)
+    settings = WSupConConfig
 
-    fit(model, step, faces, config, out, augmenter)
-    return cast(Encoder, model.encoder)
+    def build(self) -> WSupCon:
+        labels = self.faces["train"].labels
+        self.weights = losses.class_weights(labels, CLASSES) if self.config.weighted else None
+        return WSupCon(self.config)
+
+    def step(self, model: WSupCon, batch: Batch) -> Losses:
+        return pretraining_losses(model, self.seen(model, batch), batch, self.weights, self.config)
+
+    def scores(self) -> Scores:
+        head = train_head(self.encoder, self.faces, self.config, self.out)
+        return {
+            split: classification_scores(head, embed(self.encoder, faces), faces.labels)
+            for split, faces in self.tested()
+        }
 
 
 def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConConfig, out: Path) -> nn.Sequential:
@@ -181,25 +176,3 @@ def _digest(module: nn.Module) -> str:
     for value in module.state_dict().values():
         found.update(value.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:12]
-
-
-def train_from_data(
-    paths: Sequence[str | Path], out: Path, config: WSupConConfig, *, device: str = "auto", jobs: int = 2
-) -> Scores:
-    """Align, load, train; writes `out/encoder.pt`. Scores: see `classification_scores`.
-
-    Test scores are over the data sets that have a test split.
-    """
-    return run(load_faces(paths, config, out, device=device, jobs=jobs), config, out)
-
-
-def run(faces: dict[str, FaceArrays], config: WSupConConfig, out: Path) -> Scores:
-    """The recipe on faces that are loaded; see `train_from_data`."""
-    encoder = pretrain(faces, config, out)
-    head = train_head(encoder, faces, config, out)
-    scores: Scores = {
-        split: classification_scores(head, embed(encoder, faces[split]), faces[split].labels)
-        for split in ("valid", "test")
-        if split in faces
-    }
-    return save_encoder(encoder, config, scores, out)
