@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exprmetric.errors import InputError
-from exprmetric.io.files import kept_arrays
+from exprmetric.io.kept import kept_arrays
 from exprmetric.video.faces.table import VideoFaces
 
 WHOLE = {"numbers": np.arange(40, dtype=np.float32).reshape(8, 5), "name": np.array("scrfd")}
@@ -81,7 +81,6 @@ def of_alignment(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callab
 
     (folder / "data" / "fear").mkdir(parents=True)
     (folder / "data" / "fear" / "1.png").write_bytes(photo.read_bytes())
-    patch.setattr(alignment, "ProcessPoolExecutor", InProcess)
     return lambda: alignment.align_dataset(open_dataset(folder / "data"), folder, detector="dlib").matrices
 
 
@@ -93,12 +92,11 @@ def of_teacher(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable
     from exprmetric.weights import store as weights
 
     patch.setattr(weights, "find", lambda name: Path(name))
-    patch.setattr(teacher, "ProcessPoolExecutor", InProcess)
-    patch.setattr(teacher, "_label_chunk", lambda *_: np.full((2, 1 + 52 + 64), 0.95, np.float32))
+    patch.setattr(teacher, "_label_chunk", lambda *_: np.full((2, 1 + 52), 0.95, np.float32))
     (folder / "1.png").write_bytes(photo.read_bytes())
     dataset = FaceDataset("set", Files(folder), (Sample("1.png", "train", 0), Sample("2.png", "train", 0)))
     aligned = Alignment(np.zeros((2, 2, 3)), np.ones(2, np.bool_), "none", np.zeros((2, 68, 2), np.float32))
-    return lambda: teacher.label_dataset(dataset, aligned, folder).blendshapes
+    return lambda: teacher.label_dataset(dataset, aligned, folder)
 
 
 def of_swaps(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
@@ -124,7 +122,7 @@ def of_clips(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[
     )
     patch.setattr(clips, "read_clip", lambda *_, **__: frames)
     clip = Clip(photo.parent, photo.name, "someone")
-    return lambda: clips._kept_clip(clip, folder, "dlib", 176, 8, 1).images
+    return lambda: clips._kept_clip(folder, "dlib", 176, 8, 1, clip).images
 
 
 def of_descriptors(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
@@ -151,19 +149,6 @@ def of_vectors(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable
         (folder / "data" / part / "fear" / "1.png").write_bytes(photo.read_bytes())
     rows, method = judged_set(folder / "data", 9, 0).test, load_method("lm68")
     return lambda: Bench(folder, "dlib", jobs=1).encode(rows, [method])["lm68"].vectors
-
-
-class InProcess:
-    """A pool of this process."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        self.map = map
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 @pytest.mark.parametrize("make", [of_alignment, of_teacher, of_swaps, of_clips, of_descriptors, of_vectors])

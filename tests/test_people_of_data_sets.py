@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +34,7 @@ def of_default(monkeypatch: pytest.MonkeyPatch) -> Annotate:
     """The one that `default` gives to `load_faces`."""
     given: list[Annotate] = []
     monkeypatch.setattr(default, "load_faces", lambda *_, annotate, **__: given.append(annotate) or {})
-    blank = SimpleNamespace(blendshapes=np.zeros((9, 52), np.float32))
+    blank = np.zeros((9, 52), np.float32)
     monkeypatch.setattr(teacher, "label_dataset", lambda *_, **__: blank)
     default.Default.load([], default.DefaultConfig(pretrained=False), Path())
     return given[0]

@@ -26,7 +26,7 @@ from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.metrics.distances import DISTANCES, l2
 from exprmetric.metrics.odd_one_out import TYPES, Triplets
 from exprmetric.probes import affect, classify, comparisons, retrieve
-from exprmetric.probes.fec import MARGIN, among, fec_set
+from exprmetric.probes.fec import among, fec_set
 from exprmetric.probes.measurement import NotMeasuredError
 from exprmetric.probes.parts import Known, Part, Space, judged_set, people_rows
 from exprmetric.probes.protocol_card import NOTHING, number
@@ -315,7 +315,7 @@ def test_fec_faces_are_cut_around_their_boxes_and_judged(tmp_path: Path) -> None
     assert made.triplets.rows.tolist() == [[0, 1, 2]] and TYPES[made.triplets.types[0]] == "two_class"
     faces = [made.rows.dataset.image(i) for i in range(3)]
     assert [int(f.max()) for f in faces] == [100, 150, 50]  # anchor, positive, odd one
-    assert faces[0].shape == (math.ceil(20 * (1 + 2 * MARGIN)), math.ceil(40 * (1 + 2 * MARGIN)), 3)
+    assert faces[0].shape == (40, 80, 3)  # twice the box, as in training
     assert np.array_equal(made.rows.faces.load(made.rows.images[0]), faces[0])  # methods see the same
     vectors = np.array([[0, 0], [1, 0], [3, 0]], np.float32)
     bare = part(np.eye(3), [0, 1, 2])

@@ -275,7 +275,7 @@ def test_a_folder_that_can_t_be_trained_on_says_why(tmp_path: Path):
 )
 def test_twice_the_box_is_cut_out_with_black_outside(box, x, y):
     image = np.random.default_rng(0).integers(1, 256, (20, 40, 3), np.uint8)
-    out = fec_faces._cut(image, *box)
+    out = fec.twice_the_box(image, *box)
     assert out.shape == (len(y), len(x), 3)
     for i, j in itertools.product(range(len(y)), range(len(x))):
         inside = y[i] in range(20) and x[j] in range(40)

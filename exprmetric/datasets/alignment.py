@@ -7,20 +7,20 @@ original pixels.
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.layouts import FaceDataset, digest
+from exprmetric.datasets.layouts import FaceDataset
 from exprmetric.errors import ImageError, InputError, UnreadableImageError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
-from exprmetric.io.files import kept_arrays, write_whole
+from exprmetric.io.kept import kept
+from exprmetric.io.processes import in_processes
 
 TEMPLATE = "eyes70"
 CHOICE = "center"
@@ -48,7 +48,7 @@ class Alignment:
         return Alignment(self.matrices[indices], self.found[indices], self.detector, self.landmarks[indices])
 
 
-def _align_chunk(dataset: FaceDataset, start: int, detector: str) -> npt.NDArray[np.float64]:
+def _align_chunk(dataset: FaceDataset, detector: str, start: int) -> npt.NDArray[np.float64]:
     """(n, 3 + 68, 2): the matrix, transposed, and the points; NaN where no face was found."""
     finder = _worker_finder(detector)
     rows = np.full((min(CHUNK, len(dataset.samples) - start), 3 + 68, 2), np.nan)
@@ -76,29 +76,23 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     Raises:
         InputError: fewer than half of the faces are found, so that a median says nothing.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     finder = FaceFinder(load_detector(detector), CHOICE)
     detector = finder.detector.name
-    key = digest(finder.fingerprint, TEMPLATE, "points", *dataset.contents())
-    path = cache / f"{dataset.name}-{detector}-{key[:12]}.npz"
-    if kept := kept_arrays(path, "matrices", "found", "detector", "landmarks"):
-        return Alignment(kept["matrices"], kept["found"], str(kept["detector"]), kept["landmarks"])
-    starts = range(0, len(dataset.samples), CHUNK)
-    # spawn: a fork of a process whose libraries run threads can wait for ever for a lock that no thread will give back
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        work = pool.map(_align_chunk, [dataset] * len(starts), starts, [detector] * len(starts))
-        chunks = list(track(work, f"aligning {dataset.name}", total=len(starts), console=Console(stderr=True)))
-    rows = np.concatenate(chunks)
-    found = np.asarray(np.isfinite(rows).all((1, 2)))
-    if found.mean() < 0.5:
-        raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
-    rows[~found] = np.median(rows[found], axis=0)
-    made = Alignment(rows[:, :3].transpose(0, 2, 1), found, detector, rows[:, 3:].astype(np.float32))
-    cache.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: np.savez_compressed(file, **vars(made)))
-    return made
+
+    def make() -> dict[str, npt.NDArray[Any]]:
+        work = partial(_align_chunk, dataset, detector)
+        rows = np.concatenate(
+            in_processes(work, range(0, len(dataset.samples), CHUNK), jobs, f"aligning {dataset.name}")
+        )
+        found = np.asarray(np.isfinite(rows).all((1, 2)))
+        if found.mean() < 0.5:
+            raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
+        rows[~found] = np.median(rows[found], axis=0)
+        return {"matrices": rows[:, :3].transpose(0, 2, 1), "found": found, "landmarks": rows[:, 3:].astype(np.float32)}
+
+    key = (finder.fingerprint, TEMPLATE, "points", *dataset.contents())
+    made = kept(cache, f"{dataset.name}-{detector}", key, ("matrices", "found", "landmarks"), make)
+    return Alignment(**made, detector=detector)
 
 
 def luma_crop(image: npt.NDArray[np.uint8], matrix: Matrix, crop: int, size: int) -> npt.NDArray[np.uint8]:

@@ -17,11 +17,12 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from exprmetric.datasets.layouts import digest, person_split
+from exprmetric.datasets.layouts import person_split
 from exprmetric.errors import VideoError
 from exprmetric.io.faults import of_machine
 from exprmetric.io.folders import Files
 from exprmetric.io.images import IMAGE_SUFFIXES, MOVING_SUFFIXES
+from exprmetric.io.kept import digest
 from exprmetric.io.limits import costly_member
 from exprmetric.io.names import natural, places
 

@@ -16,9 +16,8 @@ face are left out and counted, and so are clips that can't be read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +27,12 @@ import torch
 from exprmetric.datasets.alignment import CHOICE, TEMPLATE, Alignment
 from exprmetric.datasets.arrays import Annotate, FaceArrays
 from exprmetric.datasets.clip_files import Clip, clip_splits, content, on_disk
-from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset, digest, names_apart, person_number
+from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset, names_apart, person_number
 from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import CROP_SIZE, transform, warp
-from exprmetric.io.files import kept_arrays, write_whole
+from exprmetric.io.kept import kept
+from exprmetric.io.processes import in_processes
 from exprmetric.io.video import frames
 
 
@@ -104,22 +104,22 @@ def read_clip(clip: Clip, finder: FaceFinder, *, crop: int, size: int, stride: i
     )
 
 
-def _kept_clip(clip: Clip, cache: Path, detector: str, crop: int, size: int, stride: int) -> ClipFrames:
+def _kept_clip(cache: Path, detector: str, crop: int, size: int, stride: int, clip: Clip) -> ClipFrames:
     """`read_clip` through the folder `cache`; the problem of a damaged clip is kept with its frames."""
     import cv2
 
     cv2.setNumThreads(1)
     finder = FaceFinder(load_detector(detector), CHOICE)
-    key = digest(*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride)
-    path = cache / f"clip-{key[:20]}.npz"
-    if kept := kept_arrays(path, "images", "times", "points", "faceless", "problem"):
-        return ClipFrames(kept["images"], kept["times"], kept["points"], int(kept["faceless"]), str(kept["problem"]))
-    made = read_clip(clip, finder, crop=crop, size=size, stride=stride)
-    if made.problem and not len(made.times):
-        return made  # a disk that was away may be back next time
-    cache.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: np.savez_compressed(file, **vars(made)))
-    return made
+    key = (*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride)
+    found = kept(
+        cache,
+        "clip",
+        key,
+        ("images", "times", "points", "faceless", "problem"),
+        lambda: vars(read_clip(clip, finder, crop=crop, size=size, stride=stride)),
+        worth=lambda made: len(made["times"]) or not made["problem"],  # a disk that was away may be back next time
+    )
+    return ClipFrames(**{**found, "faceless": int(found["faceless"]), "problem": str(found["problem"])})
 
 
 def load_clips(
@@ -143,20 +143,10 @@ def load_clips(
     Raises:
         InputError: no clip gave a face. MissingPackageError: video files need PyAV.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     if stride < 1:
         raise InputError(f"stride is {stride}: take every 1st, 2nd, … frame")
     detector = load_detector(detector).name  # fails here, not in each worker
-    rest = ([cache], [detector], [crop], [size], [stride])
-    each = (list(clips), *(values * len(clips) for values in rest))
-    console = Console(stderr=True)
-    if jobs == 1 or len(clips) < 2:
-        read = list(track(map(_kept_clip, *each), "reading clips", total=len(clips), console=console))
-    else:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            read = list(track(pool.map(_kept_clip, *each), "reading clips", total=len(clips), console=console))
+    read = in_processes(partial(_kept_clip, cache, detector, crop, size, stride), list(clips), jobs, "reading clips")
     damaged = tuple((c.name, r.problem) for c, r in zip(clips, read, strict=True) if r.problem)
     counts = ClipCounts(
         sum(len(r.times) > 0 for r in read), sum(len(r.times) for r in read), sum(r.faceless for r in read), damaged

@@ -17,7 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from exprmetric.errors import InputError
+from exprmetric.io.folders import Files
 from exprmetric.io.tables import brief, open_text, show
 
 TRIPLET_TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET")
@@ -166,3 +170,42 @@ def urls_of(triplets: Iterable[FecTriplet]) -> list[str]:
 def image_name(url: str) -> str:
     """Name of a photograph's file: 64 hex digits and `.jpg`; what format it has, its content says."""
     return f"{hashlib.sha256(url.encode('utf-8', 'surrogateescape')).hexdigest()}.jpg"
+
+
+def boxed(face: FecFace) -> str:
+    """Name of a face among `BoxedPhotographs`: two faces of a photograph are two images."""
+    return f"{image_name(face.url)}?{face.left!r},{face.right!r},{face.top!r},{face.bottom!r}"
+
+
+class BoxedPhotographs(Files):
+    """Photographs of a folder or zip; the image `NAME?left,right,top,bottom` is twice that box, with black outside the
+    picture.
+
+    So a face is in the middle of its image, where the one that is aligned is looked for.
+    """
+
+    def __reduce__(self) -> tuple[type[Files], tuple[Path]]:
+        return BoxedPhotographs, (self.path,)
+
+    def image(self, name: str) -> npt.NDArray[np.uint8]:
+        photograph, _, box = name.partition("?")
+        left, right, top, bottom = map(float, box.split(","))
+        return twice_the_box(super().image(photograph), left, right, top, bottom)
+
+    def checksum(self, name: str) -> str:
+        """Of the photograph."""
+        return super().checksum(name.partition("?")[0])
+
+
+def twice_the_box(
+    image: npt.NDArray[np.uint8], left: float, right: float, top: float, bottom: float
+) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) around a box, whose sides are shares of the image's."""
+    height, width = image.shape[:2]
+    x0, x1 = (round(v * width) for v in ((3 * left - right) / 2, (3 * right - left) / 2))
+    y0, y1 = (round(v * height) for v in ((3 * top - bottom) / 2, (3 * bottom - top) / 2))
+    out = np.zeros((max(y1 - y0, 1), max(x1 - x0, 1), 3), np.uint8)
+    inside = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    top_row, first = max(-y0, 0), max(-x0, 0)
+    out[top_row : top_row + inside.shape[0], first : first + inside.shape[1]] = inside
+    return out

@@ -21,7 +21,6 @@ from exprmetric.datasets.arrays import FaceArrays, load_arrays
 from exprmetric.datasets.layouts import UNLABELLED, FaceDataset, Sample
 from exprmetric.encoder import distributed
 from exprmetric.errors import InputError
-from exprmetric.io.folders import Files
 from exprmetric.metrics.odd_one_out import Triplets
 
 TABLES = {split: f"faceexp-comparison-data-{split}-public.csv" for split in ("train", "test")}
@@ -59,42 +58,6 @@ class TripletFaces:
     draw: Callable[[str, int, int], Triplets]
     scored: Callable[[str], Triplets]
     facts: dict[str, dict[str, float]]
-
-
-class BoxedPhotographs(Files):
-    """Photographs of a folder; the file `NAME?left,right,top,bottom` is twice that box, with black outside the picture.
-
-    So a face is in the middle of its image, where the one that is aligned is looked for.
-    """
-
-    def __reduce__(self) -> tuple[type[Files], tuple[Path]]:
-        return BoxedPhotographs, (self.path,)
-
-    def read(self, name: str) -> bytes:
-        """A BMP file. Raises UnreadableImageError where the photograph is damaged."""
-        import cv2
-
-        from exprmetric.io.images import read_image
-
-        photograph, _, box = name.partition("?")
-        left, right, top, bottom = map(float, box.split(","))
-        cut = _cut(read_image(self.path / photograph), left, right, top, bottom)
-        return bytes(cv2.imencode(".bmp", cut[..., ::-1])[1].tobytes())
-
-    def checksum(self, name: str) -> str:
-        """Of the photograph."""
-        return Files(self.path).checksum(name.partition("?")[0])
-
-
-def _cut(image: npt.NDArray[np.uint8], left: float, right: float, top: float, bottom: float) -> npt.NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    x0, x1 = (round(v * width) for v in ((3 * left - right) / 2, (3 * right - left) / 2))
-    y0, y1 = (round(v * height) for v in ((3 * top - bottom) / 2, (3 * bottom - top) / 2))
-    out = np.zeros((max(y1 - y0, 1), max(x1 - x0, 1), 3), np.uint8)
-    inside = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
-    top_row, first = max(-y0, 0), max(-x0, 0)
-    out[top_row : top_row + inside.shape[0], first : first + inside.shape[1]] = inside
-    return out
 
 
 @dataclass(frozen=True)
@@ -155,12 +118,11 @@ def open_fec(folder: Path, settings: FecSettings) -> FecFolder:
     for split, kept in chosen.items():
         for face in (f for t in kept for f in t.faces if f not in numbers):
             numbers[face] = len(numbers)
-            name = f"{fec.image_name(face.url)}?{face.left},{face.right},{face.top},{face.bottom}"
-            samples.append(Sample(name, split, UNLABELLED))
+            samples.append(Sample(fec.boxed(face), split, UNLABELLED))
         rows = np.array([[numbers[f] for f in t.odd_last()] for t in kept], np.intp).reshape(-1, 3)
         triplets[split] = Triplets(rows, np.array([t.kind for t in kept], np.intp))
         facts[split]["rater_accuracy"] = float(np.mean([t.agreement for t in kept])) if kept else float("nan")
-    dataset = FaceDataset(folder.resolve().name, BoxedPhotographs(images), tuple(samples))
+    dataset = FaceDataset(folder.resolve().name, fec.BoxedPhotographs(images), tuple(samples))
     return FecFolder(dataset, triplets, facts)
 
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import InputError
 from exprmetric.io.folders import Files
+from exprmetric.io.kept import digest
 
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SYNONYMS = {
@@ -105,11 +106,6 @@ class FaceDataset:
         image is taken for what another of its name showed."""
         chosen = range(len(self.samples)) if indices is None else indices
         return [f"{self.samples[i].image} {self.checksum(i)}" for i in chosen]
-
-
-def digest(*parts: object) -> str:
-    """SHA-256, hexadecimal, of the texts of some values."""
-    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def person_number(*names: str) -> int:

@@ -8,11 +8,7 @@ network's input.
 
 from __future__ import annotations
 
-import hashlib
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,8 @@ import torch
 
 from exprmetric.datasets.arrays import FaceArrays
 from exprmetric.errors import InputError
-from exprmetric.io.files import kept_arrays, write_whole
+from exprmetric.io.kept import kept
+from exprmetric.io.processes import in_processes
 
 CANDIDATES = 8
 """Faces of which the one that looks the way of the target becomes its source."""
@@ -109,19 +106,14 @@ def add_swaps(
     images = np.concatenate([f.images[:, 0].cpu().numpy() for f in several])
     points, persons = (np.concatenate([f.extra[n].cpu().numpy() for f in several]) for n in ("points", "person"))
     targets = np.sort(np.random.default_rng(seed).permutation(len(faces))[: round(share * len(faces))])
-    key = hashlib.sha256(f"{VERSION} {share} {seed} {images.shape} {len(faces)}".encode())
-    for array in (images, points, persons):
-        key.update(np.ascontiguousarray(array).tobytes())
-    path = cache / f"swaps-{key.hexdigest()[:20]}.npz"
-    kept = kept_arrays(path, "swapped", "index")
-    if kept is None:
-        sources = choose_sources(points, persons, targets, seed)
-        pixels, made = _swap_all(images, points, targets, sources, jobs)
-        cache.mkdir(parents=True, exist_ok=True)
-        swapped, index = pixels[made], targets[made]
-        write_whole(path, lambda file: np.savez_compressed(file, swapped=swapped, index=index))
-    else:
-        swapped, index = kept["swapped"], kept["index"]
+
+    def make() -> dict[str, npt.NDArray[Any]]:
+        pixels, made = _swap_all(images, points, targets, choose_sources(points, persons, targets, seed), jobs)
+        return {"swapped": pixels[made], "index": targets[made]}
+
+    key = (VERSION, share, seed, len(faces), images, points, persons)
+    found = kept(cache, "swaps", key, ("swapped", "index"), make)
+    swapped, index = found["swapped"], found["index"]
     if len(targets) and not len(index):
         raise InputError(f"none of {len(targets)} faces could be swapped: are there two persons and landmarks?")
     full, has = np.zeros_like(images[: len(faces)]), np.zeros(len(faces), np.bool_)
@@ -135,23 +127,13 @@ def _swap_all(
     images: Luma, points: Points, targets: npt.NDArray[np.int64], sources: npt.NDArray[np.int64], jobs: int
 ) -> tuple[Luma, npt.NDArray[np.bool_]]:
     """(M, S, S) and which of them were made."""
-    from rich.console import Console
-    from rich.progress import track
-
-    pixels, made = images[targets], np.zeros(len(targets), np.bool_)
-    blocks = [slice(s, s + CHUNK) for s in range(0, len(targets), CHUNK)]
-    work: list[tuple[Any, ...]] = []
-    for block in blocks:
-        t, s = targets[block], sources[block]
+    work = []
+    for start in range(0, len(targets), CHUNK):
+        t, s = targets[start : start + CHUNK], sources[start : start + CHUNK]
         work.append((images[t], points[t], images[s], points[s], s >= 0))
-    with ExitStack() as stack:
-        each: Any = map
-        if jobs > 1 and len(work) > 1:
-            each = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))).map
-        done = track(each(_swap_block, work), "swapping faces", total=len(work), console=Console(stderr=True))
-        for block, (swapped, ok) in zip(blocks, done, strict=True):
-            pixels[block], made[block] = swapped, ok
-    return pixels, made
+    done = in_processes(_swap_block, work, jobs, "swapping faces")
+    pixels = [images[:0], *(swapped for swapped, _ in done)]
+    return np.concatenate(pixels), np.concatenate([np.zeros(0, np.bool_), *(ok for _, ok in done)])
 
 
 def _swap_block(work: tuple[Luma, Points, Luma, Points, npt.NDArray[np.bool_]]) -> tuple[Luma, npt.NDArray[np.bool_]]:

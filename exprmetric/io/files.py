@@ -5,26 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import struct
 import tempfile
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
 from exprmetric.errors import InputError, WeightsError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-DAMAGED_ARRAYS = (
-    ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, RuntimeError,
-    zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
-"""What NumPy and zipfile raise on the bytes of an `.npz` that is cut off or changed."""
 
 _CHUNK = 1 << 20  # bytes read at a time
 
@@ -51,26 +38,6 @@ def write_whole(path: Path, fill: Fill) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def kept_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]] | None:
-    """Arrays of an `.npz` cache by name; None where it isn't there, or is cut off or damaged, of which a warning tells.
-
-    Raises:
-        OSError: it is there and can't be opened.
-    """
-    import numpy as np
-
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return None
-    try:
-        with file, np.load(file, allow_pickle=False) as kept:
-            return {name: kept[name] for name in names}
-    except (*DAMAGED_ARRAYS, OSError) as error:  # OSError: a damaged index sends the reader to a place that can't be
-        warnings.warn(f"{str(path)!r} is damaged and is made anew: {error}", stacklevel=2)
-        return None
 
 
 def write_files(out: Path, files: Mapping[str, Fill | bytes]) -> None:

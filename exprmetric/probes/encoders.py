@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_crops
-from exprmetric.datasets.layouts import digest
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.io.files import kept_arrays, write_whole
+from exprmetric.io.kept import digest, keep_arrays, kept_arrays
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
 from exprmetric.metrics.distances import DISTANCES
@@ -142,8 +141,7 @@ class Bench:
             raise InputError(f"{name} gives numbers that are not finite, first for {image!r}: leave it out")
         vectors = np.full((len(rows), found.shape[1]), np.nan, np.float32)
         vectors[ok] = found
-        self.cache.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: np.savez(file, vectors=vectors, status=status))
+        keep_arrays(path, {"vectors": vectors, "status": status})
         return Encoded(vectors, status)
 
 

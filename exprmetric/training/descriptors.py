@@ -11,11 +11,9 @@ unit norm, so that eyes count as much as mouths, and the two are put behind each
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +22,7 @@ from exprmetric.datasets.arrays import FaceArrays
 from exprmetric.encoder.models import PRETRAINED, Encoder, load_pretrained
 from exprmetric.errors import WeightsError
 from exprmetric.faces.alignment import CROP_SIZE
-from exprmetric.io.files import kept_arrays, write_whole
+from exprmetric.io.kept import kept
 from exprmetric.training.loop import autocast
 from exprmetric.weights import store as weights
 
@@ -118,15 +116,9 @@ def describe(encoder: Encoder, faces: FaceArrays, crop: int, *, batch: int = 128
 def descriptors(name: str, faces: FaceArrays, crop: int, cache: Path) -> Tensor:
     """`describe` by the encoder of this name, made once and kept in the folder `cache`."""
     encoder = open_encoder(name, faces.images.device)[0]
-    key = hashlib.sha256(f"{EYES} {MOUTH} {STEP} {crop} {tuple(faces.images.shape)}".encode())
-    for tensor in (*encoder.state_dict().values(), faces.images):
-        key.update(tensor.cpu().contiguous().numpy().tobytes())
-    path = cache / f"mouth-eye-{key.hexdigest()[:20]}.npz"
-    kept = kept_arrays(path, "descriptors")
-    if kept is None:
-        made = describe(encoder, faces, crop).cpu().numpy()
-        cache.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: np.savez(file, descriptors=made))
-    else:
-        made = kept["descriptors"]
-    return torch.from_numpy(made).to(faces.images.device)
+    weights_of = (tensor.cpu().numpy() for tensor in encoder.state_dict().values())
+    key = (EYES, MOUTH, STEP, crop, faces.images.cpu().numpy(), *weights_of)
+    found = kept(
+        cache, "mouth-eye", key, ("descriptors",), lambda: {"descriptors": describe(encoder, faces, crop).cpu().numpy()}
+    )
+    return torch.from_numpy(found["descriptors"]).to(faces.images.device)

@@ -185,7 +185,7 @@ class Default(Recipe[DefaultConfig, ExpressionModel]):
         from exprmetric.datasets.teacher import label_dataset
 
         def annotate(dataset: FaceDataset, alignment: Alignment, keep: list[int]) -> Arrays:
-            blendshapes = label_dataset(dataset, alignment, out / "alignment", jobs=jobs).blendshapes[keep]
+            blendshapes = label_dataset(dataset, alignment, out / "alignment", jobs=jobs)[keep]
             return {"mesh": blendshape_targets(blendshapes), "person": dataset.persons(keep)}
 
         faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=True, annotate=annotate)

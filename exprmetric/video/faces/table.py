@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.io.files import DAMAGED_ARRAYS, path_text, write_whole
+from exprmetric.io.files import path_text, write_whole
+from exprmetric.io.kept import DAMAGED_ARRAYS
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
