@@ -25,7 +25,7 @@ def per_triplet(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLike) -> d
         t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
 
     Returns:
-        (N,) float64 columns `l2_error` |s2t - s2c|, `mean_t2c` t2c, `ratio` [t2c < s2c], `mean_s2c`, `mean_s2t`.
+        (N,) float64 columns `l2_error` abs(s2t - s2c), `mean_t2c` t2c, `ratio` [t2c < s2c], `mean_s2c`, `mean_s2t`.
     """
     t, s, r = (np.asarray(v, np.float64) for v in (t2c, s2c, s2t))
     if not t.shape == s.shape == r.shape or t.ndim != 1:
@@ -46,8 +46,8 @@ def preservation_scores(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLi
         t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
 
     Returns:
-        `l2_error` = mean |s2t - s2c| (lower is better), `mean_t2c` (lower), `ratio` = share of t2c < s2c (higher), and
-        the plain means `mean_s2c`, `mean_s2t`. All NaN for N = 0: nothing was measured.
+        `l2_error` = mean of abs(s2t - s2c) (lower is better), `mean_t2c` (lower), `ratio` = share of t2c < s2c
+        (higher), and the plain means `mean_s2c`, `mean_s2t`. All NaN for N = 0: nothing was measured.
 
     Raises:
         ValueError: the arrays differ in length, or a distance is NaN, infinite or negative.
