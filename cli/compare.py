@@ -32,7 +32,7 @@ def compare(results: tuple[Path, ...], match: str, form: str, out: Path | None, 
     """
     from exprmetric.evaluation.compare import compare as run
     from exprmetric.evaluation.compare import load_contestants
-    from exprmetric.report.comparison import FORMATS as writers
+    from exprmetric.evaluation.compared import FORMATS as writers
     from exprmetric.report.comparison import write_html
 
     comparison = run(load_contestants(results), match=match, seed=seed)

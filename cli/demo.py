@@ -25,8 +25,8 @@ def demo(out: Path, quiet: bool) -> None:
     """
     from exprmetric.demo.make import contact_sheet, make_swaps
     from exprmetric.evaluation.evaluate import evaluate
+    from exprmetric.evaluation.tables import print_table
     from exprmetric.report.html import write_report
-    from exprmetric.report.tables import print_table
 
     swaps = out / "swaps"
     ids = make_swaps(swaps)

@@ -83,9 +83,9 @@ def evaluate(
     from exprmetric.evaluation.evaluate import evaluate as run
     from exprmetric.evaluation.large.cache import cache_folder
     from exprmetric.evaluation.result import EvaluationResult
+    from exprmetric.evaluation.tables import FORMATS as writers
     from exprmetric.inputs.triplets import notes_of, read_triplets, single_triplet
     from exprmetric.report.html import write_report
-    from exprmetric.report.tables import FORMATS as writers
 
     three = (target, source_image, swapped)
     if (source is None) == (None in three) or (source is not None and any(three)):

@@ -22,8 +22,8 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     Exit status: 0 merged, 1 nothing was measured, 2 wrong usage.
     """
     from exprmetric.evaluation.large.shards import merge as run
+    from exprmetric.evaluation.tables import FORMATS as writers
     from exprmetric.report.html import write_report
-    from exprmetric.report.tables import FORMATS as writers
 
     if out.resolve() in [shard.resolve() for shard in shards]:
         raise click.UsageError(f"--out {out} is one of the shards: name another folder")

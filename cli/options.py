@@ -11,7 +11,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORMATS = ("table", "json", "csv", "markdown")
+FORMATS = ("table", "json", "csv", "markdown", "latex")
 _MOST_NOTES = 10
 DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
 

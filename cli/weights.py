@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from exprmetric.errors import WeightsError, WeightsNotFoundError
-from exprmetric.io.tables import printable, printable_lines
+from exprmetric.io.tables import printable_lines
 from exprmetric.weights import store
 
 
@@ -27,22 +26,17 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    from rich import box, filesize
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich import filesize
 
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("name", "kind", "size", "here", "commercial use"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("licence", overflow="fold")
-    for row in rows:
+    from exprmetric.io.sheet import Sheet
+
+    def cells(row: dict[str, Any]) -> list[str]:
         size = filesize.decimal(row["bytes"]) if row["bytes"] is not None else "unknown"
-        here = row["place"] or "not present"
-        commercial = "yes" if row["commercial_use"] else "no"
-        # Text: square brackets in a value are no markup
-        table.add_row(*map(Text, (row["name"], row["kind"], size, here, commercial, printable(row["licence"]))))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        here, commercial = row["place"] or "not present", "yes" if row["commercial_use"] else "no"
+        return [row["name"], row["kind"], size, here, commercial, row["licence"]]
+
+    head = ("name", "kind", "size", "here", "commercial use", "licence")
+    Sheet.of(head, map(cells, rows), words=len(head)).print(width=140)
 
 
 @weights.command()

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 import exprmetric
+from exprmetric.evaluation.tables import print_table
 from exprmetric.faces import Face
 from exprmetric.methods.base import Vectors
-from exprmetric.report.tables import print_table
 
 
 class Mouth(exprmetric.Method):

@@ -18,9 +18,9 @@ from PIL import Image
 
 import exprmetric
 from exprmetric.demo.make import demo_faces
+from exprmetric.evaluation.tables import print_table
 from exprmetric.faces import load_detector
 from exprmetric.faces.swap import swap_face
-from exprmetric.report.tables import print_table
 
 ROLES = ("target", "source", "swapped")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from exprmetric.evaluation.tables import speed_line
 from exprmetric.inputs.triplets import ROLES
-from exprmetric.report.tables import speed_line
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = f"""

@@ -15,8 +15,8 @@ from swaps import small_folder
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.evaluation.tables import FORMATS, markdown
 from exprmetric.inputs.triplets import ROLES, Triplet, read_triplets
-from exprmetric.report.tables import FORMATS, markdown
 
 Floats = npt.NDArray[np.float64]
 Points = dict[str, Floats]

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results import Distances, Row, rows_of, without_inner
 
+from exprmetric.evaluation import tables
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.summary import summarise
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.tables import markdown_text
-from exprmetric.report import tables
 
 METHODS = ["default", "lm68"]
 
@@ -33,11 +33,14 @@ def a_result(rows: list[Row], identity: str | None = None) -> EvaluationResult:
     made = rows_of(rows, METHODS)
     summary: dict[str, Any] = {
         **summarise(made, METHODS, identity),
-        "detector": {"asked": "auto", "ran": "dlib"},
+        "exprmetric_version": "0.9",
+        "detector": {"asked": "auto", "ran": "dlib", "fingerprint": "dlib-1"},
         "throughput": {
             "seconds": 2.0, "triplets_per_second": 1.5, "thread_seconds_by_stage": {"detect": 0.5, "hash files": 0.01}
         },
     }  # fmt: skip
+    for method in METHODS:
+        summary["methods"][method]["fingerprint"] = f"{method}-1"
     return EvaluationResult(summary, without_inner(made))
 
 
@@ -84,9 +87,32 @@ def test_all_formats_show_every_method_of_every_split(capsys: pytest.CaptureFixt
     assert by_split["all", "default"] == pytest.approx(0.15)
     for form in ("table", "markdown"):
         text = printed(result, form, capsys)
-        assert text.count("lm68") == len(splits)
-        for name in (*splits[1:], "0.150", "0.100", "1.200", "nothing swapped", "source pasted"):
+        for name in (*splits[1:], "0.100", "1.200", "nothing swapped", "source pasted"):
             assert name in text
+
+
+def test_several_models_stand_side_by_side_and_are_never_pooled(capsys: pytest.CaptureFixture[str]):
+    result = a_result([a_row(1, model="A"), a_row(2, model="B"), a_row(9)])
+    for form in ("table", "markdown", "latex"):
+        text = printed(result, form, capsys)
+        assert "0.100" in text and "0.200" in text and "0.400" not in text  # the mean over all three
+        assert ("1 triplets name no model" in text) == (form != "latex")
+
+
+def test_latex_marks_the_best_and_the_second_of_each_method_and_says_what_made_the_numbers(
+    capsys: pytest.CaptureFixture[str],
+):
+    result = a_result([a_row(i, model=name) for i, name in enumerate(("50%_b", "A & B", "$x^2$"), start=1)])
+    text = printed(result, "latex", capsys)
+    lines = [line.strip() for line in text.splitlines()]
+    assert r"& 50\%\_b & 1 & 0.250 & \textbf{0.100} & 1.000 \\" in lines  # a ratio of 1 for all: none is best
+    assert r"& A \& B & 1 & 0.250 & \underline{0.200} & 1.000 \\" in lines
+    assert r"default & \$x\textasciicircum{}2\$ & 1 & 0.250 & 0.300 & 1.000 \\" in lines
+    assert r"& source pasted &  & 0.750 & 0.750 & 0.000 \\" in lines
+    assert lines.count(r"\toprule") == lines.count(r"\bottomrule") == 1 and lines.count(r"\midrule") == 2
+    (caption,) = (line for line in lines if line.startswith(r"\caption"))
+    for words in (r"3 of 3 triplets measured (100.0 \%)", "exprmetric 0.9", "dlib-1", "default default-1", "bold"):
+        assert words in caption
 
 
 def test_what_could_not_be_computed_is_empty_or_a_dash_and_never_nan(capsys: pytest.CaptureFixture[str]):
@@ -130,12 +156,12 @@ def test_markdown_tables_have_as_many_cells_as_headings(capsys: pytest.CaptureFi
     text = printed(a_result([a_row(1, model="<b>|x|</b>")], identity="default"), "markdown", capsys)
     table_lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table_lines) == 2 * 2 + 2 * 3 + 2  # two heads, the whole with anchors, one split
-    assert {line.count("|") for line in table_lines} == {6}
-    assert "<b>" not in text and r"&lt;b&gt;\|x\|&lt;/b&gt;: 1 of 1" in text
+    assert {line.replace(r"\|", "").count("|") for line in table_lines} == {6, 8}
+    assert "<b>" not in text and r"| &lt;b&gt;\|x\|&lt;/b&gt; | 1 | 0 |" in text
     assert "Identity control" in text
 
 
-@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown", "latex"])
 def test_a_note_stands_beside_the_numbers_in_every_format(form: str, capsys: pytest.CaptureFixture[str]):
     result = a_result([a_row(0, model="A"), a_row(1, model="B")])
     for part in (result.summary["methods"], *(g["methods"] for g in result.summary["groups"].values())):
@@ -143,4 +169,4 @@ def test_a_note_stands_beside_the_numbers_in_every_format(form: str, capsys: pyt
     text = printed(result, form, capsys)
     assert "not comparable with other modes" in " ".join(text.split())
     if form in ("table", "markdown"):
-        assert text.count("lm68 †") == 3 and text.count("† lm68: not comparable") == 1 and "default †" not in text
+        assert text.count("lm68 †") == 1 and text.count("† lm68: not comparable") == 1 and "default †" not in text

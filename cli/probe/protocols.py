@@ -84,7 +84,7 @@ def protocols(
     if form == "table":
         print_protocols(result)
     else:
-        from exprmetric.report.say import say, say_json
+        from exprmetric.io.say import say, say_json
 
         say(markdown(result)) if form == "markdown" else say_json(result.to_json())
     if out is not None:

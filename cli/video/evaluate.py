@@ -122,7 +122,7 @@ def quality(
     if form == "table":
         print_quality(record)
     else:
-        from exprmetric.report.say import say_file
+        from exprmetric.io.say import say_file
 
         say_file(f"quality.{form}", files[f"quality.{form}"])
     if not any(video["faces"] for video in record["videos"]):

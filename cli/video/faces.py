@@ -203,7 +203,7 @@ def _read(
 def _finish(library: Library, files: Files, out: Path | None, shown: Any) -> None:
     """Write, print (a function, or the name of a file), and say by the exit status whether anything was measured."""
     from exprmetric.io.files import write_files
-    from exprmetric.report.say import say_file
+    from exprmetric.io.say import say_file
 
     if out is not None:
         write_files(out, files)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
 from exprmetric.io.images import content_hash
+from exprmetric.io.plain import plain
 from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import Floats, bootstrap_means
@@ -113,8 +114,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what could not be computed (NaN) is None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
-        return plain
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
@@ -340,11 +341,3 @@ def _differences(
             float("nan"),
             *win_tie_loss(a[score], b[score], higher_is_better=HIGHER[score]),
         )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -12,6 +12,7 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
 from exprmetric.evaluation.session import IDENTITY
+from exprmetric.io.plain import finite
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
 from exprmetric.weights import store as weights
@@ -31,12 +32,7 @@ def coverage(rows: Rows) -> dict[str, Any]:
 
 
 def _score(value: float, interval: tuple[float, float]) -> dict[str, Any]:
-    return {"value": _number(value), "ci95": [_number(v) for v in interval]}
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN: what could not be computed is null."""
-    return float(value) if np.isfinite(value) else None
+    return {"value": finite(value), "ci95": [finite(v) for v in interval]}
 
 
 def method_scores(rows: Rows, part: Mask, method: str, *, on_fail: str = "exclude", seed: int = 0) -> dict[str, Any]:
@@ -67,8 +63,8 @@ def method_scores(rows: Rows, part: Mask, method: str, *, on_fail: str = "exclud
     return {
         "n": len(drawn),
         **{name: _score(_mean(columns[name]), intervals[name]) for name in SCORES},
-        "mean_s2c": _number(_mean(columns["mean_s2c"])),
-        "mean_s2t": _number(_mean(columns["mean_s2t"])),
+        "mean_s2c": finite(_mean(columns["mean_s2c"])),
+        "mean_s2t": finite(_mean(columns["mean_s2t"])),
         "anchors": {
             "nothing_swapped": _means(nothing, s2t, s2t),
             "source_pasted": _means(s2t, nothing, s2t),
@@ -82,7 +78,7 @@ def _mean(values: Any) -> float:
 
 def _means(t2c: Any, s2c: Any, s2t: Any) -> dict[str, float | None]:
     columns = per_triplet(t2c, s2c, s2t)
-    return {name: _number(_mean(columns[name])) for name in SCORES}
+    return {name: finite(_mean(columns[name])) for name in SCORES}
 
 
 def identity_control(rows: Rows, method: str, *, seed: int = 0) -> dict[str, Any]:
@@ -93,9 +89,9 @@ def identity_control(rows: Rows, method: str, *, seed: int = 0) -> dict[str, Any
     return {
         "n": len(nearer),
         "nearer_to_source": _score(_mean(nearer), interval),
-        "mean_t2c": _number(_mean(t2c)),
-        "mean_s2c": _number(_mean(s2c)),
-        "mean_s2t": _number(_mean(s2t)),
+        "mean_t2c": finite(_mean(t2c)),
+        "mean_s2c": finite(_mean(s2c)),
+        "mean_s2t": finite(_mean(s2t)),
     }
 
 

@@ -41,6 +41,10 @@ class Estimate:
     high: float
     n: int
 
+    def plain(self) -> dict[str, object]:
+        """As scores stand in `summary.json`."""
+        return {"value": self.value, "ci95": [self.low, self.high], "n": self.n}
+
 
 def pair_distances(
     vectors: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, distance: Distance = l2

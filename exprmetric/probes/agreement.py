@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.io.environment import environment
 from exprmetric.io.files import path_text, write_whole
+from exprmetric.io.plain import plain
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
-from exprmetric.metrics.agreement import Estimate, Leak, identity_leak
+from exprmetric.metrics.agreement import Leak, identity_leak
 from exprmetric.metrics.rated import RatedScores
 from exprmetric.probes.curves import Response, measure_curves
 from exprmetric.probes.dataset import Faces, repeated_people
@@ -65,6 +65,10 @@ class MethodReport:
     response: Response | None
     coverage: dict[str, dict[str, Any]]
 
+    def plain(self) -> dict[str, Any]:
+        """All but the name, by which results hold it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+
 
 @dataclass(frozen=True)
 class AgreementResult:
@@ -91,8 +95,8 @@ class AgreementResult:
         """Everything; what could not be computed is null."""
         content = {
             **self.about,
-            "methods": {m.name: _plain(m) for m in self.methods},
-            "raters": _plain(self.raters),
+            "methods": {m.name: plain(m) for m in self.methods},
+            "raters": plain(self.raters),
             "failures": list(self.failures),
         }
         return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
@@ -106,21 +110,6 @@ class AgreementResult:
         except OSError as error:
             raise InputError(f"can't write the result into {out}: {error}") from error
         return out
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as JSON values; an estimate as `{"value", "ci95", "n"}`, as in `summary.json`."""
-    if isinstance(value, Estimate):
-        return {"value": _plain(value.value), "ci95": [_plain(value.low), _plain(value.high)], "n": value.n}
-    if isinstance(value, MethodReport):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "name"}
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def probe_agreement(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.errors import InputError
 from exprmetric.io.files import write_whole
-from exprmetric.io.tables import markdown_text, printable
+from exprmetric.io.sheet import Content, Number, Sheet
+from exprmetric.io.tables import markdown_text
 from exprmetric.metrics.agreement import Estimate
 from exprmetric.metrics.rated import RatedScores
 from exprmetric.probes.agreement import AgreementResult, MethodReport
@@ -21,40 +19,21 @@ WORST = 3
 """Pairs of expressions that the terminal names."""
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table with a heading and sentences below it; texts are not escaped yet.
-
-    Attributes:
-        rows: cells, the row's name first.
-        terminal: is it shown there too, or in the card alone?
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    terminal: bool = True
+def _number(value: float | None, form: str = ".3f") -> Number:
+    return Number(value, form=form)
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "–" if value is None or not math.isfinite(value) else format(value, form)
-
-
-def _estimate(found: Estimate | None, scale: float = 1.0, form: str = ".3f") -> str:
-    """`0.123 [0.110, 0.140]`, or a dash."""
-    if found is None or not math.isfinite(found.value):
-        return "–"
-    if not math.isfinite(found.low):
-        return _number(found.value * scale, form)
-    return f"{found.value * scale:{form}} [{found.low * scale:{form}}, {found.high * scale:{form}}]"
+def _estimate(found: Estimate | None, scale: float = 1.0, form: str = ".3f") -> Number:
+    if found is None:
+        return Number(None)
+    return Number(found.value * scale, found.low * scale, found.high * scale, form)
 
 
 def _coverage(report: MethodReport) -> str:
     return ", ".join(f"{c['ok'] / c['faces']:.1%}" if c["faces"] else "–" for c in report.coverage.values())
 
 
-RATED_COLUMNS: dict[str, Callable[[RatedScores], str]] = {
+RATED_COLUMNS: dict[str, Callable[[RatedScores], Content]] = {
     "triplet accuracy ↑": lambda s: _estimate(s.across.triplet_accuracy),
     "rank correlation ↑": lambda s: _estimate(s.across.rank_correlation),
     "leak ratio ↓1": lambda s: _estimate(s.leak.ratio if s.leak else None, form=".2f"),
@@ -64,8 +43,8 @@ RATED_COLUMNS: dict[str, Callable[[RatedScores], str]] = {
 }
 """Columns of a rated set's table after the method's name."""
 
-COLUMNS: dict[str, Callable[[MethodReport], str]] = {
-    "dim": lambda r: str(r.dimension),
+COLUMNS: dict[str, Callable[[MethodReport], Content]] = {
+    "dim": lambda r: r.dimension,
     "leak ratio ↓1": lambda r: _estimate(r.leak.ratio if r.leak else None, form=".2f"),
     "leak AUC ↓.5": lambda r: _estimate(r.leak.auc if r.leak else None),
     "detector shift % ↓": lambda r: _estimate(r.detector_shift.share if r.detector_shift else None, 100, ".1f"),
@@ -76,44 +55,42 @@ COLUMNS: dict[str, Callable[[MethodReport], str]] = {
 """Columns of the table of all that needs no ratings."""
 
 
-def sheets(result: AgreementResult) -> Iterator[Sheet]:
-    """All tables: those of each rated set, then the one of what needs no ratings."""
+def sheets(result: AgreementResult, *, terminal: bool = False) -> Iterator[Sheet]:
+    """All tables, or those for the terminal: each rated set's, then the one of what needs no ratings."""
     for name in result.about["sets"]["rated"]:
-        yield from _rated_sheets(result, name)
-    yield Sheet(
-        "Identity and sensitivity, without ratings",
+        yield from _rated_sheets(result, name, terminal=terminal)
+    yield Sheet.of(
         ("method", *COLUMNS),
-        tuple((r.name, *(column(r) for column in COLUMNS.values())) for r in result.methods),
-        tuple(_notes(result)),
+        ((r.name, *(column(r) for column in COLUMNS.values())) for r in result.methods),
+        title="Identity and sensitivity, without ratings",
+        notes=tuple(_notes(result)),
     )
 
 
-def _rated_sheets(result: AgreementResult, name: str) -> Iterator[Sheet]:
+def _rated_sheets(result: AgreementResult, name: str, *, terminal: bool) -> Iterator[Sheet]:
     about = result.about["sets"]["rated"][name]
     scores = {r.name: r.rated[name] for r in result.methods}
     raters = result.raters[name]
     rows = [(method, *(column(s) for column in RATED_COLUMNS.values())) for method, s in scores.items()]
     if raters is not None:
         rows.append(("people", *(column(raters) for column in RATED_COLUMNS.values())))
-    yield Sheet(
-        f"{name}: {about['use']}", ("method", *RATED_COLUMNS), tuple(rows), tuple(_rated_notes(result, name, scores))
-    )
+    notes = tuple(_rated_notes(result, name, scores))
+    yield Sheet.of(("method", *RATED_COLUMNS), rows, title=f"{name}: {about['use']}", notes=notes)
     with_people = scores | ({"people": raters} if raters is not None else {})
     kinds = sorted({kind for s in scores.values() for kind in s.confusions})
-    if kinds:
-        yield Sheet(
-            f"{name}: triplet accuracy where two expressions could be confused",
+    if kinds and not terminal:
+        yield Sheet.of(
             ("expressions", *with_people),
-            tuple((kind, *(_estimate(s.confusions.get(kind)) for s in with_people.values())) for kind in kinds),
-            terminal=False,
+            ((kind, *(_estimate(s.confusions.get(kind)) for s in with_people.values())) for kind in kinds),
+            title=f"{name}: triplet accuracy where two expressions could be confused",
         )
     for what in ("yaw", "size"):
         classes = [c for s in scores.values() for c in s.conditions.get(what, ())]
         if len(set(classes)) > 1:  # of one class the numbers above tell
-            yield Sheet(
-                f"{name}: triplet accuracy, rank correlation by the {_WHAT[what]} of a pair or triplet",
+            yield Sheet.of(
                 ("faces", *with_people),
-                tuple((c, *(_condition(s, what, c) for s in with_people.values())) for c in dict.fromkeys(classes)),
+                ((c, *(_condition(s, what, c) for s in with_people.values())) for c in dict.fromkeys(classes)),
+                title=f"{name}: triplet accuracy, rank correlation by the {_WHAT[what]} of a pair or triplet",
             )
 
 
@@ -180,35 +157,16 @@ def _notes(result: AgreementResult) -> Iterator[str]:
 
 
 def print_tables(result: AgreementResult) -> None:
-    """Rich tables on stdout, each with what it was measured on."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    for sheet in sheets(result):
-        if not sheet.terminal:
-            continue
-        table = Table(
-            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(printable(sheet.title)), title_justify="left"
-        )
-        for i, heading in enumerate(sheet.columns):
-            table.add_column(Text(printable(heading)), justify="right" if i else "left")
-        for name, *cells in sheet.rows:
-            table.add_row(Text(printable(name), style="bold"), *cells)
-        console.print(table)
-        for line in sheet.notes:
-            console.print(printable(line), markup=False)
+    """On stdout, each table with what it was measured on."""
+    for sheet in sheets(result, terminal=True):
+        sheet.print(width=200)
 
 
 def markdown(result: AgreementResult, plots: Sequence[str] = ()) -> str:
     """A section of a model card: tables, notes, plots (file names beside the card)."""
     lines = ["## Agreement with people, identity, sensitivity"]
     for sheet in sheets(result):
-        lines += ["", f"### {markdown_text(sheet.title)}", "", f"| {' | '.join(map(markdown_text, sheet.columns))} |"]
-        lines.append("| --- |" + " ---: |" * (len(sheet.columns) - 1))
-        lines += [f"| {markdown_text(name)} | {' | '.join(cells)} |" for name, *cells in sheet.rows]
+        lines += ["", f"### {markdown_text(sheet.title)}", "", sheet.markdown()]
         lines += [""] * bool(sheet.notes) + [f"- {markdown_text(note)}" for note in sheet.notes]
     titles = {file: TITLES[kind] for kind, file in PLOTS.items()}
     lines += [line for file in plots for line in ("", f"![{titles[file]}]({file})")]

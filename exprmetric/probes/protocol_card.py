@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError
 from exprmetric.io.files import write_whole
-from exprmetric.io.tables import markdown_text, printable
+from exprmetric.io.sheet import Sheet
+from exprmetric.io.tables import markdown_text
 from exprmetric.metrics.odd_one_out import TYPES
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes.measurement import Measurement
@@ -69,24 +70,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 def print_protocols(result: ProtocolResult) -> None:
-    """A Rich table a data set; columns without any number are named below it, with the reason."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 260)
+    """A table a data set; columns without any number are named below it, with the reason."""
     for report in result.sets:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(printable(report.name)))
-        table.add_column("encoder")
         shown = [c for c in columns(result) if any(c.cell(row) != NOTHING for row in report.rows)]
-        for column in shown:
-            table.add_column(column.heading, justify="right")
-        for row in report.rows:
-            table.add_row(Text(printable(row.encoder), style="bold"), *(c.cell(row) for c in shown))
-        console.print(table)
-        for line in notes(result, report):
-            console.print(printable(line), markup=False)
+        _sheet(shown, report, title=report.name, notes=notes(result, report)).print(width=260)
 
 
 def notes(result: ProtocolResult, report: SetReport) -> list[str]:
@@ -122,7 +109,7 @@ def markdown(result: ProtocolResult) -> str:
     lines += [f"- {name}: {PROTOCOLS[name].what}" for name in result.protocols]
     for report in result.sets:
         lines += ["", f"## {markdown_text(report.name)}", ""]
-        lines += _table(columns(result), report)
+        lines.append(_sheet(columns(result), report).markdown())
         for name, title in (("linear", "linear probe"), ("head", "classification head")):
             recall = [_column(name, f"recall {e}", e) for e in EXPRESSIONS]
             lines += _section(f"Recall by class, {title}", recall, report)
@@ -136,15 +123,12 @@ def markdown(result: ProtocolResult) -> str:
 def _section(title: str, found: list[Column], report: SetReport) -> list[str]:
     if all(c.cell(row) == NOTHING for c in found for row in report.rows):
         return []
-    return ["", f"### {title}", "", *_table(found, report)]
+    return ["", f"### {title}", "", _sheet(found, report).markdown()]
 
 
-def _table(found: list[Column], report: SetReport) -> list[str]:
-    return [
-        "| encoder | " + " | ".join(c.heading for c in found) + " |",
-        "| --- |" + " ---: |" * len(found),
-        *(f"| {markdown_text(r.encoder)} | " + " | ".join(c.cell(r) for c in found) + " |" for r in report.rows),
-    ]
+def _sheet(found: list[Column], report: SetReport, **about: Any) -> Sheet:
+    rows = ([row.encoder, *(c.cell(row) for c in found)] for row in report.rows)
+    return Sheet.of(["encoder", *(c.heading for c in found)], rows, **about)
 
 
 def save_protocols(result: ProtocolResult, folder: str | os.PathLike[str]) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,9 +23,9 @@ from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.io.environment import environment, package_version
 from exprmetric.io.files import path_text
+from exprmetric.io.plain import plain
 from exprmetric.io.tables import listed
 from exprmetric.methods import Method
-from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes import affect, classify, comparisons, retrieve
 from exprmetric.probes.checkpoint import Checkpoint
 from exprmetric.probes.encoders import Bench, distance_of
@@ -162,7 +161,7 @@ class ProtocolResult:
                 "test_split": s.split,
                 "compared": s.compared,
                 "encoders": {
-                    r.encoder: {"coverage": r.coverage, **{n: _plain(f) for n, f in r.found.items()}} for r in s.rows
+                    r.encoder: {"coverage": r.coverage, **{n: _found(f) for n, f in r.found.items()}} for r in s.rows
                 },
             }
             for s in self.sets
@@ -170,16 +169,10 @@ class ProtocolResult:
         return json.dumps({**self.about, "sets": sets}, indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def _plain(found: Measurement | str) -> dict[str, Any]:
+def _found(found: Measurement | str) -> dict[str, Any]:
     if isinstance(found, str):
         return {"not_measured": found}
-    return {**{name: _estimate(e) for name, e in found.scores.items()}, **found.details}
-
-
-def _estimate(e: Estimate) -> dict[str, Any]:
-    """As in `summary.json`."""
-    value, low, high = (v if math.isfinite(v) else None for v in (e.value, e.low, e.high))
-    return {"value": value, "ci95": [low, high], "n": e.n}
+    return {**plain(found.scores), **found.details}
 
 
 def chosen_protocols(names: Sequence[str]) -> tuple[str, ...]:

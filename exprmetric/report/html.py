@@ -19,37 +19,36 @@ import numpy as np
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import choice_of, fingerprint
 from exprmetric.evaluation.compare import Comparison, compare, contestants
+from exprmetric.evaluation.compared import LEVEL, all_differences
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
 from exprmetric.evaluation.session import IDENTITY, open_pool
-from exprmetric.faces import FaceFinder, load_detector
-from exprmetric.io.files import write_whole
-from exprmetric.metrics.preservation import SCORES
-from exprmetric.report import figures
-from exprmetric.report.crops import with_pictures
-from exprmetric.report.gallery import PLACES, failures, gallery
-from exprmetric.report.tables import (
-    ANCHORS,
-    HEADINGS,
-    SPLITS,
+from exprmetric.evaluation.tables import (
     coverage_line,
+    headline,
     identity_line,
     label,
     note_lines,
     number,
-    p_value,
     speed_line,
+    splits,
 )
+from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.io.files import write_whole
+from exprmetric.io.sheet import Sheet
+from exprmetric.report import figures
+from exprmetric.report.crops import with_pictures
+from exprmetric.report.gallery import PLACES, failures, gallery
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 REPORT = "report.html"
 MOST_ROWS = 2000
 """Triplets in the page's table; triplets.csv has all."""
 MOST_DUELS = 45
 """Pairs of models whose differences the page shows: those of ten models."""
-LEVEL = 0.05
 
 
 def environment() -> Environment:
@@ -63,9 +62,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.globals |= {"number": number, "coverage_line": coverage_line, "p_value": p_value, "label": label}
-    jinja.globals |= {"HEADINGS": HEADINGS, "ANCHORS": ANCHORS, "SPLITS": SPLITS, "SCORES": SCORES, "LEVEL": LEVEL}
+    jinja.globals |= {"number": number, "coverage_line": coverage_line, "label": label, "LEVEL": LEVEL, "table": table}
     return jinja
+
+
+def table(sheet: Sheet, name: str = "", kind: str = "") -> Markup:
+    """A table of a page; `Sheet.html` escapes every text itself."""
+    from markupsafe import Markup
+
+    return Markup(sheet.html(name, kind))
 
 
 def render(template: str, **context: Any) -> str:
@@ -121,13 +126,15 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     return render(
         "report.html",
         summary=summary,
+        headline=headline(summary),
+        splits=splits(summary),
         identity=identity_line(summary["identity"]),
         speed=speed_line(summary["throughput"]),
         notes=note_lines(summary["methods"]),
         same_faces=fingerprint(finder, face) == summary["detector"]["fingerprint"],
         failures=failed,
         comparison=_between_models(result),
-        level=LEVEL,
+        all_differences=all_differences,
         most_duels=MOST_DUELS,
         models=_models(rows),
         series=figures.SERIES,

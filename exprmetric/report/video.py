@@ -13,24 +13,27 @@ import numpy as np
 
 from exprmetric.errors import ExprmetricError, VideoError
 from exprmetric.evaluation.session import open_pool
+from exprmetric.evaluation.tables import identity_line
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.report import lines
 from exprmetric.report.filmstrips import Strip, choose, with_pictures
 from exprmetric.report.html import REPORT, render, write_page
-from exprmetric.report.tables import identity_line
 from exprmetric.report.video_tables import (
-    COURSE,
     EVENTS,
     clip_line,
     clip_name,
+    clips_sheet,
+    course_sheet,
     coverage_line,
+    events_sheet,
     lag_line,
     offset_line,
     pairing_line,
     person_of,
+    scores_sheet,
     value,
 )
-from exprmetric.video.scores.clip import LEAST_EVENT, TEMPORAL_SCORES
+from exprmetric.video.scores.clip import LEAST_EVENT
 from exprmetric.video.scores.result import VideoResult
 
 if TYPE_CHECKING:
@@ -84,6 +87,8 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
     chosen = _chosen(summary["clips"], methods)
     settings = summary["settings"]
     finder = FaceFinder(load_detector(settings["detector"], provider=settings["provider"]))
+    parts = summary["models"] if len(summary["models"]) > 1 else {"": summary}
+    first = "model" if len(parts) > 1 else ""
     with open_pool(jobs) as pool:
         shown = [_shown(clip, result.frames, methods, settings, finder, pool) for clip in chosen]
     return render(
@@ -91,10 +96,10 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
         summary=summary,
         coverage=coverage_line(summary["coverage"]),
         identity=identity_line(summary["identity"]),
-        course=COURSE,
-        events=EVENTS,
-        temporal=TEMPORAL_SCORES,
-        value=value,
+        headline=scores_sheet(parts, first),
+        temporal=course_sheet(parts, first),
+        events=events_sheet(summary),
+        clips=clips_sheet(summary, MOST_ROWS),
         clip_line=clip_line,
         pairing_line=pairing_line,
         clip_name=clip_name,
@@ -102,7 +107,7 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
         several=any(person_of(c) > 1 for c in summary["clips"]),
         offset_line=offset_line,
         shown=shown,
-        rows=summary["clips"][:MOST_ROWS],
+        most_rows=MOST_ROWS,
     )
 
 

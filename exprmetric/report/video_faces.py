@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.io.images import read_image
+from exprmetric.io.sheet import Sheet
 from exprmetric.report.crops import jpeg_uri
 from exprmetric.report.html import render
 from exprmetric.report.lines import LineChart, line_chart
@@ -43,13 +44,16 @@ class Section:
     title: str
     note: str = ""
     cards: tuple[Card, ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    rates: Sheet | None = None
     charts: tuple[LineChart, ...] = ()
 
 
 def _page(title: str, lead: Sequence[str], sections: Sequence[Section], record: Mapping[str, Any]) -> str:
-    return render("video_faces.html", title=title, lead=lead, sections=sections, record=record, counted=counted)
+    keys = ("frames", "frames_without_face", "faces", "used", "unfit", "nobody", "unread")
+    head = ("video", "frames", "without a face", "faces", "used", "unfit", "of nobody", "unread")
+    videos = Sheet.of(head, ([v["path"], *(v[k] for k in keys)] for v in record["videos"]))
+    about = {"title": title, "lead": lead, "sections": sections, "record": record, "videos": videos}
+    return render("video_faces.html", **about, counted=counted)
 
 
 def tags_page(
@@ -94,8 +98,7 @@ def tags_page(
                 name,
                 f"{sum(len(c.course) for c in mine)} faces in {counted(len(mine), 'video')}; the closest of each tag:",
                 tuple(cards),
-                ("tag", "appearance rate", "segments", "seconds"),
-                rows,
+                Sheet.of(("tag", "appearance rate", "segments", "seconds"), rows) if rows else None,
                 tuple(figures),
             )
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from exprmetric.evaluation.tables import HEADINGS, alarm_lines, identity_line, score_cell, shown_scores
+from exprmetric.io.say import csv_text, say_csv, say_json
+from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import printable
-from exprmetric.metrics.preservation import SCORES
-from exprmetric.report.say import csv_text, say_csv, say_json
-from exprmetric.report.tables import HEADINGS, WIDTH, alarm_lines, cell, identity_line
 from exprmetric.video.scores.clip import TEMPORAL_SCORES
 
 if TYPE_CHECKING:
@@ -96,19 +95,86 @@ def pairing_line(clip: dict[str, Any]) -> str:
     return str(note) if person_of(clip) == 1 else ""
 
 
+def scores_sheet(parts: Mapping[str, Mapping[str, Any]], first: str = "") -> Sheet:
+    """Preservation scores over the frames, by part (models; one without a name) and method."""
+    scores = shown_scores({k: m for part in parts.values() for k, m in part["methods"].items()})
+    columns = [*_methods_head(first, "method"), Column("frames"), *(Column(HEADINGS[s], s) for s in scores)]
+    return _by_part(columns, parts, first, lambda m: [m["n"], *(score_cell(m.get(s)) for s in scores)])
+
+
+def course_sheet(parts: Mapping[str, Mapping[str, Any]], first: str = "", *, name: str = "method") -> Sheet:
+    """Scores over time, by part and method."""
+    columns = [*_methods_head(first, name), *(Column(COURSE[k], k) for k in TEMPORAL_SCORES)]
+    return _by_part(columns, parts, first, lambda m: [_course_cell(m["temporal"][k]) for k in TEMPORAL_SCORES])
+
+
+def _methods_head(first: str, name: str) -> list[Column]:
+    return [Column(heading, words=True) for heading in (first, name) if heading]
+
+
+def _by_part(
+    columns: Sequence[Column],
+    parts: Mapping[str, Mapping[str, Any]],
+    first: str,
+    cells: Callable[[Mapping[str, Any]], Sequence[Content]],
+) -> Sheet:
+    rows = []
+    for part, found in parts.items():
+        head = [part] * bool(first)
+        for method, scores in found["methods"].items():
+            rows.append(Row([*head, method, *cells(scores)], part))
+            head = [""] * bool(first)
+    return Sheet(columns, rows)
+
+
+def _course_cell(score: Mapping[str, Any]) -> Number:
+    low, high = score["ci95"]
+    return Number(score["value"], low, high, ".2f")
+
+
+def events_sheet(summary: Mapping[str, Any]) -> Sheet:
+    """How many events of the target the swaps have too."""
+    return Sheet.of(
+        ["event", "in target", "in swap", "recall ↑", "precision ↑"],
+        (
+            [EVENTS.get(n, n), e["target"], e["swapped"], _share(e["recall"]), _share(e["precision"])]
+            for n, e in summary["events"].items()
+        ),
+    )
+
+
+def _share(number: float | None) -> Number:
+    return Number(number, form=".2f")
+
+
+def clips_sheet(summary: Mapping[str, Any], most: int) -> Sheet:
+    """One row for each of the people of each clip."""
+    methods, clips = list(summary["methods"]), summary["clips"]
+    several, models = any(person_of(c) > 1 for c in clips), bool(summary["models"])
+    columns = [Column("clip", words=True), *[Column("person"), Column("nearer to source")] * several]
+    columns += [Column("model", words=True)] * models + [Column("status", words=True), Column("frames")]
+    columns += [Column("shift"), *(c for m in methods for c in (Column(f"{m} t2c ↓"), Column("correlation ↑")))]
+    rows = []
+    for clip in clips[:most]:
+        cells: list[Content] = [clip["id"]]
+        cells += [person_of(clip), _share(clip.get("nearer_to_source"))] * several
+        damaged = [f"{role} damaged: {why}" for role, why in clip.get("damaged", {}).items()]
+        status = "; ".join([f"{clip['status']}: {clip['reason']}" if clip["reason"] else clip["status"], *damaged])
+        cells += [clip["model"]] * models + [status]
+        if clip["coverage"]:
+            cells += [f"{clip['coverage']['ok']} / {clip['coverage']['frames']}", offset_line(clip.get("offset"))]
+            for m in methods:
+                found = clip["methods"][m]
+                cells += [Number(found["mean_t2c"]), _share(found["temporal"]["correlation"])]
+        else:
+            cells += [NOTHING] * (2 + 2 * len(methods))
+        rows.append(Row(cells))
+    return Sheet(columns, rows)
+
+
 def print_rows(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
     """A table on stdout; the first `left` columns are text, the others numbers."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(c))) for c in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
+    Sheet.of(head, rows, words=left).print()
 
 
 def print_result(result: VideoResult) -> None:
@@ -117,22 +183,12 @@ def print_result(result: VideoResult) -> None:
     print(coverage_line(summary["coverage"]))
     for line in alarm_lines(summary):
         print(line)
-    methods = summary["methods"].items()
-    print_rows(
-        ["method", "frames", *HEADINGS.values()], ([m, s["n"], *(cell(s[k]) for k in SCORES)] for m, s in methods)
-    )
-    print_rows(
-        ["over time", *COURSE.values()],
-        ([m, *(value(s["temporal"][k]["value"]) for k in TEMPORAL_SCORES)] for m, s in methods),
-    )
-    events = summary["events"].items()
-    if events:
-        head = ["event", "in target", "in swap", "recall ↑", "precision ↑"]
-        keys = ("target", "swapped")
-        print_rows(
-            head,
-            ([EVENTS.get(n, n), *(e[k] for k in keys), value(e["recall"]), value(e["precision"])] for n, e in events),
-        )
+    parts = summary["models"] if len(summary["models"]) > 1 else {"": summary}
+    first = "model" if len(parts) > 1 else ""
+    scores_sheet(parts, first).print()
+    course_sheet(parts, first, name="over time").print()
+    if summary["events"]:
+        events_sheet(summary).print()
     if any(person_of(c) > 1 for c in summary["clips"]):
         _print_people(summary)
     for clip in summary["clips"]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.io.plain import finite
 from exprmetric.methods import Method
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.video.faces.spool import by_blocks, readable, take
@@ -163,13 +164,13 @@ def _distances(method: Method, faces: tuple[VideoFaces, VideoFaces], rows: tuple
 
 def _nearer(distances: Floats) -> float | None:
     """Share of frames whose swapped face is nearer to the source than to the target, by the identity control."""
-    return number((distances[:, 1] < distances[:, 0]).mean()) if len(distances) else None
+    return finite((distances[:, 1] < distances[:, 0]).mean()) if len(distances) else None
 
 
 def _means(distances: Floats) -> dict[str, Any]:
     columns = per_triplet(*distances.T)
     names = (*SCORES, "mean_s2c", "mean_s2t")
-    return {"n": len(distances)} | {n: number(columns[n].mean()) if len(distances) else None for n in names}
+    return {"n": len(distances)} | {n: finite(columns[n].mean()) if len(distances) else None for n in names}
 
 
 def method_course(
@@ -193,15 +194,15 @@ def method_course(
     step = rate if math.isfinite(rate) else 0.0
     usual = _events(events.intensity(target), events.intensity(swapped), times, 0.0)
     return {
-        "correlation": number(temporal.correlation(target, swapped)),
-        "velocity_correlation": number(temporal.velocity_correlation(target, swapped, times)),
-        "component_correlation": number(np.nanmedian(each)) if np.isfinite(each).any() else None,
-        "components": [number(v) for v in each] if len(each) <= _COMPONENTS else None,
-        "amplitude": number(temporal.amplitude(target, swapped)),
-        "target_movement": number(temporal.movement(target)),
+        "correlation": finite(temporal.correlation(target, swapped)),
+        "velocity_correlation": finite(temporal.velocity_correlation(target, swapped, times)),
+        "component_correlation": finite(np.nanmedian(each)) if np.isfinite(each).any() else None,
+        "components": [finite(v) for v in each] if len(each) <= _COMPONENTS else None,
+        "amplitude": finite(temporal.amplitude(target, swapped)),
+        "target_movement": finite(temporal.movement(target)),
         "lag": _lag((target, swapped), rate),
-        "dtw": number(temporal.dtw(target, swapped, round(temporal.BAND * step))),
-        "flicker_db": number(temporal.flicker(target, swapped, rate, cutoff)),
+        "dtw": finite(temporal.dtw(target, swapped, round(temporal.BAND * step))),
+        "flicker_db": finite(temporal.flicker(target, swapped, rate, cutoff)),
         "event_recall": usual["recall"],
         "event_precision": usual["precision"],
         "events": usual,
@@ -214,8 +215,8 @@ def _lag(pair: tuple[Trajectory, Trajectory], rate: float) -> dict[str, Any] | N
     found = temporal.lag(*pair, max(1, round(temporal.MAX_LAG * rate)))
     if found is None:
         return None
-    return {k: v if isinstance(v, int) else number(v) for k, v in asdict(found).items()} | {
-        "seconds": number(found.frames / rate)
+    return {k: v if isinstance(v, int) else finite(v) for k, v in asdict(found).items()} | {
+        "seconds": finite(found.frames / rate)
     }
 
 
@@ -249,8 +250,8 @@ def _events(target: Floats, swapped: Floats, times: Floats, least: float) -> dic
     return {
         "target": len(found.target),
         "swapped": len(found.swapped),
-        "recall": number(found.recall),
-        "precision": number(found.precision),
+        "recall": finite(found.recall),
+        "precision": finite(found.precision),
         "missed": [round(float(t), 3) for t in found.missed],
         "added": [round(float(t), 3) for t in found.added],
     }
@@ -291,8 +292,3 @@ def worst_seconds(
 
 def _counts(status: Sequence[str]) -> dict[str, int]:
     return {s: status.count(s) for s in sorted(set(status)) if s != OK}
-
-
-def number(value: float | np.floating[Any]) -> float | None:
-    """JSON has no NaN: what could not be computed is null."""
-    return float(value) if np.isfinite(value) else None

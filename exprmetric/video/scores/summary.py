@@ -14,9 +14,10 @@ from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.summary import tells_people
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
+from exprmetric.io.plain import finite
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means, group_codes
-from exprmetric.video.scores.clip import TEMPORAL_SCORES, Clip, number
+from exprmetric.video.scores.clip import TEMPORAL_SCORES, Clip
 from exprmetric.video.scores.pairing import OK
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _interval(values: npt.ArrayLike, groups: Groups, seed: int) -> dict[str, Any
     known = np.isfinite(array)
     (found,) = bootstrap_means({"value": array[known]}, groups[known], seed=seed).values()
     mean = float(array[known].mean()) if known.any() else float("nan")
-    return {"value": number(mean), "ci95": [number(v) for v in found]}
+    return {"value": finite(mean), "ci95": [finite(v) for v in found]}
 
 
 def summarise(measured: Measured, methods: Sequence[str], identity: str | None, *, seed: int = 0) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _method(clips: Sequence[tuple[Triplet, Clip]], method: str, seed: int) -> di
     return {
         "n": len(distances),
         **{s: _interval(columns[s], groups, seed) for s in SCORES},
-        **{s: number(columns[s].mean()) if len(distances) else None for s in ("mean_s2c", "mean_s2t")},
+        **{s: finite(columns[s].mean()) if len(distances) else None for s in ("mean_s2c", "mean_s2t")},
         "temporal": {s: _interval([_nan(t[s]) for t in over_time], names, seed) for s in TEMPORAL_SCORES},
     }
 
@@ -139,7 +140,7 @@ def _nan(value: float | None) -> float:
 def _identity(clips: Sequence[tuple[Triplet, Clip]], method: str, seed: int) -> dict[str, Any]:
     distances, groups = _frames(clips, method)
     t2c, s2c, s2t = distances.T
-    means = {f"mean_{n}": number(d.mean()) if len(d) else None for n, d in zip(DISTANCES, (t2c, s2c, s2t), strict=True)}
+    means = {f"mean_{n}": finite(d.mean()) if len(d) else None for n, d in zip(DISTANCES, (t2c, s2c, s2t), strict=True)}
     return {"n": len(distances), "nearer_to_source": _interval((s2c < t2c).astype(float), groups, seed), **means}
 
 
@@ -154,8 +155,8 @@ def _events(clips: Sequence[tuple[Triplet, Clip]]) -> dict[str, Any]:
         name: {
             "target": c["target"],
             "swapped": c["swapped"],
-            "recall": number(1 - c["missed"] / c["target"]) if c["target"] else None,
-            "precision": number(1 - c["added"] / c["swapped"]) if c["swapped"] else None,
+            "recall": finite(1 - c["missed"] / c["target"]) if c["target"] else None,
+            "precision": finite(1 - c["added"] / c["swapped"]) if c["swapped"] else None,
         }
         for name, c in found.items()
     }

@@ -1,0 +1,186 @@
+"""A comparison of models as tables: on the terminal, in Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from exprmetric._version import __version__
+from exprmetric.evaluation.compare import Comparison, Difference, Duel
+from exprmetric.evaluation.tables import HEADINGS, alarm_lines
+from exprmetric.io.say import say, say_csv, say_json
+from exprmetric.io.sheet import NOTHING, WIDTH, Column, Content, Number, Row, Sheet
+from exprmetric.io.tables import markdown_text, printable
+
+HEADINGS_HERE = {**HEADINGS, "nearer_to_source": "nearer to source ↑"}
+MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
+"""Scores with a win/tie/loss matrix: one a method. The table has the others' counts."""
+MOST_NAMES = 10
+"""Rows that the terminal and Markdown name for each reason; JSON names all."""
+LEVEL = 0.05
+"""Corrected p-values below it are shown as sure."""
+
+Wins = dict[tuple[int, int], tuple[int, int, int]]
+
+
+NUMBERS = tuple(map(Column, ("A", "B", "A − B [95 %]", "p", "p Holm", "win/tie/loss")))
+
+
+def differences(duel: Duel) -> Sheet:
+    """All scores of two models side by side."""
+    columns = [Column("method", words=True), Column("score", words=True), *NUMBERS]
+    return Sheet(columns, [Row([d.method, HEADINGS_HERE[d.score], *_cells(d)], d.method) for d in duel.differences])
+
+
+def all_differences(duels: Sequence[Duel]) -> Sheet:
+    """All scores of several duels in one table; a difference that is sure stands out."""
+    columns = [Column("model A", words=True), Column("model B", words=True), Column("pairs")]
+    columns += [Column("method", words=True), Column("score", words=True), *NUMBERS]
+    rows = []
+    for duel in duels:
+        head: list[Content] = [duel.a, duel.b, duel.n]
+        for d in duel.differences:
+            sure = frozenset({7}) if d.p_holm < LEVEL else frozenset[int]()
+            rows.append(Row([*head, d.method, HEADINGS_HERE[d.score], *_cells(d)], (duel.a, duel.b), strong=sure))
+            head = ["", "", ""]
+    return Sheet(columns, rows)
+
+
+def _cells(d: Difference) -> list[Content]:
+    difference = Number(d.difference, d.low, d.high, "+.3f")
+    wins = f"{d.wins}/{d.ties}/{d.losses}"
+    return [Number(d.a), Number(d.b), difference, Number(d.p, form="p"), Number(d.p_holm, form="p"), wins]
+
+
+def matrices(comparison: Comparison) -> Iterator[Sheet]:
+    """Who wins against whom, one table a method and score of MATRIX_SCORES."""
+    names = comparison.models
+    for method, score, wins in win_tie_losses(comparison):
+        rows = [
+            [name, *("/".join(map(str, wins[i, j])) if (i, j) in wins else NOTHING for j in range(len(names)))]
+            for i, name in enumerate(names)
+        ]
+        title = f"{method}, {HEADINGS_HERE[score]}: wins/ties/losses of the row's model"
+        yield Sheet.of(["", *names], rows, title=title)
+
+
+def win_tie_losses(comparison: Comparison) -> Iterator[tuple[str, str, Wins]]:
+    """(method, score, counts) of each matrix; counts by (row, column) are wins, ties, losses of the row's model."""
+    number_of = {name: i for i, name in enumerate(comparison.models)}
+    matrices: dict[tuple[str, str], Wins] = {}
+    for duel in comparison.duels:
+        a, b = number_of[duel.a], number_of[duel.b]
+        for d in duel.differences:
+            if d.score in MATRIX_SCORES:
+                counts = matrices.setdefault((d.method, d.score), {})
+                counts[a, b], counts[b, a] = (d.wins, d.ties, d.losses), (d.losses, d.ties, d.wins)
+    for (method, score), counts in matrices.items():
+        yield method, score, counts
+
+
+def left_over(duel: Duel, most: int = MOST_NAMES) -> Iterator[str]:
+    """A line for each reason why rows or methods of two models are not compared, and for what else matters."""
+    for reason, ids in duel.unpaired.items():
+        names = ", ".join(ids[:most]) + (f", and {len(ids) - most} more" if len(ids) > most else "")
+        yield f"{reason}: {len(ids)} ({names})"
+    if duel.repeated:
+        yield f"pairs that one model swapped several times, which count once with their mean: {duel.repeated}"
+    for method, reason in duel.left_out.items():
+        yield f"method {method} is left out: {reason}"
+    yield from duel.notes
+
+
+def _how(comparison: Comparison) -> str:
+    return (
+        f"rows are paired where target and source are the same by {comparison.matched_by}; p: sign flips of groups, "
+        f"Holm's correction over {comparison.tests} tests"
+    )
+
+
+def _alarms(comparison: Comparison) -> list[str]:
+    return alarm_lines({"alarms": comparison.alarms})
+
+
+def _title(duel: Duel) -> str:
+    return f"A = {duel.a}, B = {duel.b}: {duel.n} pairs in {duel.groups} groups"
+
+
+def print_table(comparison: Comparison) -> None:
+    """On stdout: differences of every two models, the matrices, and what could not be paired."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console.print(_how(comparison), markup=False)
+    for alarm in _alarms(comparison):
+        console.print(alarm, markup=False, style="bold red")
+    for duel in comparison.duels:
+        console.print(Text("\n" + printable(_title(duel)), style="bold"))
+        if duel.differences:
+            differences(duel).print(console)
+        for line in left_over(duel):
+            console.print(Text("  " + printable(line)))
+    if len(comparison.models) > 2:
+        for matrix in matrices(comparison):
+            matrix.print(console)
+
+
+def markdown(comparison: Comparison) -> str:
+    """The same in Markdown; what an input named is escaped."""
+    lines = [f"{_how(comparison).capitalize()}."]
+    for alarm in _alarms(comparison):
+        lines += ["", f"**{markdown_text(alarm)}**"]
+    for duel in comparison.duels:
+        lines += ["", f"**{markdown_text(_title(duel))}**"]
+        lines += ["", differences(duel).markdown()] if duel.differences else []
+        lines += ["", *(f"- {markdown_text(line)}" for line in left_over(duel))]
+    for matrix in matrices(comparison):
+        lines += ["", f"**{markdown_text(matrix.title)}**", "", matrix.markdown()]
+    return "\n".join(lines)
+
+
+def latex(comparison: Comparison) -> str:
+    """A table for a paper (booktabs) of every two models."""
+    alarms = "".join(f"% {alarm}\n" for alarm in _alarms(comparison))
+    return alarms + "\n\n".join(
+        differences(duel).latex(f"{_title(duel)}. {_how(comparison).capitalize()}. exprmetric {__version__}.")
+        for duel in comparison.duels
+    )
+
+
+def every_difference(comparison: Comparison) -> Sheet:
+    """One row for two models, method and score; two models that share nothing have one without numbers."""
+    words, numbers = ["a", "b"], ["pairs", "groups", "unpaired"]
+    columns = [*(Column(name, words=True) for name in words), *(Column(name) for name in numbers)]
+    columns += [Column("method", words=True), Column("score", words=True), Column("a_mean"), Column("b_mean")]
+    columns += [Column("difference", ends=("low", "high"))]
+    columns += [Column(name) for name in ("p", "p_holm", "wins", "ties", "losses")]
+    rows = []
+    for duel in comparison.duels:
+        head: list[Content] = [duel.a, duel.b, duel.n, duel.groups, sum(map(len, duel.unpaired.values()))]
+        if not duel.differences:
+            rows.append(Row([*head, *[""] * 10]))
+        rows += [Row([*head, d.method, d.score, *_cells(d)[:-1], d.wins, d.ties, d.losses]) for d in duel.differences]
+    return Sheet(columns, rows)
+
+
+def print_csv(comparison: Comparison) -> None:
+    """`every_difference`. Alarms go to stderr: the columns have no place."""
+    for alarm in _alarms(comparison):
+        print(alarm, file=sys.stderr)
+    say_csv(every_difference(comparison).csv())
+
+
+def as_json(comparison: Comparison) -> str:
+    """All of it; never NaN."""
+    return json.dumps(comparison.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+FORMATS: dict[str, Callable[[Comparison], None]] = {
+    "table": print_table,
+    "json": lambda comparison: say_json(as_json(comparison)),
+    "csv": print_csv,
+    "markdown": lambda comparison: say(markdown(comparison)),
+    "latex": lambda comparison: say(latex(comparison)),
+}

@@ -1,0 +1,227 @@
+"""A result as tables like Table II of paper 000, and as sentences: on the terminal, in Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exprmetric.io.say import say, say_csv, say_json
+from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
+from exprmetric.io.tables import markdown_text, printable
+from exprmetric.metrics.preservation import SCORES
+
+if TYPE_CHECKING:
+    from exprmetric.evaluation.result import EvaluationResult
+
+HEADINGS = {"l2_error": "L2 error ↓", "mean_t2c": "mean t2c ↓", "ratio": "ratio ↑"}
+ANCHORS = {"nothing_swapped": "nothing swapped", "source_pasted": "source pasted"}
+SPLITS = {"same_label": "same label", "different_label": "different label"}
+MOST_FAILURES = 10
+"""Failed triplets that the terminal names; the files name all."""
+
+
+def score_cell(score: Mapping[str, Any] | None) -> Number:
+    """A score `{"value", "ci95"}` of `summary.json` as a cell; nothing where it was not measured."""
+    return Number(None) if score is None else Number(score["value"], *score["ci95"])
+
+
+def cell(score: Mapping[str, Any] | None) -> str:
+    """A score with its interval: `0.123 [0.110, 0.140]`."""
+    return str(score_cell(score))
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for what could not be computed."""
+    return Number(value).text
+
+
+def coverage_line(coverage: dict[str, Any]) -> str:
+    """`121 of 123 triplets measured (98.4 %); failed: no_face 2`."""
+    total, ok = coverage["triplets"], coverage["ok"]
+    share = f" ({ok / total:.1%})".replace("%", " %") if total else ""
+    failed = ", ".join(f"{status} {n}" for status, n in coverage["failed"].items())
+    return f"{ok} of {total} triplets measured{share}" + (f"; failed: {failed}" if failed else "")
+
+
+def identity_line(identity: dict[str, Any] | None) -> str:
+    """The control in a sentence; '' when it was not measured."""
+    if not identity or not identity["n"]:
+        return ""
+    nearer = cell(identity["nearer_to_source"])
+    distances = f"to source {number(identity['mean_s2c'])}, to target {number(identity['mean_t2c'])}"
+    return f"identity control: share nearer to the source than to the target {nearer}; mean distance {distances}"
+
+
+def alarm_lines(summary: dict[str, Any]) -> list[str]:
+    """What is suspicious about a result, one line each; models' names come from the input."""
+    return [f"ALARM: {printable(sentence)}" for sentence in summary.get("alarms", [])]  # older results have none
+
+
+def speed_line(throughput: dict[str, Any]) -> str:
+    """Triplets a second, and the stages that took longest."""
+    stages = sorted(throughput["thread_seconds_by_stage"].items(), key=lambda s: -s[1])
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages if seconds >= 0.05)
+    return f"{throughput['triplets_per_second']:.1f} triplets/s, {throughput['seconds']:.1f} s in all ({parts})"
+
+
+def label(method: str, scores: dict[str, Any]) -> str:
+    """A method's name, marked where a note belongs to its numbers."""
+    return f"{method} †" if scores.get("note") else method
+
+
+def note_lines(methods: dict[str, Any]) -> list[str]:
+    """What the marks mean."""
+    return [f"† {method}: {scores['note']}" for method, scores in methods.items() if scores.get("note")]
+
+
+def models_of(summary: dict[str, Any]) -> list[str]:
+    """The models whose numbers stand side by side; none where all triplets are of one, or name none."""
+    named = {name: g["coverage"]["triplets"] for name, g in summary["groups"].items() if name not in SPLITS}
+    return list(named) if len(named) > 1 or 0 < sum(named.values()) < summary["coverage"]["triplets"] else []
+
+
+def shown_scores(methods: dict[str, Any]) -> list[str]:
+    """The scores that some method has: those that need a source are absent where there is none."""
+    return [s for s in SCORES if any(s in m for m in methods.values())] or list(SCORES)
+
+
+def _columns(*first: str, scores: Sequence[str]) -> list[Column]:
+    head = [Column(name, words=name not in ("n", "failed")) for name in first]
+    return [*head, *(Column(HEADINGS[s], s, ends=(f"{s}.low", f"{s}.high")) for s in scores)]
+
+
+def headline(summary: dict[str, Any]) -> Sheet:
+    """The scores that matter: by method, with the anchors; of several models each by itself, never all in one."""
+    scores, models = shown_scores(summary["methods"]), models_of(summary)
+    rows: list[Row] = []
+    for method, whole in summary["methods"].items():
+        first = label(method, whole)
+        for name in models or [""]:
+            found = summary["groups"][name]["methods"][method] if models else whole
+            head: list[Content] = [first, name, found["n"]] if models else [first, found["n"]]
+            rows.append(Row([*head, *(score_cell(found.get(s)) for s in scores)], method))
+            first = ""
+        for key, words in ANCHORS.items():
+            if anchor := whole.get("anchors", {}).get(key):
+                head = ["", words, ""] if models else [f"  {words}", ""]
+                rows.append(Row([*head, *(Number(anchor.get(s)) for s in scores)], method, anchor=True))
+    notes = []
+    if models:
+        unnamed = summary["coverage"]["triplets"] - sum(summary["groups"][m]["coverage"]["triplets"] for m in models)
+        if unnamed:
+            notes.append(f"{unnamed} triplets name no model: their scores are in the files, not in this table.")
+    return Sheet(_columns("method", *["model"] * bool(models), "n", scores=scores), rows, notes=notes)
+
+
+def splits(summary: dict[str, Any]) -> Sheet | None:
+    """The scores of each split that the headline does not show; None where there is no other."""
+    scores, models = shown_scores(summary["methods"]), models_of(summary)
+    rows: list[Row] = []
+    for name, group in summary["groups"].items():
+        if name in models:
+            continue
+        failed = sum(group["coverage"]["failed"].values())
+        head: list[Content] = [SPLITS.get(name, name), group["coverage"]["ok"], failed]
+        for method, found in group["methods"].items():
+            rows.append(Row([*head, label(method, found), *(score_cell(found.get(s)) for s in scores)], name))
+            head = ["", "", ""]
+    return Sheet(_columns("split", "n", "failed", "method", scores=scores), rows) if rows else None
+
+
+def every_split(summary: dict[str, Any]) -> Sheet:
+    """One row a split and method, with all that CSV holds."""
+    columns = [Column("split", words=True), Column("method", words=True), Column("n"), Column("triplets")]
+    rows = []
+    for name, coverage, methods in _sections(summary):
+        for method, found in methods.items():
+            head = [name, method, found["n"], coverage["triplets"]]
+            rows.append(Row([*head, *(score_cell(found.get(s)) for s in SCORES), found.get("note", "")]))
+    return Sheet([*columns, *_columns(scores=SCORES), Column("note", words=True)], rows)
+
+
+def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(name, coverage, methods) of the whole and of each split."""
+    yield "all", summary["coverage"], summary["methods"]
+    for name, group in summary["groups"].items():
+        yield SPLITS.get(name, name), group["coverage"], group["methods"]
+
+
+def print_table(result: EvaluationResult) -> None:
+    """On stdout: the headline with its anchors, then one line a split and method, then what has to be known."""
+    from rich.console import Console
+
+    from exprmetric.io.sheet import WIDTH
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    summary = result.summary
+    head = coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}"
+    console.print(printable(head), markup=False)
+    for line in alarm_lines(summary):
+        console.print(line, markup=False, style="bold red")
+    for sheet in filter(None, (headline(summary), splits(summary))):
+        sheet.print(console)
+    for line in (
+        *note_lines(summary["methods"]),
+        identity_line(summary["identity"]),
+        speed_line(summary["throughput"]),
+    ):
+        if line:
+            console.print(printable(line), markup=False)
+    failed = np.flatnonzero(~result.rows.ok).tolist()
+    for triplet in result.rows.records(failed[:MOST_FAILURES]):
+        line = printable(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}")
+        console.print(line, markup=False, style="red")
+    if len(failed) > MOST_FAILURES:
+        console.print(f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", markup=False)
+
+
+def markdown(result: EvaluationResult) -> str:
+    """The tables in Markdown; what an input named is escaped."""
+    summary = result.summary
+    lines = [coverage_line(summary["coverage"]) + f"; detector `{summary['detector']['ran']}`."]
+    for line in alarm_lines(summary):
+        lines += ["", f"**{markdown_text(line)}**"]
+    whole = headline(summary)
+    lines += ["", "**Models**" if models_of(summary) else "**All triplets**", "", whole.markdown()]
+    if rest := splits(summary):
+        lines += ["", "**Splits**", "", rest.markdown()]
+    for note in (*whole.notes, *(f"{line}." for line in note_lines(summary["methods"]))):
+        lines += ["", markdown_text(note)]
+    control = identity_line(summary["identity"])
+    return "\n".join([*lines, *(["", control[0].upper() + control[1:] + "."] if control else [])])
+
+
+def caption(summary: dict[str, Any]) -> str:
+    """What a table in a paper has to say below: coverage, what the numbers are, and all versions that made them."""
+    made = "; ".join(f"{m} {s['fingerprint']}" for m, s in summary["methods"].items())
+    best = " Best in bold, second underlined." if models_of(summary) else ""
+    notes = "".join(f" {line}." for line in note_lines(summary["methods"]))
+    return (
+        f"Expression preservation, {coverage_line(summary['coverage'])}. Means with 95 % intervals.{best}{notes} "
+        f"exprmetric {summary['exprmetric_version']}, detector {summary['detector']['fingerprint']}, methods {made}."
+    )
+
+
+def latex(result: EvaluationResult) -> str:
+    """The headline for a paper (booktabs), with coverage and versions as its caption; comments hold the alarms."""
+    alarms = [f"% {line}" for line in alarm_lines(result.summary)]
+    return "\n".join([*alarms, headline(result.summary).latex(caption(result.summary), "tab:expression")])
+
+
+def print_csv(result: EvaluationResult) -> None:
+    """One line a split and method: scores, interval ends, coverage. Alarms go to stderr: the columns have no place."""
+    for line in alarm_lines(result.summary):
+        print(line, file=sys.stderr)
+    say_csv(every_split(result.summary).csv())
+
+
+FORMATS: dict[str, Callable[[EvaluationResult], None]] = {
+    "table": print_table,
+    "json": lambda result: say_json(result.to_json()),
+    "csv": print_csv,
+    "markdown": lambda result: say(markdown(result)),
+    "latex": lambda result: say(latex(result)),
+}
