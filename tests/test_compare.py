@@ -237,7 +237,7 @@ def test_the_alarms_of_a_result_stand_above_every_comparison_with_it(saved: list
     assert json.loads(done["json"].stdout)["alarms"] == ["C: Is [bold]source[/bold] <b>|swapped|</b>?"]
     assert done["table"].stdout.index("ALARM: C: Is [bold]source[/bold] <b>|swapped|</b>?") < done[
         "table"
-    ].stdout.index("A - B")
+    ].stdout.index("A − B")
     assert "**ALARM: C: Is \\[bold\\]source" in done["markdown"].stdout and "<b>" not in done["markdown"].stdout
     assert "ALARM: C" in done["csv"].stderr and "ALARM" not in done["csv"].stdout
     text = page.read_text(encoding="utf-8")
