@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 from exprmetric_cli.options import format_option
 
+from exprmetric.choices import MATCHES
+
 
 @click.command()
 @click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--match",
-    type=click.Choice(["content", "path"]),
+    type=click.Choice(MATCHES),
     default="content",
     show_default=True,
     help="What makes two targets or sources the same: their bytes (the files must still be there), or their paths.",

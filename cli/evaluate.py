@@ -18,6 +18,8 @@ from exprmetric_cli.options import (
     tell,
 )
 
+from exprmetric.choices import ENGINES
+
 if TYPE_CHECKING:
     from exprmetric.inputs.triplets import Triplet
 
@@ -42,9 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Keep nothing, and look at every image again.")
 @click.option("--shard", metavar="I/N", help="Measure only the I-th of N pieces; `exprmetric merge` joins them.")
-@click.option(
-    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who does the work."
-)
+@click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help="Who does the work.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def evaluate(
     source: Path | None,

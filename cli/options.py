@@ -9,11 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
+from exprmetric.choices import CHANGED, DEFAULT_METHODS, DETECTORS, FACES, ON_FAIL
+from exprmetric.inputs import LAYOUTS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 _MOST_NOTES = 10
-DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
+DATA_SETS = tuple(name for name in LAYOUTS if name != "pairs")
+"""Layouts of data sets; `pairs` is `--pairs`."""
 
 
 def jobs_option(what: str) -> Callable[[F], F]:
@@ -44,7 +48,7 @@ def methods_option(more: str) -> Callable[[F], F]:
         "-m",
         "methods",
         multiple=True,
-        default=("default", "lm68", "lm51"),
+        default=DEFAULT_METHODS,
         show_default=True,
         help=f"Repeat for several; {more}.",
     )
@@ -66,7 +70,7 @@ class _FaceOfSwap(click.Path):
     """A choice, or the path of a photograph."""
 
     name = "face"
-    choices = ("largest", "center", "changed", "error")
+    choices = (*FACES, CHANGED)
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
         if value not in self.choices and not Path(value).is_file():
@@ -74,18 +78,20 @@ class _FaceOfSwap(click.Path):
         return str(value)
 
 
+def face_option() -> Callable[[F], F]:
+    """`--face` of images alone."""
+    return click.option(
+        "--face",
+        type=click.Choice(FACES),
+        default=FACES[0],
+        show_default=True,
+        help="Which of several faces in an image.",
+    )
+
+
 def face_options(command: F) -> F:
     """`--detector --face --provider --jobs`: how faces are found and where networks run."""
-    return _face_options(
-        command,
-        click.option(
-            "--face",
-            type=click.Choice(["largest", "center", "error"]),
-            default="largest",
-            show_default=True,
-            help="Which of several faces in an image.",
-        ),
-    )
+    return _face_options(command, face_option())
 
 
 def swap_face_options(command: F) -> F:
@@ -95,8 +101,8 @@ def swap_face_options(command: F) -> F:
         click.option(
             "--face",
             type=_FaceOfSwap(),
-            metavar="[largest|center|changed|error|PHOTO]",
-            default="changed",
+            metavar=f"[{'|'.join(_FaceOfSwap.choices)}|PHOTO]",
+            default=CHANGED,
             show_default=True,
             help="Which of several faces in a target: changed is the one that the swap changed most, else the largest; "
             "PHOTO shows the person. The swapped face is the one at its place.",
@@ -121,8 +127,8 @@ def result_options(command: F) -> F:
         seed_option(),
         click.option(
             "--on-fail",
-            type=click.Choice(["exclude", "worst"]),
-            default="exclude",
+            type=click.Choice(ON_FAIL),
+            default=ON_FAIL[0],
             show_default=True,
             help="Score without the triplets that could not be measured, or count them as the worst.",
         ),
@@ -147,7 +153,7 @@ def layout_options(command: F) -> F:
         ),
         click.option(
             "--layout",
-            type=click.Choice(["ffpp", "casia"]),
+            type=click.Choice(DATA_SETS),
             help="INPUT is a data set: FaceForensics++, or results on CASIA FaceSwapping.",
         ),
     ):
@@ -155,7 +161,7 @@ def layout_options(command: F) -> F:
     return command
 
 
-_SPELLED = {f"layout {name!r}": f"--layout {name}" for name in ("ffpp", "casia")} | {
+_SPELLED = {f"layout {name!r}": f"--layout {name}" for name in DATA_SETS} | {
     "layout 'pairs'": "--pairs",
     "`template`": "--pairs",
     **{f"`{a}_{b}`": f"--{a}-{b}" for a, b in (("target", "dir"), ("source", "dir"), ("pair", "file"))},

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exprmetric.errors import InputError
-from exprmetric.inputs import LAYOUTS, read_layout, triplets_from_casia, triplets_from_ffpp, triplets_from_template
-from exprmetric.inputs.casia import read_pair_lines
+from exprmetric.inputs import LAYOUTS, read_layout
+from exprmetric.inputs.casia import read_pair_lines, triplets_from_casia
 from exprmetric.inputs.clips import evenly
+from exprmetric.inputs.ffpp import triplets_from_ffpp
 from exprmetric.inputs.template import FIELDS, MOST_SPLITS, first_splits, parse_template
+from exprmetric.inputs.templated import triplets_from_template
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.images import read_image
 

@@ -56,7 +56,7 @@ def test_labels_are_computed_once_and_anew_for_another_alignment(dataset, tmp_pa
     alignment = align_dataset(dataset, tmp_path / "cache", jobs=1)
     first = teacher.label_dataset(dataset, alignment, tmp_path / "cache", jobs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(teacher, "ProcessPoolExecutor", None)  # a second computation would fail
+        patch.setattr(teacher, "in_processes", None)  # a second computation would fail
         again = teacher.label_dataset(dataset, alignment, tmp_path / "cache", jobs=1)
         np.testing.assert_array_equal(first, again)
         moved = replace(alignment, matrices=alignment.matrices + 1.0)

@@ -9,8 +9,7 @@ import click
 from exprmetric_cli.options import face_options, progress_bar
 from exprmetric_cli.probe.options import checkpoint_option, device_option, named_path, open_encoders
 
-SPLITS = ("train", "valid", "test", "all")
-METHODS = ("default", "lm68", "lm51")
+from exprmetric.choices import DEFAULT_METHODS, SPLITS
 
 
 @click.command()
@@ -32,7 +31,11 @@ METHODS = ("default", "lm68", "lm51")
 )
 @click.option("--photos", type=click.Path(path_type=Path), help="Folder or zip, for curves and detectors.")
 @click.option(
-    "--method", "-m", "methods", multiple=True, help=f"Repeatable.  [default: {', '.join(METHODS)}, or the checkpoints]"
+    "--method",
+    "-m",
+    "methods",
+    multiple=True,
+    help=f"Repeatable.  [default: {', '.join(DEFAULT_METHODS)}, or the checkpoints]",
 )
 @checkpoint_option()
 @face_options
@@ -90,7 +93,7 @@ def agreement(
         for name, path in named
     ]
     sets = state_use(sets, chosen, unseen)
-    encoders = open_encoders(methods or (() if checkpoints else METHODS), checkpoints, provider, device)
+    encoders = open_encoders(methods or (() if checkpoints else DEFAULT_METHODS), checkpoints, provider, device)
     with progress_bar("measuring", quiet=quiet) as progress:
         result = probe_agreement(
             sets,

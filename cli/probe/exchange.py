@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import detector_option
+from exprmetric_cli.options import detector_option, face_option
 
 
 @click.command()
@@ -14,13 +14,7 @@ from exprmetric_cli.options import detector_option
 @click.argument("second", metavar="B.jpg", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The picture, a PNG.")
 @detector_option("; none: images are aligned crops")
-@click.option(
-    "--face",
-    type=click.Choice(["largest", "center", "error"]),
-    default="largest",
-    show_default=True,
-    help="Which of several faces in an image.",
-)
+@face_option()
 def exchange(checkpoint: Path, first: Path, second: Path, out: Path, detector: str, face: str) -> None:
     """Exchange the expressions of two faces, by the decoder of CHECKPOINT (paper 002, figure 2).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import detector_option
+from exprmetric_cli.options import detector_option, face_option
 
 
 @click.command()
@@ -29,13 +29,7 @@ from exprmetric_cli.options import detector_option
     help="What is explained: what makes a face differ from the mean of the photographs, or its embedding's length.",
 )
 @detector_option("; none: photographs are aligned crops")
-@click.option(
-    "--face",
-    type=click.Choice(["largest", "center", "error"]),
-    default="largest",
-    show_default=True,
-    help="Which of several faces in a photograph.",
-)
+@face_option()
 def saliency(
     checkpoints: tuple[str, ...],
     photographs: tuple[Path, ...],
@@ -51,10 +45,10 @@ def saliency(
     from exprmetric_cli.train import need_torch
 
     need_torch()
-    from exprmetric.faces import FaceFinder, load_detector
+    from exprmetric.faces import open_finder
     from exprmetric.probes.saliency import saliency_sheet
 
-    finder = FaceFinder(load_detector(detector), face)
+    finder = open_finder(detector, face)
     found = saliency_sheet(checkpoints, photographs, out, finder=finder, scalar=scalar)
     for one in found:
         click.echo(f"{one.name}: layer {one.layer}")

@@ -17,6 +17,8 @@ from exprmetric_cli.video.options import (
     reading_options,
 )
 
+from exprmetric.choices import PEOPLE
+
 VIDEO = click.Path(path_type=Path)
 
 
@@ -26,8 +28,8 @@ VIDEO = click.Path(path_type=Path)
 @quality_option("any")
 @click.option(
     "--people",
-    type=click.Choice(["changed", "one", "all"]),
-    default="changed",
+    type=click.Choice(PEOPLE),
+    default=PEOPLE[0],
     show_default=True,
     help="Who is measured: whom the swap changed most, else who fills most of the target (one), or everybody in it, "
     "each with scores of their own.",

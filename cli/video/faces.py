@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from exprmetric_cli.options import DETECTORS, format_option, progress_bar
+from exprmetric_cli.options import detector_option, format_option, progress_bar
 from exprmetric_cli.video.options import (
     VIDEO_FORMATS,
     apart_from_inputs,
@@ -37,7 +37,7 @@ def tag() -> None:
 @click.argument("faces", metavar="FACE...", nargs=-1, required=True, type=VIDEO)
 @click.option("--tag", "-t", "tags", multiple=True, required=True, help="Repeat for several.")
 @click.option("--at", type=click.FloatRange(min=0), help="FACE is a video: seconds into it.")
-@click.option("--detector", type=click.Choice(DETECTORS), default="auto", show_default=True)
+@detector_option()
 def add(database: Path, faces: tuple[Path, ...], tags: tuple[str, ...], at: float | None, detector: str) -> None:
     """Put faces into DATABASE, a folder with tag/face.jpg; prints the files."""
     from exprmetric.video.people.references import add_reference

@@ -8,6 +8,8 @@ from typing import Any
 import click
 from exprmetric_cli.options import F, detector_option, jobs_option, provider_option
 
+from exprmetric.choices import IDENTIFIERS, QUALITIES
+
 VIDEO_FORMATS = ("table", "json", "csv")
 
 
@@ -44,7 +46,7 @@ def quality_option(default: str) -> Any:
     """`--quality`: which faces count."""
     return click.option(
         "--quality",
-        type=click.Choice(["any", "paper004"]),
+        type=click.Choice(QUALITIES),
         default=default,
         show_default=True,
         help="Faces that count: all, or those that pass FaceQA (sharp eyes, within 50 degrees).",
@@ -78,8 +80,8 @@ def people_options(command: F) -> F:
         ),
         click.option(
             "--identity",
-            type=click.Choice(["identity", "arcface-w600k-r50"]),
-            default="identity",
+            type=click.Choice(IDENTIFIERS),
+            default=IDENTIFIERS[0],
             show_default=True,
             help="What tells people apart.",
         ),

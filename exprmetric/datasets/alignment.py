@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from exprmetric.datasets.layouts import FaceDataset
 from exprmetric.errors import ImageError, InputError, UnreadableImageError
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
 from exprmetric.io.kept import kept
 from exprmetric.io.processes import in_processes
@@ -67,7 +67,7 @@ def _worker_finder(detector: str) -> FaceFinder:
     import cv2
 
     cv2.setNumThreads(1)
-    return FaceFinder(load_detector(detector), CHOICE)
+    return open_finder(detector, CHOICE)
 
 
 def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", jobs: int = 2) -> Alignment:
@@ -76,7 +76,7 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     Raises:
         InputError: fewer than half of the faces are found, so that a median says nothing.
     """
-    finder = FaceFinder(load_detector(detector), CHOICE)
+    finder = open_finder(detector, CHOICE)
     detector = finder.detector.name
 
     def make() -> dict[str, npt.NDArray[Any]]:

@@ -29,7 +29,7 @@ from exprmetric.datasets.arrays import Annotate, FaceArrays
 from exprmetric.datasets.clip_files import Clip, clip_splits, content, on_disk
 from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset, names_apart, person_number
 from exprmetric.errors import ImageError, InputError
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import FaceFinder, load_detector, open_finder
 from exprmetric.faces.alignment import CROP_SIZE, transform, warp
 from exprmetric.io.kept import kept
 from exprmetric.io.processes import in_processes
@@ -109,7 +109,7 @@ def _kept_clip(cache: Path, detector: str, crop: int, size: int, stride: int, cl
     import cv2
 
     cv2.setNumThreads(1)
-    finder = FaceFinder(load_detector(detector), CHOICE)
+    finder = open_finder(detector, CHOICE)
     key = (*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride)
     found = kept(
         cache,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from exprmetric.choices import CHANGED
 from exprmetric.errors import ImageError, InputError, NoFaceError
 from exprmetric.evaluation.comparing import Once, Pixels, Trio
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
@@ -22,7 +23,6 @@ from exprmetric.inputs.triplets import ROLES
 from exprmetric.io.faults import of_image
 from exprmetric.methods.base import Method
 
-CHANGED = "changed"
 RULE = "at-place-1"
 """Of which face is measured; changes with whatever changes a choice."""
 CROP = "crop"

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from exprmetric.choices import IDENTITY, MATCHES
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
@@ -24,8 +25,6 @@ from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import Floats, bootstrap_means
 
-MATCHES = ("content", "path")
-IDENTITY = "identity"
 NEARER = "nearer_to_source"
 """The control's score: the share of swapped faces whose identity is nearer to the source's."""
 HIGHER = {**HIGHER_IS_BETTER, NEARER: True}

@@ -7,9 +7,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from exprmetric._version import __version__
+from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
 from exprmetric.evaluation.rows import INNER_COLUMNS, Rows
-from exprmetric.evaluation.session import IDENTITY, Settings
+from exprmetric.evaluation.session import Settings
 from exprmetric.evaluation.summary import summarise
 from exprmetric.io.environment import environment
 

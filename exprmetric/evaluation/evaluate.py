@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exprmetric.choices import CHANGED, DEFAULT_METHODS, ON_FAIL
 from exprmetric.errors import InputError
-from exprmetric.evaluation.choosing import CHANGED, photo_of
+from exprmetric.evaluation.choosing import photo_of
 from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
@@ -21,7 +22,7 @@ from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
 from exprmetric.evaluation.session import Job, Session, Settings, open_pool
-from exprmetric.evaluation.summary import ON_FAIL, check_models
+from exprmetric.evaluation.summary import check_models
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
 from exprmetric.io.environment import environment, versions
@@ -31,7 +32,6 @@ from exprmetric.io.progress import Profile, Progress, no_progress
 if TYPE_CHECKING:
     from exprmetric.io.images import ImageSource
 
-DEFAULT_METHODS = ("default", "lm68", "lm51")
 
 Saved = Callable[[EvaluationResult, Path], object]
 

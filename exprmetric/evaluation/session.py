@@ -10,15 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exprmetric.choices import CHANGED, IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.evaluation.blocks import Integers
-from exprmetric.evaluation.choosing import CHANGED, Chooser, check_face, choice_of, fingerprint, photo_of
+from exprmetric.evaluation.choosing import Chooser, check_face, choice_of, fingerprint, photo_of
 from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
 from exprmetric.evaluation.rows import table
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import open_finder
 from exprmetric.io.images import content_hash
 from exprmetric.io.progress import Profile
 from exprmetric.methods import Method, load_method
@@ -27,7 +28,6 @@ from exprmetric.weights.runtime import session_threads
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IDENTITY = "identity"
 WHOLE_BATCHES = 50
 """A block is at most one in this many of all rows, so that a kill loses few."""
 
@@ -102,10 +102,9 @@ class Session:
         self.profile = profile or Profile()
         with self.profile.stage("load models"), session_threads(1):  # the pool is what keeps the cores busy
             self.methods: list[Method] = [load_method(n, provider=settings.provider) for n in settings.names()]
-            detector = load_detector(settings.detector, provider=settings.provider)
-            self.finder = FaceFinder(detector, choice_of(settings.face))
+            self.finder = open_finder(settings.detector, choice_of(settings.face), provider=settings.provider)
         self.reader = FaceReader(self.finder, self.methods, self.profile)
-        self.chooser = Chooser(settings.face, aligned=detector.aligned, identity=self._identity)
+        self.chooser = Chooser(settings.face, aligned=self.finder.detector.aligned, identity=self._identity)
         photo = photo_of(settings.face)
         self._photo = "" if photo is None else content_hash(photo)
 

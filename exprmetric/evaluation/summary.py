@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import IDENTITY, ON_FAIL
 from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
-from exprmetric.evaluation.session import IDENTITY
 from exprmetric.io.plain import finite
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
@@ -19,7 +19,6 @@ from exprmetric.weights import store as weights
 
 Mask = npt.NDArray[np.bool_]
 
-ON_FAIL = ("exclude", "worst")
 SAME, DIFFERENT = "same_label", "different_label"
 
 

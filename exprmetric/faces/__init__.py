@@ -2,7 +2,7 @@
 
 from exprmetric.faces.detection import DETECTORS, Detection, Detector, available_detectors, load_detector
 from exprmetric.faces.face import Face
-from exprmetric.faces.finder import CHOICES, FaceFinder
+from exprmetric.faces.finder import CHOICES, FaceFinder, open_finder
 
 __all__ = [
     "CHOICES",
@@ -13,4 +13,5 @@ __all__ = [
     "FaceFinder",
     "available_detectors",
     "load_detector",
+    "open_finder",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from exprmetric.errors import InputError, NoFaceError, SeveralFacesError
 from exprmetric.faces import landmarks, plausible, upright
-from exprmetric.faces.detection import Detection, Detector, Floats, Image
+from exprmetric.faces.detection import Detection, Detector, Floats, Image, load_detector
 from exprmetric.faces.face import Face
 from exprmetric.faces.place import NOT_THERE, Place, Size, at_place, place_of
 
@@ -147,3 +147,16 @@ class FaceFinder:
             aligned=self.detector.aligned,
             corners=located.corners,
         )
+
+
+def open_finder(detector: str = "auto", choice: str = "largest", *, provider: str = "cpu") -> FaceFinder:
+    """A finder by names.
+
+    Args:
+        detector, provider: see `load_detector`.
+        choice: see `FaceFinder`.
+
+    Raises:
+        InputError: no detector or choice has this name. WeightsNotFoundError: its weights are not on this machine.
+    """
+    return FaceFinder(load_detector(detector, provider=provider), choice)

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import resolve
 from exprmetric.faces.alignment import ARCFACE, CROP_SIZE, EYES, Matrix, eye_centres, five_points, similarity
 
 
@@ -39,14 +40,13 @@ class Located(Protocol):
 
 @dataclass(frozen=True)
 class Template:
-    """A named way to crop a face.
+    """A way to crop a face.
 
     Attributes:
         matrix: the (2, 3) map from image px to the px of the 224 x 224 crop.
         cut: makes the crop where that is not one warp by `matrix`.
     """
 
-    name: str
     matrix: Callable[[Located], Matrix]
     cut: Callable[[Located], npt.NDArray[np.uint8]] | None = None
 
@@ -92,20 +92,21 @@ def _dlib_chip(face: Located) -> npt.NDArray[np.uint8]:
     return chip
 
 
-TEMPLATES: dict[str, Template] = {
-    t.name: t
-    for t in (
-        Template("eyes70", _eyes70),
-        Template("arcface", _arcface),
-        Template("box", _box),
-        Template("dlib150", _eyes70, cut=_dlib_chip),
-    )
+TEMPLATES: dict[str, Template | str] = {
+    "eyes70": Template(_eyes70),
+    "arcface": Template(_arcface),
+    "box": Template(_box),
+    "dlib150": Template(_eyes70, cut=_dlib_chip),
 }
+"""By name; one that lies in a file of its own as `module:name`."""
 
 
 def template(name: str) -> Template:
     """The template of this name; ValueError lists the known ones."""
-    try:
-        return TEMPLATES[name]
-    except KeyError:
-        raise ValueError(f"unknown alignment template {name!r}; known: {', '.join(TEMPLATES)}") from None
+    found = TEMPLATES.get(name)
+    if found is None:
+        raise ValueError(f"unknown alignment template {name!r}; known: {', '.join(TEMPLATES)}")
+    if isinstance(found, str):
+        made: Template = resolve(found)
+        return made
+    return found

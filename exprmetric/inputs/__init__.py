@@ -7,24 +7,19 @@
 | `casia` | CASIA FaceSwapping: a file of pairs, and results named after them |
 
 Every reader gives a `Triplet` for each swapped image or frame, and one with its `problem` for every file that it can't
-make sense of. A further layout is a function and a line in `LAYOUTS`.
+make sense of. A further layout is a file with such a function and a line in `LAYOUTS`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from exprmetric.choices import resolve
 from exprmetric.errors import InputError
-from exprmetric.inputs.casia import triplets_from_casia
-from exprmetric.inputs.ffpp import triplets_from_ffpp
-from exprmetric.inputs.templated import triplets_from_template
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.progress import Progress, no_progress
-
-__all__ = ["LAYOUTS", "Layout", "read_layout", "triplets_from_casia", "triplets_from_ffpp", "triplets_from_template"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +27,11 @@ class Layout:
     """How a layout is read.
 
     Attributes:
-        read: called with the root and the options by name.
+        reader: `module:function`, called with the root and the options by name → triplets.
         needs, takes: options that must be given, and that may be.
     """
 
-    read: Callable[..., list[Triplet]]
+    reader: str
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
 
@@ -44,9 +39,11 @@ class Layout:
 _VIDEO = ("workdir", "frames", "progress")
 
 LAYOUTS: dict[str, Layout] = {
-    "pairs": Layout(triplets_from_template, ("target_dir", "source_dir"), ("template",)),
-    "ffpp": Layout(triplets_from_ffpp, (), ("compression", *_VIDEO)),
-    "casia": Layout(triplets_from_casia, ("pair_file", "source_dir"), ("target_dir", "template", *_VIDEO)),
+    "pairs": Layout("exprmetric.inputs.templated:triplets_from_template", ("target_dir", "source_dir"), ("template",)),
+    "ffpp": Layout("exprmetric.inputs.ffpp:triplets_from_ffpp", (), ("compression", *_VIDEO)),
+    "casia": Layout(
+        "exprmetric.inputs.casia:triplets_from_casia", ("pair_file", "source_dir"), ("target_dir", "template", *_VIDEO)
+    ),
 }
 
 
@@ -100,7 +97,8 @@ def read_layout(
         raise InputError(f"layout {name!r} takes no {_arguments(extra)}")
     if "progress" in accepted:
         given["progress"] = progress
-    return layout.read(Path(os.fsdecode(root)), **given)
+    found: list[Triplet] = resolve(layout.reader)(Path(os.fsdecode(root)), **given)
+    return found
 
 
 def _arguments(names: list[str]) -> str:

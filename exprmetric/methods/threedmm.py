@@ -55,7 +55,7 @@ def _cut(face: Located) -> npt.NDArray[np.uint8]:
     return alignment.warp(face.image, region(face, SIZE), SIZE)
 
 
-TEMPLATES["3ddfa"] = Template("3ddfa", region, cut=_cut)
+TEMPLATES["3ddfa"] = Template(region, cut=_cut)
 
 
 def sources() -> dict[str, str]:

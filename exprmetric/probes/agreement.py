@@ -16,7 +16,7 @@ import numpy as np
 from exprmetric._version import __version__
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.session import open_pool
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import open_finder
 from exprmetric.io.environment import environment
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.plain import plain
@@ -151,7 +151,7 @@ def probe_agreement(
         raise InputError("agreement needs a rated set and a method")
     unique_names([*(s.name for s in rated), PEOPLE])
     unique_names([m.name for m in methods])
-    reader = Reader(FaceFinder(load_detector(detector, provider=provider), face), methods)
+    reader = Reader(open_finder(detector, face, provider=provider), methods)
     people = None if people is None else repeated_people(people, limit, seed)
     with open_pool(jobs) as pool:
         if photographs is None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import ALL
 from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, open_dataset
 from exprmetric.errors import InputError
 from exprmetric.evaluation.embed import find_images
@@ -26,8 +27,6 @@ from exprmetric.io.folders import Files
 from exprmetric.io.images import IMAGE_SUFFIXES, read_image
 
 Image = npt.NDArray[np.uint8]
-
-ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)

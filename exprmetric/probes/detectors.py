@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ImageError
-from exprmetric.faces import FaceFinder, available_detectors, load_detector
+from exprmetric.faces import available_detectors, open_finder
 from exprmetric.io.progress import Progress
 from exprmetric.methods import Method
 from exprmetric.methods.each import Vector
@@ -52,7 +52,7 @@ def measure_detectors(
     present = available_detectors()
     if not all(present[name] for name in detectors):
         return {}
-    readers = [Reader(FaceFinder(load_detector(name, provider=provider)), methods) for name in detectors]
+    readers = [Reader(open_finder(name, provider=provider), methods) for name in detectors]
 
     def read(name: str) -> tuple[Outcome, Outcome]:
         try:

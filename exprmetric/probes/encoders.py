@@ -19,7 +19,7 @@ import numpy.typing as npt
 from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_crops
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.session import default_jobs, open_pool
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.io.kept import digest, keep_arrays, kept_arrays
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
@@ -71,7 +71,7 @@ class Bench:
 
     def finder(self) -> FaceFinder:
         """The one that training aligns with."""
-        return FaceFinder(load_detector(self.detector, provider=self.provider), CHOICE)
+        return open_finder(self.detector, CHOICE, provider=self.provider)
 
     def encode(self, rows: FaceRows, encoders: Sequence[Method]) -> dict[str, Encoded]:
         """Vectors of all encoders by name, from the cache where they are there.

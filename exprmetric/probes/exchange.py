@@ -18,7 +18,7 @@ from torch import Tensor
 from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.errors import ImageError, InputError
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.io.files import path_text, write_files
 from exprmetric.io.images import read_image
 from exprmetric.methods.onnx import preprocess
@@ -133,7 +133,7 @@ def exchange_files(
         ImageError: an image can't be read or has no face; the message names it.
     """
     model, config = load_disentangler(checkpoint)
-    finder = FaceFinder(load_detector(detector), face)
+    finder = open_finder(detector, face)
     made = exchange(model, *(_face(path, finder, config) for path in (first, second)))
     write_files(out.parent, {out.name: draw(made)})
     return made

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import ALL
 from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset, open_dataset
 from exprmetric.errors import InputError
 from exprmetric.io.tables import listed
 from exprmetric.metrics.odd_one_out import Triplets
 from exprmetric.metrics.resampling import Distance, Floats, Indices
-from exprmetric.probes.dataset import ALL, Faces, person_faces, repeated_people
+from exprmetric.probes.dataset import Faces, person_faces, repeated_people
 
 Vectors = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]

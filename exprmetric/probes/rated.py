@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import ALL
 from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset, Sample, open_dataset
 from exprmetric.errors import InputError
 from exprmetric.io.images import read_image
 from exprmetric.io.tables import READERS, listed, read_table, show
 from exprmetric.metrics.agreement import MARGIN
-from exprmetric.probes.dataset import ALL, Faces
+from exprmetric.probes.dataset import Faces
 from exprmetric.probes.raters import Halves, rater_halves, rating
 
 Floats = npt.NDArray[np.float64]

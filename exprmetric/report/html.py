@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exprmetric.choices import IDENTITY
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import choice_of, fingerprint
 from exprmetric.evaluation.compare import Comparison, compare, contestants
 from exprmetric.evaluation.compared import LEVEL, all_differences
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
-from exprmetric.evaluation.session import IDENTITY, open_pool
+from exprmetric.evaluation.session import open_pool
 from exprmetric.evaluation.tables import (
     coverage_line,
     headline,
@@ -33,7 +34,7 @@ from exprmetric.evaluation.tables import (
     speed_line,
     splits,
 )
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import open_finder
 from exprmetric.io.files import write_whole
 from exprmetric.io.sheet import Sheet
 from exprmetric.report import figures
@@ -117,7 +118,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     methods = list(summary["methods"])
     cards, failed = gallery(rows, methods), failures(rows)
     asked, face, provider = summary["detector"]["asked"], summary["settings"]["face"], summary["settings"]["provider"]
-    finder = FaceFinder(load_detector(asked, provider=provider), choice_of(face))
+    finder = open_finder(asked, choice_of(face), provider=provider)
     with open_pool(jobs) as pool:
         cards = list(with_pictures(cards, finder, pool))
         failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]

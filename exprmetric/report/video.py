@@ -14,7 +14,7 @@ import numpy as np
 from exprmetric.errors import ExprmetricError, VideoError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.evaluation.tables import identity_line
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.report import lines
 from exprmetric.report.filmstrips import Strip, choose, with_pictures
 from exprmetric.report.html import REPORT, render, write_page
@@ -86,7 +86,7 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
     methods = list(summary["methods"])
     chosen = _chosen(summary["clips"], methods)
     settings = summary["settings"]
-    finder = FaceFinder(load_detector(settings["detector"], provider=settings["provider"]))
+    finder = open_finder(settings["detector"], provider=settings["provider"])
     parts = summary["models"] if len(summary["models"]) > 1 else {"": summary}
     first = "model" if len(parts) > 1 else ""
     with open_pool(jobs) as pool:

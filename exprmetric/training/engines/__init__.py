@@ -21,8 +21,7 @@ float32, so don't call `losses` under another autocast.
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from exprmetric.choices import resolve
 from exprmetric.encoder.models import Encoder
 from exprmetric.training.engines.base import Engine, Views
 from exprmetric.training.engines.config import ENGINES, EngineConfig
@@ -34,8 +33,7 @@ USES_IGNORED = {"simclr"}
 def build_engine(encoder: Encoder, config: EngineConfig) -> Engine:
     """The engine that `config` names, on the CPU; InputError when there is none of this name."""
     config.check_engine()
-    module, _, name = ENGINES[config.engine].partition(":")
-    engine: Engine = getattr(import_module(module), name)(encoder, config)
+    engine: Engine = resolve(ENGINES[config.engine])(encoder, config)
     return engine
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from exprmetric.choices import resolve
 
 RECIPES = {
     "default": "exprmetric.training.recipes.default:Default",
@@ -21,5 +22,4 @@ RECIPES = {
 
 def load_recipe(name: str) -> Any:
     """The class of a recipe by its name in `RECIPES`."""
-    module, _, attribute = RECIPES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve(RECIPES[name])

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import DamagedVideoError, ImageError, ImplausibleFaceError, InputError
 from exprmetric.evaluation.session import open_pool
-from exprmetric.faces import Face, FaceFinder, alignment, load_detector
+from exprmetric.faces import Face, FaceFinder, alignment, open_finder
 from exprmetric.faces.detection import Detection
 from exprmetric.io.faults import of_image
 from exprmetric.io.files import path_text
@@ -83,7 +83,7 @@ def track_faces(
     said = info(path, rate=rate)
     with session_threads(1):  # the pool is what keeps the cores busy
         loaded = [load_method(m, provider=provider) if isinstance(m, str) else m for m in methods]
-        finder = FaceFinder(load_detector(detector, provider=provider))
+        finder = open_finder(detector, provider=provider)
     table = Gatherer(loaded, sparse)
     stream = _Undamaged(frames(path, every=every, only=only, rate=rate))
     total = -(-(said.frames or 0) // every) if only is None else len(only)

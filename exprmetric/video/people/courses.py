@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import QUALITIES
 from exprmetric.errors import InputError
 from exprmetric.video.faces import quality
 from exprmetric.video.faces.spool import Spool, blocks, readable, take
 from exprmetric.video.faces.table import VideoFaces
 from exprmetric.video.people.people import NOBODY, People
-from exprmetric.video.scores.pairing import QUALITIES
 
 POOL = 3
 """Frames of the median filter (paper 004)."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from exprmetric.choices import IDENTITY
 from exprmetric.errors import ImageError, InputError
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import open_finder
 from exprmetric.io.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.io.tables import show
@@ -19,7 +20,7 @@ from exprmetric.video.faces.table import VideoFaces
 from exprmetric.video.faces.tracks import DETECT_EVERY, SPARSE, track_faces
 from exprmetric.video.people.courses import Course, Left, courses
 from exprmetric.video.people.kept import kept
-from exprmetric.video.people.people import IDENTITY, People, find_people, read_named_faces
+from exprmetric.video.people.people import People, find_people, read_named_faces
 from exprmetric.video.people.sheet import Image, face_pictures
 from exprmetric.weights.runtime import session_threads
 
@@ -161,8 +162,7 @@ def read_videos(
     settings = {**how, "sparse": dict(sparse), "methods": {m.name: m.fingerprint for m in methods}}
     if keep is not None:
         with session_threads(1):
-            detector = load_detector(reading.detector, provider=reading.provider)
-        settings["faces"] = FaceFinder(detector).fingerprint
+            settings["faces"] = open_finder(reading.detector, provider=reading.provider).fingerprint
     for path in paths:
         try:
             read = partial(track_faces, path, methods, jobs=jobs, sparse=sparse, progress=progress, **how)

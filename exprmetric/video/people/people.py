@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.io.images import IMAGE_SUFFIXES
 from exprmetric.io.tables import listed, show
@@ -19,7 +20,6 @@ from exprmetric.video.faces.spool import mean_vector, readable
 from exprmetric.video.faces.table import VideoFaces
 from exprmetric.video.people.dbscan import NOISE, dbscan
 
-IDENTITY = "identity"
 LEAST = 3
 """Faces that a person has at least."""
 NOBODY = NOISE

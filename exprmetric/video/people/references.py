@@ -110,7 +110,7 @@ def add_reference(
         NoFaceError: no face is found in it. UnreadableImageError, VideoError: it can't be read.
         InputError: a tag can't be one, or the folder can't be written.
     """
-    from exprmetric.faces import FaceFinder, load_detector
+    from exprmetric.faces import open_finder
 
     names = [checked_tag(tag) for tag in tags]
     if not names:
@@ -118,7 +118,7 @@ def add_reference(
     path = Path(os.fsdecode(face))
     image, stem, suffix, data = _picture(path, at)
     try:
-        FaceFinder(load_detector(detector, provider=provider)).find(image)
+        open_finder(detector, provider=provider).find(image)
     except NoFaceError as error:
         raise NoFaceError(f"{show(path)}: {error}") from error
     digest = hashlib.sha256(data).hexdigest()[:8]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from exprmetric._version import __version__
+from exprmetric.choices import DEFAULT_METHODS, IDENTITY, PEOPLE, QUALITIES
 from exprmetric.errors import ExprmetricError, ImageError, InputError, NoFaceError
 from exprmetric.inputs.triplets import Triplet, Triplets, notes_of
 from exprmetric.inputs.videos import read_video_triplets
@@ -26,14 +27,13 @@ from exprmetric.video.faces.tracks import DETECT_EVERY, track_faces
 from exprmetric.video.scores import temporal
 from exprmetric.video.scores.clip import Clip, Vector, measure_clip
 from exprmetric.video.scores.events import intensity
-from exprmetric.video.scores.pairing import IDENTITY, OK, PEOPLE, QUALITIES, align, changed, main_person, people
+from exprmetric.video.scores.pairing import OK, align, changed, main_person, people
 from exprmetric.video.scores.partners import NONE, Partners, Rows, by_names, partners
 from exprmetric.video.scores.result import SCHEMA_VERSION, VideoResult
 from exprmetric.video.scores.summary import clip_record, clip_table, frame_table, summarise
 from exprmetric.video.scores.trajectory import Along
 from exprmetric.weights.runtime import session_threads
 
-DEFAULT_METHODS = ("default", "lm68", "lm51")
 _KEPT = 8
 """Videos whose faces are kept, in case that the next clips need them again."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import IDENTITY
 from exprmetric.faces.place import at_place, place_of
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.video.faces import quality
@@ -17,12 +18,7 @@ from exprmetric.video.faces.table import Ints, VideoFaces
 from exprmetric.video.people.people import LEAST
 from exprmetric.video.scores.partners import NONE, Partners, Rows, partners
 
-IDENTITY = "identity"
 OK, UNPAIRED, NO_FACE, LOW_QUALITY = "ok", "unpaired", "no_face", "low_quality"
-QUALITIES = ("any", "paper004")
-"""Which faces are measured: all that were found, or those fit by FaceQA."""
-PEOPLE = ("changed", "one", "all")
-"""Who is measured: of the target's people the one whom the swap changed most, the main one, or everybody."""
 _SAMPLES = 32
 """Frames of each person that are compared to see who was changed."""
 _BEYOND = 2.0
