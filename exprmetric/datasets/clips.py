@@ -136,7 +136,8 @@ def load_clips(
     """Faces of all clips by split (`clip_splits`), and what was left out.
 
     Args:
-        crop, size: of the network's input, as of photographs.
+        crop: centre part that the network sees, as for photographs, px.
+        size: side of the network's input, px.
         stride: every how many-th frame of a video is taken.
         cache: folder of the `.npz` files.
 

@@ -67,7 +67,7 @@ class FecFolder:
     Attributes:
         dataset: one sample a face; `Sample.split` is that of its triplets.
         triplets: by split, whose rows are indices of samples.
-        facts: by split, how many triplets there are, and how many fell out and why; `rater_accuracy`: the mean share of
+        facts: by split, how many triplets there are, how many fell out and why, and `rater_accuracy`, the mean share of
             raters who gave the answer that counts.
     """
 

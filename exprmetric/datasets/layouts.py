@@ -65,7 +65,8 @@ class Sample:
         split: `train`, `valid` or `test`.
         label: index into `EXPRESSIONS`, or UNLABELLED.
         votes: shares of raters by expression, summing to 1, where raters voted.
-        valence, arousal: -1..1, NaN where unknown.
+        valence: -1..1, NaN where unknown.
+        arousal: -1..1, NaN where unknown.
     """
 
     image: str

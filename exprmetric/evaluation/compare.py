@@ -59,9 +59,14 @@ class Difference:
     """One score of one method over the paired rows of two models.
 
     Attributes:
-        a, b: mean of each model; difference: a - b, with its 95 % interval over groups (NaN for one group).
-        p: of a sign-flip test over groups; p_holm: corrected for all tests of the comparison.
-        wins, ties, losses: rows in which a is better than, equal to, worse than b.
+        a: mean of the first model.
+        b: mean of the second model.
+        difference: a - b, with its 95 % interval over groups (NaN for one group).
+        p: of a sign-flip test over groups.
+        p_holm: the same, corrected for all tests of the comparison.
+        wins: rows in which a is better than b.
+        ties: rows in which they are equal.
+        losses: rows in which a is worse.
     """
 
     method: str
@@ -83,7 +88,8 @@ class Duel:
     """Two models on the rows that both measured.
 
     Attributes:
-        n: pairs (target, source) that both measured; groups: how many independent groups they form.
+        n: pairs (target, source) that both measured.
+        groups: how many independent groups they form.
         repeated: pairs that a model swapped several times; its mean over them counts once.
         unpaired: ids of the rows that count for nothing, by the reason.
         left_out: methods that can't be compared, by name, with the reason.

@@ -68,8 +68,8 @@ def evaluate(
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
         identity: measure the identity control too.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).
-        jobs: threads that read and represent images; block: new images that a block of rows needs. The numbers don't
-            depend on either.
+        jobs: threads that read and represent images. The numbers don't depend on it.
+        block: new images that a block of rows needs. The numbers don't depend on it.
         seed: of the bootstrap.
         out: a folder to save the result in. Rows are kept there as they come, in `partial/`: the same call after a kill
             goes on from there and ends with the same files.
@@ -149,8 +149,13 @@ def evaluate_triplet(
     """Distances of one triplet.
 
     Args:
-        target, source, swapped: paths, or RGB uint8 (H, W, 3) arrays.
-        methods, detector, face, provider: as in `evaluate`.
+        target: a path, or an RGB uint8 (H, W, 3) array.
+        source: the same.
+        swapped: the same.
+        methods: as in `evaluate`.
+        detector: as in `evaluate`.
+        face: as in `evaluate`.
+        provider: as in `evaluate`.
 
     Returns:
         By method: `t2c`, `s2c`, `s2t`.

@@ -102,7 +102,8 @@ class _Looks:
         order: content in the plan of each image.
         of_row: (M, 3) or (M, 6) the images of each row, as `Plan.looks` gives their contents.
         needed: (M,) how many images have to be looked at for all rows up to each.
-        leaving: images in the order in which they are not needed any more; last: the last row of each of them.
+        leaving: images in the order in which they are not needed any more.
+        last: the last row of each of them.
     """
 
     def __init__(self, plan: Plan, rows: Integers) -> None:

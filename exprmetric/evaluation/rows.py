@@ -76,7 +76,8 @@ def table(
         triplets: N.
         indices: their places in the input.
         contents: content hash of each target, '' where it can't be read.
-        status, reasons: what became of each.
+        status: what became of each.
+        reasons: why.
         distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`.
         faces: (N, 3) how many faces target, source and swapped image show; -1, or no array, where that isn't known.
         boxes: N times 3 boxes (4,) that were measured, px; None where there is none.

@@ -29,7 +29,8 @@ def similarity(source: npt.ArrayLike, destination: npt.ArrayLike) -> Matrix:
     """Least-squares similarity transform (rotation, uniform scale, shift; no reflection).
 
     Args:
-        source, destination: (K, 2) points, K >= 2, px.
+        source: (K, 2) points, K >= 2, px.
+        destination: (K, 2) where they go, px.
 
     Returns:
         (2, 3) float64 M with destination ~ M[:, :2] @ source + M[:, 2] (Umeyama 1991, eq. 40-42).

@@ -46,7 +46,8 @@ def check_points(points: Points, box: Points, what: str) -> None:
 
     Args:
         points: (68, 2) px.
-        box, what: as in `check_box`.
+        box: as in `check_box`.
+        what: as in `check_box`.
     """
     long = float((box[2:] - box[:2]).max())
     span = float(np.ptp(points, axis=0).max()) / long

@@ -29,8 +29,10 @@ def is_grid(target: Size, targets: Sequence[Place], other: Size, others: Sequenc
     made of panels of the target's very size.
 
     Args:
-        target, other: size of the target's picture and of the other one.
-        targets, others: places of the faces in them.
+        target: height and width of the target's picture.
+        other: height and width of the other one.
+        targets: places of the faces in the target's picture.
+        others: places of those in the other one.
     """
     for rows in range(1, PANELS + 1):
         for columns in range(1, PANELS + 1):

@@ -28,7 +28,8 @@ class Layout:
 
     Attributes:
         reader: `module:function`, called with the root and the options by name → triplets.
-        needs, takes: options that must be given, and that may be.
+        needs: options that must be given.
+        takes: options that may be given.
     """
 
     reader: str
@@ -66,7 +67,8 @@ def read_layout(
         name: one of `LAYOUTS`.
         root: the folder of the swapped images (`pairs`, `casia`), or of the whole data set (`ffpp`).
         template: how swapped images are named.
-        target_dir, source_dir: folders of the targets and sources.
+        target_dir: folder of the targets.
+        source_dir: folder of the sources.
         pair_file: a text file with a pair 'source target' in each line.
         compression: of FaceForensics++: raw, c23, c40.
         frames: of each swapped clip, evenly spaced; 0 for all.

@@ -89,9 +89,12 @@ def triplets_from_casia(
     Args:
         root: the results of one protocol.
         pair_file: which swaps there should be.
-        source_dir, target_dir: `faces/` or `videos/` of the data set; one for both if only `source_dir` is given.
+        source_dir: `faces/` or `videos/` of the data set.
+        target_dir: the same for targets; None: that of the sources.
         template: names of results, without suffix; with `{model}` for several methods: `{model}/all_simple/{source}-…`.
-        workdir, frames, progress: as `pair_frames`.
+        workdir: as in `pair_frames`.
+        frames: as in `pair_frames`.
+        progress: as in `pair_frames`.
 
     Raises:
         InputError: as `read_pair_lines`; a folder is missing, the template is wrong, or there is a video and no

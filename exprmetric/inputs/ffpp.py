@@ -80,7 +80,9 @@ def triplets_from_ffpp(
     Args:
         root: of the data set, or a folder with `originals/` and `swapped/`.
         compression: raw, c0, c23 or c40; may be left out where there is only one.
-        workdir, frames, progress: as `pair_frames`.
+        workdir: as in `pair_frames`.
+        frames: as in `pair_frames`.
+        progress: as in `pair_frames`.
 
     Raises:
         InputError: folders are missing, the compression is not named or not there, there are no swaps, two videos have

@@ -42,7 +42,8 @@ class Opened:
 
     Attributes:
         rate: frames a second on average, 0 = not stated.
-        count, duration: frames and seconds, None = not stated.
+        count: frames; None: not stated.
+        duration: seconds; None: not stated.
     """
 
     rate: float

@@ -72,7 +72,8 @@ def pair_frames(target: Mapping[str, Path], swapped: Mapping[str, Path], folders
     """Pair the frames of two folders.
 
     Args:
-        target, swapped: images by their names without suffix.
+        target: the target's images by their names without suffix.
+        swapped: the swap's images likewise.
         folders: of the target and of the swap, for messages.
 
     Raises:

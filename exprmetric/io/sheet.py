@@ -33,7 +33,9 @@ class Number:
     """A number as a cell, with its interval where it has one.
 
     Attributes:
-        value, low, high: None or NaN where unknown.
+        value: None or NaN where unknown.
+        low: lower end of its interval, likewise.
+        high: upper end of it, likewise.
         form: how it is written, such as `.3f` or `+.3f`; `p` is a p-value.
     """
 

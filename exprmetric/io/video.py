@@ -51,7 +51,8 @@ class VideoInfo:
     """What a video says of itself.
 
     Attributes:
-        width, height: px, as shown.
+        width: px, as shown.
+        height: px, as shown.
         rate: frames a second, on average; 0 where it isn't stated.
         frames: how many the container states; None where it doesn't.
         duration: seconds, as stated; None where it isn't.

@@ -62,7 +62,8 @@ def triplet_accuracy(
         persons: N names ('' = unknown); intervals then resample people, else rows.
         across_people: only triplets of three different people; else of three different rows.
         distance: of the method.
-        resamples, seed: of the bootstrap; the seed also draws the triplets.
+        resamples: of the bootstrap.
+        seed: of the bootstrap, and of the triplets that are drawn.
 
     Returns:
         0..1, NaN when no triplet is clear; `n` is the number of clear triplets.
@@ -99,7 +100,12 @@ def rank_correlation(
 
     Args:
         pairs: how many to draw, or (P, 2) rows.
-        embeddings, ratings, persons, distance, resamples, seed: as in `triplet_accuracy`.
+        embeddings: as in `triplet_accuracy`.
+        ratings: as in `triplet_accuracy`.
+        persons: as in `triplet_accuracy`.
+        distance: as in `triplet_accuracy`.
+        resamples: as in `triplet_accuracy`.
+        seed: as in `triplet_accuracy`.
 
     Returns:
         -1..1, NaN when one of the two doesn't vary; `n` is the number of pairs.
@@ -128,7 +134,8 @@ def clear_triplets(
 
     Args:
         ratings: (N, K). triplets: (T, 3) rows.
-        margin, points: as in `triplet_accuracy`.
+        margin: as in `triplet_accuracy`.
+        points: as in `triplet_accuracy`.
     """
     human = triplet_distances(ratings, triplets, l2)
     ordered = np.sort(human, axis=1)

@@ -19,7 +19,8 @@ def confusion(
     """(C, C) summed weights of faces; rows: truth, columns: prediction.
 
     Args:
-        truth, predicted: (N,) integers 0..C-1.
+        truth: (N,) integers 0..C-1.
+        predicted: (N,) integers 0..C-1.
         classes: C.
         weights: (N,) of the faces; 1 each by default.
 
@@ -71,7 +72,8 @@ def concordance(truth: npt.ArrayLike, predicted: npt.ArrayLike, weights: npt.Arr
     Variances and covariance are the population's (divided by N), as in Lin (1989). torchmetrics divides by N - 1.
 
     Args:
-        truth, predicted: (N,) numbers.
+        truth: (N,) numbers.
+        predicted: (N,) numbers.
         weights: (N,) >= 0; 1 each by default.
 
     Returns:

@@ -83,10 +83,11 @@ def identity_leak(
         groups: N expression labels: pairs and doubles have one label. Exactly one of `groups` and `ratings` is given.
         ratings: (N, K) human ratings.
         distance: of the method.
-        most, doubles: of groups: pairs drawn of one person in one group, so that the most photographed don't decide,
-            and doubles for each pair.
+        most: with groups, pairs drawn of one person in one group, so that the most photographed don't decide.
+        doubles: faces of other people that are drawn for each of these pairs.
         nearest: of ratings: the share of all pairs of faces, 0..1, that is taken.
-        resamples, seed: of the bootstrap over people; the seed also draws pairs and doubles.
+        resamples: of the bootstrap over people.
+        seed: of the bootstrap, and of the pairs and doubles that are drawn.
 
     Returns:
         NaN when there is no pair of one person, or of two, at one expression; `n` counts pairs of one

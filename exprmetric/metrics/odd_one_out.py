@@ -98,7 +98,8 @@ def odd_one_out_accuracy(
         types: (T,) indices into TYPES; None: only `all` is returned.
         persons: N names ('' = unknown); intervals then resample people, else faces.
         distance: of the method.
-        resamples, seed: of the bootstrap; 0 resamples give no interval (NaN).
+        resamples: of the bootstrap; 0 gives no interval (NaN).
+        seed: of the bootstrap.
 
     Returns:
         By name the share 0..1 with its interval; NaN where there is no triplet. `n` is the number of triplets.

@@ -22,7 +22,9 @@ def per_triplet(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLike) -> d
     """What each triplet adds to each score; a score is the mean of its column.
 
     Args:
-        t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
+        t2c: (N,) distances target-swapped.
+        s2c: (N,) distances source-swapped.
+        s2t: (N,) distances source-target.
 
     Returns:
         (N,) float64 columns `l2_error` abs(s2t - s2c), `mean_t2c` t2c, `ratio` [t2c < s2c], `mean_s2c`, `mean_s2t`.
@@ -43,7 +45,9 @@ def preservation_scores(t2c: npt.ArrayLike, s2c: npt.ArrayLike, s2t: npt.ArrayLi
     """Scores over N triplets.
 
     Args:
-        t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
+        t2c: (N,) distances target-swapped.
+        s2c: (N,) distances source-swapped.
+        s2t: (N,) distances source-target.
 
     Returns:
         `l2_error` = mean of abs(s2t - s2c) (lower is better), `mean_t2c` (lower), `ratio` = share of t2c < s2c

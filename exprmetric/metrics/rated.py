@@ -116,7 +116,8 @@ class RatedLines:
     Args:
         ratings: (N, K) human ratings, compared by Euclidean distance.
         persons: N names, '' where unknown; None where nobody is known, so that a bootstrap resamples faces.
-        margin, points: of a clear triplet, as in `triplet_accuracy`.
+        margin: of a clear triplet, as in `triplet_accuracy`.
+        points: likewise.
         expressions: N names for the confusions, '' where unknown.
         conditions: by name.
         seed: of all draws.

@@ -37,7 +37,8 @@ def retrieval_ranks(
     Args:
         queries: (N, D) vectors of any length.
         gallery: (M, D).
-        query_labels, gallery_labels: (N,), (M,) whole numbers: who is to be found, and who each vector is of.
+        query_labels: (N,) whole numbers: who is to be found.
+        gallery_labels: (M,) whole numbers: who each vector is of.
         excluded: (N,) the place in the gallery of one vector that is not looked at for this query, such as the very
             photograph that was changed; -1 for none. None: all are looked at.
         ties: whether vectors of others that are just as near count `against` (a find must be nearer than all others) or

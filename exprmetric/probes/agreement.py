@@ -135,8 +135,12 @@ def probe_agreement(
         people: faces with persons and labels, for the identity leak at equal labels.
         photographs: for curves and detectors; without it, those of `people`, or else of the first rated set, with at
             least 100 px.
-        detector, face, provider, jobs: as in `evaluate`.
-        limit: of people's faces; `most_photographs`: of photographs.
+        detector: as in `evaluate`.
+        face: as in `evaluate`.
+        provider: as in `evaluate`.
+        jobs: as in `evaluate`.
+        limit: of people's faces.
+        most_photographs: of photographs.
         seed: of every draw.
         progress: told how far it is.
 

@@ -34,7 +34,8 @@ class Checkpoint(Method):
 
     Attributes:
         path: of the file.
-        crop, size: centre part of the 224 px crop that it sees, and the side it is scaled to, px.
+        crop: centre part of the 224 px crop that it sees, px.
+        size: side that this part is scaled to, px.
         recipe: the settings that it was trained with.
         device: where it runs: `auto`, `cpu`, `cuda`, …
     """

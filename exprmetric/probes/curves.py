@@ -47,8 +47,9 @@ class Curve:
     """Mean relative distance of one method against the strength of one change.
 
     Attributes:
-        strengths, distances: S strengths, and distances in mean distances between different photographs; NaN where
-            the method could measure no changed face.
+        strengths: S strengths.
+        distances: S distances, in mean distances between different photographs; NaN where the method could measure no
+            changed face.
         faces: how many each mean is over.
     """
 

@@ -59,7 +59,8 @@ class Bench:
 
     Attributes:
         cache: folder of alignments and vectors; the folder `alignment` of a training serves.
-        detector, provider: as in `evaluate`.
+        detector: as in `evaluate`.
+        provider: as in `evaluate`.
         jobs: threads that read images, processes that align; None: one a core.
     """
 

@@ -80,7 +80,8 @@ def exchange(model: Disentangler, first: Tensor, second: Tensor) -> Exchange:
 
     Args:
         model: with a decoder, in eval mode.
-        first, second: (1, 1, S, S) luma 0..1.
+        first: (1, 1, S, S) luma 0..1.
+        second: the same of the other face.
 
     Raises:
         InputError: the model has no decoder.
@@ -123,7 +124,8 @@ def exchange_files(
 
     Args:
         checkpoint: see `load_disentangler`.
-        first, second: image files.
+        first: an image file.
+        second: another one.
         out: a PNG; its folder is made.
         detector: a name that `exprmetric.faces.load_detector` knows.
         face: which of several faces, see `FaceFinder`.

@@ -121,7 +121,7 @@ def draw_confusion(matrices: Mapping[str, npt.ArrayLike], path: Path, *, title: 
     """Confusion matrices, each row (a true expression) divided by its faces; expressions without a face are left out.
 
     Args:
-        matrices: by encoder, (8, 8) counts; rows: truth.
+        matrices: by encoder, (8, 8) counts, with the truth in rows.
 
     Raises:
         MissingPackageError; InputError: `path` can't be written.

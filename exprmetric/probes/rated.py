@@ -81,7 +81,9 @@ def rated_set(
     """A rated set.
 
     Args:
-        path, split, terms: see `rated_faces`.
+        path: as in `rated_faces`.
+        split: as in `rated_faces`.
+        terms: as in `rated_faces`.
         name: '' for its file's or folder's.
         points: clear margin of a table, None for POINTS; shares of votes, valence and arousal have no points.
         limit: faces, drawn with the seed; 0: all. The seed also draws halves of raters.

@@ -34,7 +34,8 @@ class Halves:
     Attributes:
         how: what the groups are, in words.
         rows: (M,) faces that both groups rated in every term.
-        one, other: (M, K) ratings.
+        one: (M, K) ratings of the first half.
+        other: (M, K) ratings of the second half.
     """
 
     how: str

@@ -46,7 +46,8 @@ def local_warp(image: Image, centre: npt.ArrayLike, target: npt.ArrayLike, radiu
 
     Args:
         image: (H, W, 3) uint8.
-        centre, target: (2,) x, y px; target = centre changes nothing.
+        centre: (2,) x, y px.
+        target: (2,) x, y px; where it is the centre, nothing changes.
         radius: px.
     """
     import cv2

@@ -79,7 +79,8 @@ def line_chart(
     Args:
         times: (N,) s, increasing, at least one.
         curves: (N,) values by name; NaN leaves a gap.
-        low, high: ends of the y axis; by default those of the values.
+        low: lower end of the y axis; by default the least value.
+        high: upper end of the y axis; by default the greatest value.
         span: of the y axis at least.
         moments: to be marked.
         bands: start, end, label of what is shaded.

@@ -91,7 +91,9 @@ def per_triplet(t2c: Tensor, s2c: Tensor, s2t: Tensor) -> dict[str, Tensor]:
     """What each triplet adds to each score; a score is the mean of its column.
 
     Args:
-        t2c, s2c, s2t: (N,) distances target-swapped, source-swapped, source-target.
+        t2c: (N,) distances target-swapped.
+        s2c: (N,) distances source-swapped.
+        s2t: (N,) distances source-target.
 
     Returns:
         (N,) columns `l2_error` |s2t - s2c|, `mean_t2c` t2c, `ratio` [t2c < s2c], `mean_s2c`, `mean_s2t`, all of the

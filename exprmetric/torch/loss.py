@@ -89,9 +89,12 @@ class ExpressionLoss(nn.Module):
         """() or, with reduction `none`, (B,): float32.
 
         Args:
-            target, swapped, source: (B, 3, H, W) uint8 or floats in `value_range`; the source with a margin only.
-            target_landmarks, swapped_landmarks, source_landmarks: with align `landmarks`, of each image; a swapped face
-                has its target's pose, so its landmarks are the target's unless others are given.
+            target: (B, 3, H, W) RGB, uint8 or floats in `value_range`.
+            swapped: the same; gradients reach these images alone.
+            source: the same, with a margin only.
+            target_landmarks: of the targets, with align `landmarks`.
+            swapped_landmarks: of the swapped faces. None: the target's, because a swapped face has its target's pose.
+            source_landmarks: of the sources.
 
         Raises:
             InputError: images or landmarks of another shape; a margin without a source, or a source without a margin.

@@ -121,10 +121,13 @@ class ExpressionPreservation(Metric):
         """Measure a batch of triplets.
 
         Args:
-            target, source, swapped: (B, 3, H, W) RGB, uint8 or floats in `value_range`; B may be 0. H and W may differ
-                between the three.
-            target_landmarks, source_landmarks, swapped_landmarks: with align `landmarks`, (B, 2, 2) or (B, 68, 2); a
-                swapped face has its target's pose, so its landmarks are the target's unless others are given.
+            target: (B, 3, H, W) RGB, uint8 or floats in `value_range`. B may be 0.
+            source: the same. H and W may differ from those of the targets.
+            swapped: the same.
+            target_landmarks: with align `landmarks`, (B, 2, 2) eye centres or (B, 68, 2) points.
+            source_landmarks: the same for the sources.
+            swapped_landmarks: the same for the swapped faces. None: the target's, because a swapped face has its
+                target's pose.
             groups: (B,) whole numbers below 2^24, with `intervals`: triplets that are not independent (of one video, of
                 one target) have the same number, and the bootstrap draws them together. None: each is its own.
 

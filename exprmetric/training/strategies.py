@@ -75,7 +75,8 @@ def near_pairs(clip: Tensor, time: Tensor, seconds: float) -> Tensor:
     """(B, B) bool, True where two faces are frames of one clip at most `seconds` apart; a face is no pair with itself.
 
     Args:
-        clip, time: (B,), as in `Timeline`.
+        clip: (B,), as in `Timeline`.
+        time: (B,), as in `Timeline`.
     """
     ticks = (torch.nan_to_num(time.double()) * TICKS).round().long()
     apart = (ticks[:, None] - ticks[None, :]).abs()

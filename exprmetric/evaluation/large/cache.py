@@ -67,7 +67,9 @@ class VectorCache:
 
     Args:
         folder: holds the file; made if it isn't there.
-        finder, methods, provider: what the vectors are made with.
+        finder: finds the faces that the vectors are of.
+        methods: make the vectors.
+        provider: of ONNX Runtime, on which they run.
         most_bytes: what was used longest ago is forgotten when the file grows beyond it.
     """
 

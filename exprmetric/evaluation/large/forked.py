@@ -63,7 +63,8 @@ class _Ready:
     """An image for a process.
 
     Attributes:
-        source, known: arguments of `FaceReader.read`.
+        source: the image, as `FaceReader.read` takes it.
+        known: what is known of it, likewise.
         sighted: to be set to what becomes of it.
     """
 

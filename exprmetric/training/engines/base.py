@@ -20,7 +20,8 @@ class Views:
     """What an engine sees of B faces; images are (B, 1, S, S) float 0..1.
 
     Attributes:
-        anchor, positive: two views of the same expression.
+        anchor: one view of each face.
+        positive: another view of the same expression.
         negatives: each one more view a face, of another expression than its anchor's: a frame far away in the same
             video (paper 001), the anchor locally warped (paper 003).
         ignored: (B, B) bool, True where another face of the batch is no negative of an anchor (paper 001's false

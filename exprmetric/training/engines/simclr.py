@@ -25,7 +25,8 @@ def nt_xent(
     """Both views of each face are anchors in turn, and each other's positive; see `contrastive_losses`.
 
     Args:
-        anchor, positive: (B, D), any norm.
+        anchor: (B, D), any norm.
+        positive: (B, D), any norm.
         negatives: (B, D) each: one more negative of both views of the same row (paper 001's HardNeg).
         ignored: (B, B) bool: True at (i, j) leaves both views of face j out of the denominators of both views of
             face i (paper 001's MaskFN). The diagonal has no meaning: a face's other view is its positive.

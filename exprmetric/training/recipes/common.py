@@ -53,7 +53,9 @@ class RecipeConfig:
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
         optimiser: a key of `exprmetric.training.optimisers.OPTIMISERS`.
         warmup: steps of a rising learning rate; then it falls to 0 along a cosine, over `epochs`.
-        epochs: at most; `patience`: epochs without a lower validation loss before stopping; minutes: wall-clock limit.
+        epochs: at most.
+        patience: epochs without a lower validation loss before stopping.
+        minutes: wall-clock limit.
         batch: faces a step, of each process where `torchrun` started several.
         limit: training faces, drawn with the seed; 0: all.
         average: decay of a running average of the weights, which is then what is kept; 0 for none.

@@ -71,7 +71,9 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
     Attributes:
         limit: photographs to train on; frames of clips are thinned by `stride` instead.
         row: a key of ROWS, whose strategies are set.
-        time_aug, hard_neg, mask_fn: strategies besides the row's.
+        time_aug: a strategy besides the row's.
+        hard_neg: a strategy besides the row's.
+        mask_fn: a strategy besides the row's.
         face_swap: `none`, `swap` or `cutmix`.
         near: seconds that a positive is away at most. far: seconds that a hard negative is away at least.
         swaps: share of the faces that are swapped, or of the positives that are mixed.

@@ -156,7 +156,8 @@ class Drawn:
 
     Attributes:
         views: x1, x2 and, where there is a warp, x3.
-        before, after: (B, 68, 2) px of the input, in x1 and x3.
+        before: (B, 68, 2) points in x1, px of the input.
+        after: (B, 68, 2) points in x3, px of the input.
         found: (B,) bool; where False the points are a median's.
     """
 
@@ -205,7 +206,8 @@ def landmark_loss(drawn: Tensor, truth: Tensor, weights: Tensor, found: Tensor) 
     """Equation (5), mean over the faces that were found; 0 (with a gradient of 0) when none was.
 
     Args:
-        drawn, truth: (B, K, h, w) heatmaps.
+        drawn: (B, K, h, w) heatmaps.
+        truth: (B, K, h, w) heatmaps.
         weights: (B, K), w_i.
         found: (B,) bool.
     """

@@ -57,7 +57,12 @@ class DefaultConfig(RecipeConfig):
     Attributes:
         frozen: stages of the backbone that keep the weights they begin with.
         mirror: the embedding is the mean over a face and its mirror image.
-        votes, agreement, contrast, mesh, mesh_agreement, identity: weights of the terms (see the module).
+        votes: weight of this term (see the module).
+        agreement: weight of this term (see the module).
+        contrast: weight of this term (see the module).
+        mesh: weight of this term (see the module).
+        mesh_agreement: weight of this term (see the module).
+        identity: weight of this term (see the module).
         pseudo: above 0, faces without votes get the running average's from the second epoch on; its size says nothing.
         others: share of the faces without votes that an epoch sees.
     """

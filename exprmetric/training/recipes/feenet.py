@@ -94,7 +94,9 @@ def two_sided_triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, m
     """Mean of the paper's L(a, p, n) over a batch.
 
     Args:
-        anchor, positive, negative: (B, D), any norm; compared at unit norm.
+        anchor: (B, D), any norm; compared at unit norm.
+        positive: (B, D), any norm; compared at unit norm.
+        negative: (B, D), any norm; compared at unit norm.
         margin: δ, in squared distances.
     """
     a, p, n = (F.normalize(x.float(), dim=1) for x in (anchor, positive, negative))

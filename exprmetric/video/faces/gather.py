@@ -63,7 +63,8 @@ class Gatherer:
     """Gathers rows; faces wait for their batch and are then let go of.
 
     Attributes:
-        frames, times: index and seconds of each frame.
+        frames: index of each frame.
+        times: seconds of each frame.
     """
 
     def __init__(self, methods: Sequence[Method], sparse: Mapping[str, int]) -> None:

@@ -49,8 +49,10 @@ class VideoFaces:
     Attributes:
         path: the video, as text.
         rate: frames a second, as the container states them (0 = it doesn't).
-        width, height: px of its first frame.
-        all_frames, all_times: (F,) int64 index and float64 seconds of each frame that was looked at.
+        width: px of its first frame.
+        height: px of its first frame.
+        all_frames: (F,) int64 index of each frame that was looked at.
+        all_times: (F,) float64 seconds of each of them.
         frame: (N,) int64 index of the frame a face is in.
         time: (N,) float64 seconds since the first frame.
         track: (N,) int64, 0, 1, … in order of appearance; one number is one person without interruption.

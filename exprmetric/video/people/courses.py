@@ -33,7 +33,8 @@ class Course:
         rows: (M,) of the `VideoFaces`.
         frame: (M,) index of its frame in the video.
         place: (M,) which of the frames that were looked at, 0, 1, …, each is in.
-        start, end: (M,) seconds during which its frame is shown.
+        start: (M,) seconds from which its frame is shown.
+        end: (M,) seconds until which it is shown.
         vectors: (M, D) float32, pooled; a view of a temporary file where they are many.
     """
 
@@ -70,7 +71,7 @@ def courses(
     Args:
         videos: with vectors of `method`.
         people: found in the same videos.
-        required: `paper004`: faces that pass FaceQA; `any`: all.
+        required: `paper004` takes faces that pass FaceQA, `any` takes all.
         pool: frames of the median filter, odd.
 
     Raises:

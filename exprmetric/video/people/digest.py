@@ -23,7 +23,10 @@ class Expression:
     """A cluster of a person's faces and the face that stands for it, which is nearest to all others in sum.
 
     Attributes:
-        video, row, frame, time: of the representative; `row` of the video's `VideoFaces`.
+        video: number of the representative's video.
+        row: its row in the video's `VideoFaces`.
+        frame: its frame.
+        time: its time, s.
         share: of the person's faces that were clustered, 0..1.
         faces: how many.
         videos: in how many videos.

@@ -54,9 +54,12 @@ class Library:
     """Videos that were read.
 
     Attributes:
-        videos, paths: those that could be.
+        videos: those that could be read.
+        paths: their files.
         failed: path and reason of those that could not.
-        people, courses, left: who is in them; see `courses`.
+        people: who is in them; see `courses`.
+        courses: their pooled expressions.
+        left: what was left out, and why.
         method: loaded.
     """
 

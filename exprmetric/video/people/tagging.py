@@ -27,8 +27,10 @@ class Segment:
     """A stretch of time with a tag.
 
     Attributes:
-        video, person: their numbers.
-        start, end: s.
+        video: its number.
+        person: their number.
+        start: s.
+        end: s.
         faces: how many frames.
         distance: the least to a reference of the tag, which `time` s has.
     """

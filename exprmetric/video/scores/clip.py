@@ -83,7 +83,8 @@ def measure_clip(
     """Compare a swapped video with its target.
 
     Args:
-        target, swapped: faces with the vectors of all methods.
+        target: the target's faces with the vectors of all methods.
+        swapped: the swap's faces with theirs.
         source: the source's vector by method.
         methods: what is scored.
         control: the identity method, whose distances are taken and which has no scores over time.
@@ -179,7 +180,8 @@ def method_course(
     """The scores over time of one method, for JSON (None where one can't be computed).
 
     Args:
-        target, swapped: (F, D) trajectories along one timeline, NaN where a frame isn't measured.
+        target: (F, D) trajectory of the target, NaN where a frame isn't measured.
+        swapped: (F, D) trajectory of the swap along the same timeline, likewise.
         times: (F,) s.
         rate: frames a second.
 

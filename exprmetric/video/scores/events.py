@@ -32,7 +32,8 @@ class Events:
     """Which events of the target the swap has.
 
     Attributes:
-        target, swapped: times of the peaks, s.
+        target: times of the target's peaks, s.
+        swapped: times of the swap's peaks, s.
         missed: times of the target's that the swap has not.
         added: times of the swap's that the target has not.
     """
@@ -66,7 +67,8 @@ def match(target: npt.ArrayLike, swapped: npt.ArrayLike, tolerance: float = TOLE
     """Pair events one to one, as many as can be.
 
     Args:
-        target, swapped: their times, s, in order.
+        target: times of the target's events, s, in order.
+        swapped: times of the swap's events, s, in order.
         tolerance: how far apart two of a pair may be, s.
     """
     a, b = np.asarray(target, np.float64), np.asarray(swapped, np.float64)

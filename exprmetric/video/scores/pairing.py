@@ -33,9 +33,12 @@ class Timeline:
     """The F frames of the target, and what stands against them.
 
     Attributes:
-        frame, time: (F,) of the target's frames.
-        swapped_frame, swapped_time: (F,) index and time of the swapped frame, -1 and NaN where there is none.
-        target_row, swapped_row: (F,) rows of the two `VideoFaces`, -1 where there is none.
+        frame: (F,) of the target's frames.
+        time: (F,) seconds of the target's frames.
+        swapped_frame: (F,) index of the swapped frame, -1 where there is none.
+        swapped_time: (F,) its seconds, NaN where there is none.
+        target_row: (F,) row of the target's `VideoFaces`, -1 where there is none.
+        swapped_row: (F,) row of the swap's `VideoFaces`, -1 where there is none.
         status: (F,) `ok`, `unpaired` (no swapped frame), `no_face`, `low_quality`.
         reason: (F,) '' where ok.
     """

@@ -34,7 +34,8 @@ class Partners:
         row: (F,) its place among `VideoFaces.all_frames` of the swap, -1 where there is none.
         by: `index`, `time`, or `name`, `number` and `shifted number` of two folders of images.
         note: what the user should know of it; '' where counts, rates and names are the same.
-        counts, rates: frames, and frames a second (NaN of a single one), of target and swap.
+        counts: frames of target and swap.
+        rates: frames a second of target and swap; NaN of a single frame.
     """
 
     row: Rows

@@ -47,7 +47,8 @@ def pair_by_time(target: npt.ArrayLike, swapped: npt.ArrayLike) -> tuple[Ints, I
     """The frames that are nearest to each other in time.
 
     Args:
-        target, swapped: (N,), (M,) times of the frames, s, increasing.
+        target: (N,) times of the target's frames, s, increasing.
+        swapped: (M,) times of the swap's frames, s, increasing.
 
     Returns:
         Two (P,) arrays of indices. A frame without a partner within half a frame step is in neither.
@@ -185,7 +186,8 @@ def lag(target: Trajectory, swapped: Trajectory, max_frames: int) -> Lag | None:
     """The shift at which the two trajectories agree best.
 
     Args:
-        target, swapped: (N, D) or (N,).
+        target: (N, D) or (N,).
+        swapped: the same.
         max_frames: the largest shift that is tried; at least half of the frames must still overlap.
 
     Returns:
