@@ -118,6 +118,7 @@ def rows(scene: Scene) -> dict[str, Record]:
         scene.triplet("crop largest", scene.crop(scene.swapped(scene.largest), scene.largest)),
         scene.triplet("crop other", scene.crop(scene.swapped(a), a)),
         scene.triplet("crop of somebody else", scene.portrait[30:222, 130:322]),
+        replace(scene.triplet("crop of one", scene.portrait[20:240, 100:380]), target=scene.folder / "portrait.png"),
         scene.triplet("crop of several", scene.swapped(scene.largest)[:, : width // 2]),
         scene.triplet("grid", grid),
     ]
@@ -189,6 +190,12 @@ def test_a_crop_of_one_of_several_is_compared_with_that_one(who: str, rows: dict
     assert (row["status"], row["reason"]) == ("ok", "crop")
     assert row["box_target"] == box(scene.faces[face])
     assert row["lm68.t2c"] < 2 * rows[f"swap{face}"]["lm68.t2c"] + 0.2
+
+
+def test_a_crop_of_the_only_face_is_compared_with_it(rows: dict[str, Record], scene: Scene) -> None:
+    row = rows["crop of one"]
+    assert (row["status"], row["reason"], row["box_target"]) == ("ok", "crop", box(scene.person))
+    assert (row["faces_target"], row["faces_swapped"]) == (1, 1) and row["lm68.t2c"] < 0.05
 
 
 @pytest.mark.parametrize(
