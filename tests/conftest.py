@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import inspect
 import os
+import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import pytest
@@ -37,6 +40,8 @@ def _use_checkout() -> None:
 
 _use_checkout()
 
+from exprmetric.io.files import write_whole  # noqa: E402
+
 
 def _one_click() -> None:
     """Click 8.1's `CliRunner` keeps stderr apart, as that of Click 8.2 always does."""
@@ -54,6 +59,42 @@ def _package_file(package: str, *parts: str) -> Path:
     if spec is None or spec.origin is None:
         pytest.skip(f"{package} is not installed")
     return Path(spec.origin).parent.joinpath(*parts)
+
+
+LOOKS_ANEW = ("test_detection", "test_hard_inputs", "test_fuzz")
+"""Files whose tests are about detection itself, or about what an image costs."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dlib_looks_at_an_image_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """dlib's detector takes 0.2 s an image, and the tests show it the same ones again and again: what it finds in one
+    is kept for the session, where forks of this process find it too."""
+    if request.module.__name__ in LOOKS_ANEW:
+        yield
+        return
+    from exprmetric.faces.detection import DlibDetector
+
+    folder = tmp_path_factory.getbasetemp() / "dlib"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("detect", "glance"):
+            patch.setattr(DlibDetector, name, _kept(folder, name, getattr(DlibDetector, name)))
+        yield
+
+
+def _kept(folder: Path, name: str, look: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def detect(self: Any, image: Any) -> Any:
+        key = hashlib.sha256(f"{name} {image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()
+        path = folder / key
+        if path.is_file():
+            return pickle.loads(path.read_bytes())
+        found = look(self, image)
+        write_whole(path, lambda file: file.write(pickle.dumps(found)))
+        return found
+
+    return detect
 
 
 @pytest.fixture(scope="session")
