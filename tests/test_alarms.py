@@ -142,6 +142,16 @@ def test_a_weak_swap_that_keeps_the_expression_is_no_alarm() -> None:
         assert alarms(made(moved=moved)) == []
 
 
+@pytest.mark.parametrize(("towards", "told"), [((0.1, 0.4), True), ((0.5, 0.8), False)], ids=["stranger's", "own"])
+def test_a_weak_swap_with_a_wrong_source_is_told_by_the_way_it_moved(towards: tuple[float, float], told: bool) -> None:
+    """Cosines as measured on swaps that were mixed with their targets, half and half."""
+    cosine, t2c, s2t = np.linspace(*towards, 20), np.full(20, 0.45), np.full(20, 0.9)
+    people = np.stack([t2c, np.sqrt(t2c**2 + s2t**2 - 2 * cosine * t2c * s2t), s2t], axis=1)
+    found = find_alarms({"m": np.full((20, 3), [0.1, 0.9, 0.9])}, people, {})
+    assert [("Is `source` the face that was swapped in?" in alarm) for alarm in found] == [True] * told
+    assert all("20 of 20 rows, nor did the target's move towards it" in alarm for alarm in found)
+
+
 def test_methods_that_disagree_outvote_the_odd_one() -> None:
     faces, roles = made(), PERMUTATIONS["target and source"]
     good, odd = distances(faces["expression"]), distances(faces["expression"], roles)

@@ -24,6 +24,10 @@ MOST = 0.5
 """An alarm is raised where more than this share of the rows that can tell shows its sign."""
 UNMOVED = 0.3
 """Identity distance below which nothing has happened to a face: half of what two photographs of one person may have."""
+TOWARDS = 0.45
+"""Cosine between the way from the target to the swapped face and that to the source, below which the one hardly leads
+the other way. Swaps mixed with their targets, 110 pairs: 0.59 and 0.69 (medians at 35 and 50 % of the swap) to their
+own source, 0.22 and 0.30 to somebody else's; 98 % of unmixed swaps have 0.69 and more."""
 COPY = 0.05
 """Share of the distance between source and target below which two faces have the very same expression."""
 LOST = 0.8
@@ -152,14 +156,17 @@ def _stranger(people: Floats, rows: str) -> dict[str, str]:
     """The person changed, and not into the source's."""
     t2c, s2c, s2t = people.T
     known = np.isfinite(people).all(axis=1) & (s2t >= SAME_PERSON)
-    elsewhere = (t2c >= SAME_PERSON) | ((t2c >= UNMOVED) & (s2c >= 0.95 * s2t))
-    sign = known & (s2c >= SAME_PERSON) & elsewhere
+    with np.errstate(invalid="ignore", divide="ignore"):
+        towards = (t2c**2 + s2t**2 - s2c**2) / (2 * t2c * s2t)
+    gone = t2c >= SAME_PERSON
+    sign = known & (s2c >= SAME_PERSON) & (gone | ((t2c >= UNMOVED) & (towards < TOWARDS)))
     if not _most(sign, known, LEAST):
         return {}
+    how = "is it the target's any more" if _most(sign & gone, sign, 1) else "did the target's move towards it"
     return {
-        "stranger": f"The swapped face is not recognised as its source's person in {_of(sign, known, rows)}, nor is it "
-        f"the target's any more (mean identity distance to the source {s2c[sign].mean():.2f}, to the target "
-        f"{t2c[sign].mean():.2f}; one person: up to {SAME_PERSON}). Is `source` the face that was swapped in?"
+        "stranger": f"The swapped face is not recognised as its source's person in {_of(sign, known, rows)}, nor {how} "
+        f"(mean identity distance to the source {s2c[sign].mean():.2f}, to the target {t2c[sign].mean():.2f}; one "
+        f"person: up to {SAME_PERSON}). Is `source` the face that was swapped in?"
     }
 
 
