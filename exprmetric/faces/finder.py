@@ -153,7 +153,8 @@ def open_finder(detector: str = "auto", choice: str = "largest", *, provider: st
     """A finder by names.
 
     Args:
-        detector, provider: see `load_detector`.
+        detector: as in `load_detector`.
+        provider: as in `load_detector`.
         choice: see `FaceFinder`.
 
     Raises:
