@@ -36,8 +36,7 @@ text { font: 21px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f
 .moved { stroke: #cf222e; stroke-width: 10; stroke-linecap: round }
 .dot { fill: #ffffff; stroke: #cf222e; stroke-width: 5 }
 @media (prefers-color-scheme: dark) {
-  .paper { fill: #0d1117 } text { fill: #f0f6fc } .name { fill: #9198a1 } .paper { fill: #ffffff }
-.rail { stroke: #3d444d }
+  .paper { fill: #0d1117 } text { fill: #f0f6fc } .name { fill: #9198a1 } .rail { stroke: #3d444d }
   .moved, .dot { stroke: #ff7b72 } .dot { fill: #0d1117 }
 }
 """

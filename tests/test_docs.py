@@ -149,6 +149,13 @@ def test_every_page_is_on_the_site() -> None:
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} - listed == {"index"}
 
 
+def test_the_design_names_files_and_rooms_that_are_there() -> None:
+    text = FENCE.sub("", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
+    named = set(re.findall(r"`([\w/]+/|[\w/]+\.(?:py|json))`", text)) - {"partial/", "run.json"}
+    roots = [ROOT / "exprmetric" / room for room in ("..", ".", "evaluation", "training", "video")]
+    assert not {name for name in named if not any((root / name).exists() for root in roots)}
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 1000
 
