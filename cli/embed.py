@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import face_options, progress_bar
+from exprmetric_cli.options import face_options, progress_bar, stack_options
 
 
 @click.command()
 @click.argument("paths", metavar="PATH_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--method", "-m", default="default", show_default=True)
 @face_options
+@stack_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="An .npz file.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def embed(
@@ -22,6 +23,8 @@ def embed(
     face: str,
     provider: str,
     jobs: int | None,
+    landmarks: str,
+    commercial_only: bool,
     out: Path,
     quiet: bool,
 ) -> None:
@@ -35,7 +38,15 @@ def embed(
     images = find_images(paths)
     with progress_bar("embedding", quiet=quiet) as progress:
         found = embed_images(
-            images, method, detector=detector, face=face, provider=provider, jobs=jobs, progress=progress
+            images,
+            method,
+            detector=detector,
+            face=face,
+            provider=provider,
+            landmarks=landmarks,
+            commercial_only=commercial_only,
+            jobs=jobs,
+            progress=progress,
         )
     save_embeddings(found, out)
     failed = [e for e in found if e.status != "ok"]

@@ -14,6 +14,7 @@ from exprmetric_cli.options import (
     methods_option,
     progress_bar,
     result_options,
+    stack_options,
     swap_face_options,
     tell,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @methods_option("NAME or NAME:DISTANCE, such as default:cosine")
 @layout_options
 @swap_face_options
+@stack_options
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.html, summary.json, triplets."
 )
@@ -56,6 +58,8 @@ def evaluate(
     face: str,
     provider: str,
     jobs: int | None,
+    landmarks: str,
+    commercial_only: bool,
     out: Path | None,
     form: str,
     on_fail: str,
@@ -118,6 +122,8 @@ def evaluate(
                 detector=detector,
                 face=face,
                 provider=provider,
+                landmarks=landmarks,
+                commercial_only=commercial_only,
                 identity=identity,
                 on_fail=on_fail,
                 jobs=jobs,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from exprmetric.choices import CHANGED, DEFAULT_METHODS, DETECTORS, FACES, ON_FAIL
+from exprmetric.choices import CHANGED, DEFAULT_METHODS, DETECTORS, FACES, LANDMARKS, ON_FAIL
 from exprmetric.inputs import LAYOUTS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,6 +92,22 @@ def face_option() -> Callable[[F], F]:
 def face_options(command: F) -> F:
     """`--detector --face --provider --jobs`: how faces are found and where networks run."""
     return _face_options(command, face_option())
+
+
+def stack_options(command: F) -> F:
+    """`--landmarks --commercial-only`: which weights may say where a face is."""
+    for option in (
+        click.option("--commercial-only", is_flag=True, help="Refuse weights that exclude commercial use."),
+        click.option(
+            "--landmarks",
+            type=click.Choice(LANDMARKS),
+            default=LANDMARKS[0],
+            show_default=True,
+            help="What says where the eyes are: dlib's 68 points, MediaPipe's mesh, or the detector's own five points.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def swap_face_options(command: F) -> F:

@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from exprmetric.errors import WeightsError, WeightsNotFoundError
-from exprmetric.io.tables import printable_lines
+from exprmetric.io.tables import printable, printable_lines
 from exprmetric.weights import store
 
 
@@ -37,6 +37,9 @@ def list_(as_json: bool) -> None:
 
     head = ("name", "kind", "size", "here", "commercial use", "licence")
     Sheet.of(head, map(cells, rows), words=len(head)).print(width=140)
+    for row in rows:
+        may = "may" if row["commercial_use"] else "may not"
+        click.echo(printable(f"{row['name']} {may} be used commercially. {row['why']}"))
 
 
 @weights.command()
@@ -139,5 +142,6 @@ def _row(item: store.WeightsEntry) -> dict[str, Any]:
         "path": str(place.path) if place else None,
         "licence": item.licence,
         "commercial_use": item.commercial_use,
+        "why": item.why,
         "training_data": item.training_data,
     }

@@ -82,6 +82,10 @@ class WeightsNotFoundError(WeightsError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class ForbiddenWeightsError(WeightsError):
+    """Only weights that allow commercial use were asked for, and these don't."""
+
+
 class WeightsHashError(WeightsError):
     """A file's SHA-256 is not the pinned one; the message shows both."""
 

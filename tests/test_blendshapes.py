@@ -18,10 +18,10 @@ import exprmetric
 from exprmetric.errors import LowQualityError, MissingPackageError, WeightsError, WeightsHashError
 from exprmetric.evaluation.embed import embed_images
 from exprmetric.faces import FaceFinder, alignment, load_detector
+from exprmetric.faces.face_mesh import BLENDSHAPE_POINTS, BLENDSHAPES, FaceMesh, Mesh
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.images import read_image
 from exprmetric.methods import load_method
-from exprmetric.methods.face_mesh import BLENDSHAPE_POINTS, BLENDSHAPES, FaceMesh, Mesh
 
 Image = npt.NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 from exprmetric.datasets.arrays import Batch, FaceArrays  # noqa: E402
 from exprmetric.encoder.models import Encoder, load_pretrained  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
-from exprmetric.methods.face_mesh import BLENDSHAPES  # noqa: E402
+from exprmetric.faces.face_mesh import BLENDSHAPES  # noqa: E402
 from exprmetric.training.recipes import default as recipe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

@@ -13,11 +13,11 @@ import pytest
 from exprmetric.errors import LowQualityError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.face import Face
+from exprmetric.faces.face_mesh import BLENDSHAPES
 from exprmetric.faces.head import HEAD, Pose, angles, fitted_pose, head_pose, rotation
 from exprmetric.io.images import read_image
 from exprmetric.methods import load_method
 from exprmetric.methods.blendshapes import mesh_of
-from exprmetric.methods.face_mesh import BLENDSHAPES
 from exprmetric.metrics.distances import degrees
 
 Image = npt.NDArray[np.uint8]

@@ -202,7 +202,7 @@ def test_blendshapes_do_not_follow_the_roll(
     load: Callable[[str], FaceFinder], portrait_photo: Path, degrees: float
 ) -> None:
     pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed: pip install 'exprmetric[mediapipe]'")
-    from exprmetric.methods.face_mesh import FaceMesh
+    from exprmetric.faces.face_mesh import FaceMesh
 
     load("scrfd")
     photo = read_image(portrait_photo)

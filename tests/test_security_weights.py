@@ -50,7 +50,7 @@ def no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
     from insightface import model_zoo
 
-    from exprmetric.methods import face_mesh
+    from exprmetric.faces import face_mesh
     from exprmetric.weights import dlib_resnet
 
     def reached(*_: object, **__: object) -> None:

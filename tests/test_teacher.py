@@ -14,7 +14,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the mediapipe extra")
 from exprmetric.datasets import teacher
 from exprmetric.datasets.alignment import align_dataset
 from exprmetric.datasets.layouts import open_dataset
-from exprmetric.methods.face_mesh import BLENDSHAPES, FaceMesh
+from exprmetric.faces.face_mesh import BLENDSHAPES, FaceMesh
 
 pytestmark = [pytest.mark.torch, pytest.mark.shared]
 

@@ -19,7 +19,7 @@ from exprmetric.io.kept import kept
 from exprmetric.io.processes import in_processes
 
 if TYPE_CHECKING:
-    from exprmetric.methods.face_mesh import FaceMesh
+    from exprmetric.faces.face_mesh import FaceMesh
 
 PRESENCE = 0.9
 """A mesh with a lower presence is unsure."""
@@ -32,7 +32,7 @@ def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jo
     Raises:
         MissingPackageError, WeightsNotFoundError, WeightsHashError: the teacher can't be run.
     """
-    from exprmetric.methods.face_mesh import WEIGHTS
+    from exprmetric.faces.face_mesh import WEIGHTS
     from exprmetric.weights import store as weights
 
     weights.find(WEIGHTS)  # fails here, not in each worker
@@ -52,7 +52,7 @@ def label_dataset(dataset: FaceDataset, alignment: Alignment, cache: Path, *, jo
 def _worker_mesh() -> FaceMesh:
     import cv2
 
-    from exprmetric.methods.face_mesh import FaceMesh
+    from exprmetric.faces.face_mesh import FaceMesh
 
     cv2.setNumThreads(1)
     return FaceMesh()

@@ -89,14 +89,14 @@ class Chooser:
     Args:
         face: as in `Settings`.
         aligned: each image is an aligned crop of one face.
-        identity: gives the identity method, when it is needed.
+        identity: gives the identity method, when it is needed; None: it may not be used.
     """
 
-    def __init__(self, face: str, *, aligned: bool, identity: Callable[[], Method]) -> None:
+    def __init__(self, face: str, *, aligned: bool, identity: Callable[[], Method] | None) -> None:
         self._changed = face == CHANGED
         self._choice = CHOICES[choice_of(face)]
         self._aligned = aligned
-        self._identity = Once(identity)
+        self._identity = Once(identity) if identity else None
 
     def choose(
         self,

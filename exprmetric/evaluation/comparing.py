@@ -59,11 +59,12 @@ class Trio:
     Args:
         sights: of the three.
         pixels: of the three; asked for where faces have to be compared.
-        identity: gives the identity method, for faces whose vectors it hasn't made yet.
+        identity: gives the identity method, for faces whose vectors it hasn't made yet; None: nothing tells people
+            apart, and pixels alone say who was changed.
     """
 
     def __init__(
-        self, sights: tuple[Sight, Sight, Sight], pixels: Sequence[Pixels], identity: Callable[[], Method]
+        self, sights: tuple[Sight, Sight, Sight], pixels: Sequence[Pixels], identity: Callable[[], Method] | None
     ) -> None:
         self.sights = sights
         self.target, _, self.swapped = sights
@@ -95,6 +96,8 @@ class Trio:
                 raise NoFaceError(f"no face {name}")
             return found
         assert photo is not None
+        if self._identity is None:
+            raise NoFaceError(f"no face {name}: the network that knows a person by a photograph may not be used")
         person = photo[0] if isinstance(photo[0], ImageError) else largest(photo[0].faces, photo[0].size)
         error = person if isinstance(person, ImageError) else person.error
         if error or not isinstance(person, Represented):
@@ -120,7 +123,7 @@ class Trio:
             at = self.partner(i)
             other = None if at is None else self.swapped.faces[at]
             far = np.nan
-            if other is not None and face.error is None and other.error is None:
+            if self._identity and other is not None and face.error is None and other.error is None:
                 far = self._distance(self._who(face, self._pixels[0]), other, self._pixels[2])
             if level > least or far >= SAME_PERSON:
                 found.append((other is not None, float(np.nan_to_num(far)), level, i))
@@ -142,6 +145,7 @@ class Trio:
 
     def _who(self, seen: Represented, pixels: Pixels) -> Vector:
         """(128,) the identity network's vector of a face."""
+        assert self._identity is not None
         method = self._identity()
         if method.name not in seen.vectors:
             assert seen.face is not None
@@ -149,6 +153,7 @@ class Trio:
         return seen.vectors[method.name]
 
     def _distance(self, who: Vector, seen: Represented, pixels: Pixels) -> float:
+        assert self._identity is not None
         return float("nan") if seen.error else float(self._identity().distance([who], [self._who(seen, pixels)])[0])
 
     def _levels(self) -> tuple[list[float], float]:

@@ -49,7 +49,14 @@ def conclude(
         **summarise(rows, measured, identity, on_fail=on_fail, seed=seed),
         "notes": list(notes),
         "detector": description["detector"],
-        "settings": {"face": settings.face, "provider": settings.provider, "on_fail": on_fail, "seed": seed},
+        "settings": {
+            "face": settings.face,
+            "provider": settings.provider,
+            "on_fail": on_fail,
+            "seed": seed,
+            "landmarks": settings.landmarks,
+            "commercial_only": settings.commercial_only,
+        },
         "throughput": throughput,
         "environment": made_with or environment(),
     }

@@ -16,6 +16,7 @@ from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.images import PICTURE_SUFFIXES
 from exprmetric.io.progress import Progress, no_progress
@@ -57,6 +58,8 @@ def embed_images(
     detector: str = "auto",
     face: str = "largest",
     provider: str = "cpu",
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
     jobs: int | None = None,
     progress: Progress = no_progress,
 ) -> list[Embedding]:
@@ -64,8 +67,9 @@ def embed_images(
 
     Args:
         face: which of several faces in an image: `largest`, `center`, `error`.
+        landmarks, commercial_only: as in `exprmetric.evaluate`.
     """
-    session = Session(Settings((method,), detector, face, provider, identity=False))
+    session = Session(Settings((method,), detector, face, provider, False, landmarks, commercial_only))
     session.reader.only = session.finder.choose
     results: list[Embedding] = []
     read = open_reader(session.reader, jobs or default_jobs(), len(paths), provider)

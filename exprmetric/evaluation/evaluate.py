@@ -23,6 +23,7 @@ from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
 from exprmetric.evaluation.session import Job, Session, Settings, open_pool
 from exprmetric.evaluation.summary import check_models
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
 from exprmetric.io.environment import environment, versions
@@ -43,6 +44,8 @@ def evaluate(
     detector: str = "auto",
     face: str = CHANGED,
     provider: str = "cpu",
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
     identity: bool = True,
     on_fail: str = "exclude",
     jobs: int | None = None,
@@ -66,6 +69,8 @@ def evaluate(
             largest), `largest`, `center`, `error`, or the path of a photograph of the person. A manifest may name
             faces row by row. The swapped face is the one that stands where the target's does.
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
+        landmarks: what says where the eyes are: a name for `load_points` (`dlib68`, `mesh`, `none`).
+        commercial_only: refuse weights that exclude commercial use.
         identity: measure the identity control too.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).
         jobs: threads that read and represent images. The numbers don't depend on it.
@@ -105,7 +110,7 @@ def evaluate(
     check_models(t.model for t in whole)  # now, not after hours of work
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
     profile = Profile()
-    settings = Settings(tuple(methods), detector, face, provider, identity)
+    settings = Settings(tuple(methods), detector, face, provider, identity, landmarks, commercial_only)
     session = Session(settings, profile)
     names = settings.names()
     journaled = Journal(Path(out), names, len(triplets)) if out else Memory(names, len(triplets))
@@ -145,6 +150,8 @@ def evaluate_triplet(
     detector: str = "auto",
     face: str = CHANGED,
     provider: str = "cpu",
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Distances of one triplet.
 
@@ -156,6 +163,8 @@ def evaluate_triplet(
         detector: as in `evaluate`.
         face: as in `evaluate`.
         provider: as in `evaluate`.
+        landmarks: as in `evaluate`.
+        commercial_only: as in `evaluate`.
 
     Returns:
         By method: `t2c`, `s2c`, `s2t`.
@@ -164,7 +173,7 @@ def evaluate_triplet(
         UnreadableImageError, NoFaceError, SeveralFacesError: one image can't be measured; the message says which.
         LowQualityError: a method has no finite vector of a face, or no finite distance.
     """
-    session = Session(Settings(tuple(methods), detector, face, provider, identity=False))
+    session = Session(Settings(tuple(methods), detector, face, provider, False, landmarks, commercial_only))
 
     def seen(image: ImageSource) -> tuple[Outcome, Pixels]:
         return session.reader.represent([session.reader.read(image)])[0], lambda: read_image(image)

@@ -47,7 +47,14 @@ SUMMARY = {
         }
     ),
     "detector": {"asked": str, "ran": str, "fingerprint": str},
-    "settings": {"face": str, "provider": str, "on_fail": str, "seed": int},
+    "settings": {
+        "face": str,
+        "provider": str,
+        "on_fail": str,
+        "seed": int,
+        "landmarks?": str,
+        "commercial_only?": bool,
+    },
     "throughput": {"seconds": NUMBER, "triplets_per_second": NUMBER, "thread_seconds_by_stage": {str: NUMBER}},
     "environment": dict,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,9 +20,12 @@ from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
 from exprmetric.evaluation.rows import table
 from exprmetric.faces import open_finder
+from exprmetric.faces.point_models import DEFAULT, load_points
 from exprmetric.io.images import content_hash
 from exprmetric.io.progress import Profile
 from exprmetric.methods import Method, load_method
+from exprmetric.methods.identity import IdentityMethod
+from exprmetric.weights import store as weights
 from exprmetric.weights.runtime import session_threads
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ class Settings:
             `center` and `error` take the largest; a swapped face stands where the target's does.
         provider: ONNX Runtime provider.
         identity: measure the identity control too.
+        landmarks: the landmark model, which says where the eyes are: a key of
+            `exprmetric.faces.point_models.LANDMARKS`.
+        commercial_only: use no weights that exclude commercial use.
     """
 
     methods: tuple[str, ...]
@@ -51,6 +57,8 @@ class Settings:
     face: str = CHANGED
     provider: str = "cpu"
     identity: bool = True
+    landmarks: str = DEFAULT
+    commercial_only: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -88,24 +96,58 @@ def open_pool(jobs: int | None = None) -> Iterator[Executor]:
         cv2.setNumThreads(before)
 
 
+def check_landmarks(methods: Sequence[Method], landmarks: str) -> None:
+    """InputError where a method measures points that this landmark model doesn't find."""
+    if others := [m.name for m in methods if landmarks not in m.landmark_models]:
+        raise InputError(
+            f"{', '.join(others)} can't be measured with landmarks {landmarks!r}: name methods that read other points"
+        )
+
+
+def _refuse_identity(settings: Settings, photo: Path | None) -> None:
+    """InputError where people must be told apart and the identity network can't be used."""
+    why = (
+        "allows no commercial use" if settings.commercial_only else f"needs more than landmarks {settings.landmarks!r}"
+    )
+    if settings.identity:
+        raise InputError(f"the identity control {why}: leave it out (--no-identity, identity=False)")
+    if photo is not None:
+        raise InputError(f"a face is known by a photograph by the identity network, which {why}: choose otherwise")
+
+
 class Session:
     """Detector and methods, loaded.
 
     Raises:
-        InputError, UnknownMethodError, WeightsError, ProviderError: from loading them. UnreadableImageError: of the
-            photograph that `face` names.
+        InputError, UnknownMethodError, WeightsError, ProviderError: from loading them; also where they don't fit
+            together or may not be used. UnreadableImageError: of the photograph that `face` names.
     """
 
     def __init__(self, settings: Settings, profile: Profile | None = None) -> None:
         check_face(settings.face)
         self.settings = settings
         self.profile = profile or Profile()
-        with self.profile.stage("load models"), session_threads(1):  # the pool is what keeps the cores busy
-            self.methods: list[Method] = [load_method(n, provider=settings.provider) for n in settings.names()]
-            self.finder = open_finder(settings.detector, choice_of(settings.face), provider=settings.provider)
-        self.reader = FaceReader(self.finder, self.methods, self.profile)
-        self.chooser = Chooser(settings.face, aligned=self.finder.detector.aligned, identity=self._identity)
+        tells_people = not settings.commercial_only and settings.landmarks in IdentityMethod.landmark_models
         photo = photo_of(settings.face)
+        if not tells_people:
+            _refuse_identity(settings, photo)
+        with (
+            self.profile.stage("load models"),
+            session_threads(1),  # the pool is what keeps the cores busy
+            weights.commercial_only(settings.commercial_only),
+        ):
+            load_points(settings.landmarks)  # first: what may not be used is told before what a method misses
+            self.methods: list[Method] = [load_method(n, provider=settings.provider) for n in settings.names()]
+            check_landmarks(self.methods, settings.landmarks)
+            self.finder = open_finder(
+                settings.detector,
+                choice_of(settings.face),
+                provider=settings.provider,
+                landmarks=settings.landmarks,
+            )
+        self.reader = FaceReader(self.finder, self.methods, self.profile)
+        identity = self._identity if tells_people else None
+        self.chooser = Chooser(settings.face, aligned=self.finder.detector.aligned, identity=identity)
         self._photo = "" if photo is None else content_hash(photo)
 
     def _identity(self) -> Method:

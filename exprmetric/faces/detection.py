@@ -7,7 +7,7 @@
 | `yunet` | OpenCV's YuNet | `weights pull yunet` |
 | `dlib` | dlib's frontal HOG detector | nothing: embedded in dlib |
 | `none` | the whole image is one face, aligned already | nothing |
-| `auto` | the first of scrfd, yunet, dlib whose weights are present | |
+| `auto` | the first of scrfd, yunet, dlib whose weights are present and may be used | |
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class Detection:
         return float(np.prod(np.maximum(self.box[2:] - self.box[:2], 0)))
 
 
+def gives_points(detector: Detector) -> bool:
+    """Whether a detector draws five points on each face."""
+    return isinstance(detector, _FivePointDetector)
+
+
 class Detector(Protocol):
     """What a detector has to be. `detect` takes (H, W, 3) uint8 RGB and may be called from several threads.
 
@@ -73,15 +78,26 @@ class Detector(Protocol):
 def dlib_box_from_five_points(points: Floats) -> Floats:
     """The square that dlib's detector would draw around a face with these five points.
 
-    dlib's shape predictor was trained on boxes of dlib's own detector and misses on others. Offset and size are medians
-    over 384 photographs in which both dlib and SCRFD find one face, in units of the mean of the eye distance and
-    the distance from eyes to mouth.
+    dlib's shape predictor was trained on boxes of dlib's own detector and misses on others.
     """
     eyes, mouth = points[:2].mean(0), points[3:].mean(0)
     unit = alignment.extent(points)
-    centre = (eyes + mouth) / 2 + np.array([-0.076, -0.066]) * unit
-    half = 2.126 * unit / 2
+    centre = (eyes + mouth) / 2 + np.array(alignment.DLIB_BOX_SHIFT) * unit
+    half = alignment.DLIB_BOX * unit / 2
     return np.concatenate([centre - half, centre + half])
+
+
+_TO_EYES = {"scrfd": (0.028, 0.018), "scrfd-10g": (0.028, 0.018), "yunet": (0.021, 0.028)}
+"""From a detector's eye points to the centres of dlib's: inwards and down, in distances between the points. Medians
+over 102 photographs of LFW."""
+
+
+def eyes_of_five_points(points: Floats, detector: str) -> Floats:
+    """(2, 2) centres of the eyes, px, of a face of which a detector alone says where they are."""
+    across = points[1] - points[0]
+    inwards, down = _TO_EYES.get(detector, (0.0, 0.0))
+    moved = down * np.array([-across[1], across[0]])
+    return np.stack([points[0] + inwards * across + moved, points[1] - inwards * across + moved])
 
 
 class DlibDetector:
@@ -275,11 +291,12 @@ def load_detector(name: str = "auto", *, provider: str = "cpu") -> Detector:
 
     Raises:
         InputError: no detector has this name.
-        WeightsNotFoundError: its weights are not on this machine.
+        WeightsNotFoundError: its weights are not on this machine. ForbiddenWeightsError: they may not be used here.
     """
     if name == "auto":
         present = available_detectors()
-        name = next(n for n in AUTO_ORDER if present[n])
+        needed = {n: DETECTORS[n].weights for n in AUTO_ORDER}
+        name = next(n for n, entry in needed.items() if present[n] and (entry is None or weights.allowed(entry)))
     if name not in DETECTORS:
         raise InputError(f"unknown detector {name!r}; known: auto, {', '.join(DETECTORS)}")
     entry = DETECTORS[name]

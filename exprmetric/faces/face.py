@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.errors import ImplausibleFaceError
 from exprmetric.faces import alignment, templates
+from exprmetric.faces.detection import eyes_of_five_points
 from exprmetric.faces.place import place_of
 
 Image = npt.NDArray[np.uint8]
@@ -24,7 +26,8 @@ class Face:
         image: (H, W, 3) uint8 RGB, original pixels; None once `prepare` has let go of them.
         box: (4,) float64 x0, y0, x1, y1 in image px, as the detector drew it.
         score: the detector's confidence, in its own unit.
-        landmarks: (68, 2) float64 dlib points in image px.
+        landmarks: (68, 2) float64 dlib points in image px, or another model's in their order; NaN where there are none
+            (`--landmarks none`).
         five_points: (5, 2) eyes, nose, mouth corners of the detector, where it gives them.
         detector: name of the detector that found the face.
         corners: (3, 2) upper left, upper right and lower left corner of the box as the face stands, image px, where the
@@ -56,6 +59,18 @@ class Face:
     def place(self) -> Points:
         """(4,) the box as shares of the image's width and height, 0..1."""
         return place_of(self.box, self.size)
+
+    @property
+    def eye_centres(self) -> Points:
+        """(2, 2) px of the image: of the landmarks; without any those of the detector, or of an aligned crop."""
+        if np.isfinite(self.landmarks).all():
+            return alignment.eye_centres(self.landmarks)
+        if self.five_points is not None:
+            return eyes_of_five_points(self.five_points, self.detector)
+        if self.aligned:
+            height, width = self.size
+            return alignment.EYES * (width / alignment.CROP_SIZE, height / alignment.CROP_SIZE)
+        raise ImplausibleFaceError("nothing says where the eyes of this face are")
 
     @property
     def upright(self) -> alignment.Matrix:

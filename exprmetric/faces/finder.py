@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from exprmetric.errors import InputError, NoFaceError, SeveralFacesError
-from exprmetric.faces import landmarks, plausible, upright
-from exprmetric.faces.detection import Detection, Detector, Floats, Image, load_detector
+from exprmetric.faces import plausible, upright
+from exprmetric.faces.detection import Detection, Detector, Floats, Image, gives_points, load_detector
 from exprmetric.faces.face import Face
 from exprmetric.faces.place import NOT_THERE, Place, Size, at_place, place_of
+from exprmetric.faces.point_models import DEFAULT, DlibPoints, load_points
+from exprmetric.faces.points import PointModel
 
 
 class Boxed(Protocol):
@@ -65,10 +67,12 @@ class FaceFinder:
     Attributes:
         detector: where faces are.
         choice: which one of several: `largest`, `center`, or `error` (raise SeveralFacesError).
+        points: where the eyes of a face are.
     """
 
     detector: Detector
     choice: str = "largest"
+    points: PointModel = field(default_factory=DlibPoints)
 
     def __post_init__(self) -> None:
         if self.choice not in CHOICES:
@@ -77,12 +81,12 @@ class FaceFinder:
     @property
     def fingerprint(self) -> str:
         """Identifies all that decides which pixels a method sees."""
-        return f"{self.detector.fingerprint}/{self.choice}/{upright.fingerprint()}"
+        return f"{self.detector.fingerprint}/{self.choice}/{self.points.fingerprint}"
 
     @property
     def seen(self) -> str:
         """Identifies what is found in an image, whichever of its faces is chosen then."""
-        return f"{self.detector.fingerprint}/{upright.fingerprint()}"
+        return f"{self.detector.fingerprint}/{self.points.fingerprint}"
 
     def find(self, image: Image, *, near: Place | None = None) -> Face:
         """The face of an image: `detect`, then `choose`, then `face`.
@@ -125,7 +129,7 @@ class FaceFinder:
         return found[at]
 
     def face(self, image: Image, chosen: Detection) -> Face:
-        """A detection with its 68 landmarks, found in the face turned upright.
+        """A detection with its landmarks, found in the face turned upright.
 
         Raises:
             ImplausibleFaceError: box and landmarks are no face's.
@@ -133,15 +137,18 @@ class FaceFinder:
         where = f"{self.detector.name}'s box" if not self.detector.aligned else "image"
         plausible.check_box(chosen.box, image.shape[:2], where)
         if self.detector.aligned:  # the box was a guess: let the points say where dlib would have drawn it
-            located = upright.Located(landmarks.settle(image, chosen.landmark_box))
+            located = upright.Located(self.points.settle(image, chosen))
         else:
-            located = upright.locate(image, chosen, self.detector)
-        plausible.check_points(located.landmarks, chosen.box, where)
+            located = upright.locate(image, chosen, self.detector, self.points)
+        if self.points.name != "none":
+            plausible.check_points(self.points.landmarks(located.points), chosen.box, where)
+        elif located.five_points is not None:
+            plausible.check_five(located.five_points, chosen.box, where)
         return Face(
             image,
             chosen.box,
             chosen.score,
-            located.landmarks,
+            self.points.landmarks(located.points),
             located.five_points,
             self.detector.name,
             aligned=self.detector.aligned,
@@ -149,15 +156,23 @@ class FaceFinder:
         )
 
 
-def open_finder(detector: str = "auto", choice: str = "largest", *, provider: str = "cpu") -> FaceFinder:
+def open_finder(
+    detector: str = "auto", choice: str = "largest", *, provider: str = "cpu", landmarks: str = DEFAULT
+) -> FaceFinder:
     """A finder by names.
 
     Args:
         detector: as in `load_detector`.
         provider: as in `load_detector`.
         choice: see `FaceFinder`.
+        landmarks: see `exprmetric.faces.point_models.load_points`.
 
     Raises:
-        InputError: no detector or choice has this name. WeightsNotFoundError: its weights are not on this machine.
+        InputError: no detector, landmark model or choice has this name, or the landmark model is the detector's own
+            points and it has none.
+        WeightsNotFoundError: its weights are not on this machine. ForbiddenWeightsError: they may not be used here.
     """
-    return FaceFinder(load_detector(detector, provider=provider), choice)
+    found, points = load_detector(detector, provider=provider), load_points(landmarks)
+    if points.name == "none" and not (found.aligned or gives_points(found)):
+        raise InputError(f"the detector {found.name} draws no points: landmarks 'none' need scrfd or yunet")
+    return FaceFinder(found, choice, points)

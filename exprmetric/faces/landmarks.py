@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImplausibleFaceError
 from exprmetric.faces import alignment
+from exprmetric.faces.points import UNSETTLED
 from exprmetric.weights import store as weights
 
 WEIGHTS = "dlib-68"
-UNSETTLED = 0.15
-"""Drift, see `drift`, from which points are those of no face."""
 
 
 @lru_cache(maxsize=1)

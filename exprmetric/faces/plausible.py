@@ -15,6 +15,9 @@ LONGEST = 2.0
 SPAN = (0.25, 1.6)
 """Extent of the 68 points, in longer sides of the box: 0.4 to 1.2 on 1,000 photographs of faces."""
 
+FIVE_SPAN = (0.1, 0.8)
+"""That of a detector's five points: 0.3 to 0.5 of frontal faces."""
+
 Points = npt.NDArray[np.float64]
 
 
@@ -49,11 +52,18 @@ def check_points(points: Points, box: Points, what: str) -> None:
         box: as in `check_box`.
         what: as in `check_box`.
     """
-    long = float((box[2:] - box[:2]).max())
-    span = float(np.ptp(points, axis=0).max()) / long
-    centre = points[17:].mean(0)
-    low, high = SPAN
-    if not np.isfinite(points).all() or not low <= span <= high or alignment.extent(alignment.five_points(points)) < 1:
-        raise ImplausibleFaceError(f"the landmarks span {span:.2g} times the {what} (a face: {low:g} to {high:g})")
+    _check(points, points[17:].mean(0), alignment.five_points(points), box, what, SPAN)
+
+
+def check_five(points: Points, box: Points, what: str) -> None:
+    """As `check_points`, of the five points, (5, 2) px, that the detector itself gives."""
+    _check(points, points.mean(0), points, box, what, FIVE_SPAN)
+
+
+def _check(points: Points, centre: Points, five: Points, box: Points, what: str, span: tuple[float, float]) -> None:
+    wide = float(np.ptp(points, axis=0).max()) / float((box[2:] - box[:2]).max())
+    low, high = span
+    if not np.isfinite(points).all() or not low <= wide <= high or alignment.extent(five) < 1:
+        raise ImplausibleFaceError(f"the landmarks span {wide:.2g} times the {what} (a face: {low:g} to {high:g})")
     if (centre < box[:2]).any() or (centre > box[2:]).any():
         raise ImplausibleFaceError(f"the landmarks lie outside the {what}")

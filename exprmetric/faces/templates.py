@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.choices import resolve
-from exprmetric.faces.alignment import ARCFACE, CROP_SIZE, EYES, Matrix, eye_centres, five_points, similarity
+from exprmetric.faces.alignment import ARCFACE, CROP_SIZE, EYES, Matrix, five_points, similarity
 
 
 class Located(Protocol):
@@ -28,6 +28,8 @@ class Located(Protocol):
     def image(self) -> npt.NDArray[np.uint8] | None: ...
     @property
     def box(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def eye_centres(self) -> npt.NDArray[np.float64]: ...
     @property
     def landmarks(self) -> npt.NDArray[np.float64]: ...
     @property
@@ -52,7 +54,7 @@ class Template:
 
 
 def _eyes70(face: Located) -> Matrix:
-    return similarity(eye_centres(face.landmarks), EYES)
+    return similarity(face.eye_centres, EYES)
 
 
 def _arcface(face: Located) -> Matrix:

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImplausibleFaceError
-from exprmetric.faces import alignment, landmarks
+from exprmetric.faces import alignment
 from exprmetric.faces.alignment import Matrix
 from exprmetric.faces.detection import Detection, Detector, Image
+from exprmetric.faces.points import UNSETTLED, PointModel, Points
 
 VERSION = "upright-1"
 """Changes with whatever changes a landmark."""
@@ -44,27 +45,20 @@ AROUND = 2.2
 LOOK, LARGEST = 320, 1024
 """Side of the square as the detector sees it, px, and the longest that the predictor sees."""
 
-Points = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
 class Located:
     """Where a face is in its image, px.
 
     Attributes:
-        landmarks: (68, 2).
+        points: (K, 2) of the landmark model's own kind.
         five_points: (5, 2) of the detector, where it gives them; of a rolled face those of the turn that was right.
         corners: (3, 2) upper left, upper right and lower left corner of its box as the face stands, where it is rolled.
     """
 
-    landmarks: Points
+    points: Points
     five_points: Points | None = None
     corners: Points | None = None
-
-
-def fingerprint() -> str:
-    """Identifies the points: the predictor, and how a face is brought before it."""
-    return f"{landmarks.fingerprint()}/{VERSION}"
 
 
 def roll(points: npt.ArrayLike) -> float:
@@ -91,17 +85,18 @@ def turned(centre: npt.ArrayLike, side: float, degrees: float, size: int) -> Mat
     return np.column_stack([linear, np.full(2, (size - 1) / 2) - linear @ np.asarray(centre, np.float64)])
 
 
-def locate(image: Image, found: Detection, detector: Detector) -> Located:
+def locate(image: Image, found: Detection, detector: Detector, points: PointModel) -> Located:
     """The landmarks of a detected face, however it is rolled.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         found: by `detector` in this image.
+        points: finds the landmarks of upright faces.
 
     Raises:
         ImplausibleFaceError: in no turn do landmarks and detector agree on a face.
     """
-    first = _seen(image, np.eye(2, 3), found)
+    first = _Look(image, np.eye(2, 3), found, points)
     as_found = Located(first.points, found.five_points)
     unsure = first.score < getattr(detector, "sure", -np.inf)
     doubts = first.doubtful + unsure
@@ -112,7 +107,7 @@ def locate(image: Image, found: Detection, detector: Detector) -> Located:
     centre, side = (found.box[:2] + found.box[2:]) / 2, AROUND * float((found.box[2:] - found.box[:2]).max())
 
     def look(degrees: float) -> _Look | None:
-        return _look(image, centre, side, degrees, detector)
+        return _look(image, centre, side, degrees, detector, points)
 
     one = None if doubts else look(first.tilt)  # rolled, and the evidence agrees: one turn settles it, if it agrees too
     if one is not None and not (one.doubtful or one.rolled):
@@ -135,7 +130,7 @@ def locate(image: Image, found: Detection, detector: Detector) -> Located:
     raise ImplausibleFaceError(f"no landmarks fit the face that {detector.name} found, however it is turned")
 
 
-def _look(image: Image, centre: Points, side: float, degrees: float, detector: Any) -> _Look | None:
+def _look(image: Image, centre: Points, side: float, degrees: float, detector: Any, points: PointModel) -> _Look | None:
     """What the detector sees at the middle of a square, turned; None where it sees no face there."""
     matrix = turned(centre, side, degrees, LOOK)
     region = alignment.warp(image, matrix, LOOK)
@@ -143,18 +138,13 @@ def _look(image: Image, centre: Points, side: float, degrees: float, detector: A
     if not middle:
         return None
     best = max(middle, key=lambda d: d.score)
-    return _seen(region, matrix, best)
-
-
-def _seen(picture: Image, matrix: Matrix, found: Detection) -> _Look:
-    """A detection with its landmarks."""
-    return _Look(picture, matrix, found, landmarks.predict(picture, found.landmark_box))
+    return _Look(region, matrix, best, points)
 
 
 def _settled(look: _Look) -> Located:
     """The face of a detector that can't be asked again; its box may not be drawn as dlib draws it."""
     if look.refused and look.found.five_points is None:
-        look = _Look(look.picture, look.matrix, look.found, landmarks.refine(look.picture, look.points))
+        look = look.refined()
     if look.refused:
         raise ImplausibleFaceError("no landmarks fit the face that was found")
     return Located(look.points, look.found.five_points)
@@ -163,24 +153,32 @@ def _settled(look: _Look) -> Located:
 class _Look:
     """A detection with its landmarks in one turn, px of that turn's picture; `matrix` maps the image's px to them."""
 
-    def __init__(self, picture: Image, matrix: Matrix, found: Detection, points: Points) -> None:
-        self.picture, self.matrix, self.found, self.points = picture, matrix, found, points
-        own = alignment.five_points(points)
+    def __init__(
+        self, picture: Image, matrix: Matrix, found: Detection, model: PointModel, points: Points | None = None
+    ) -> None:
+        self.picture, self.matrix, self.found, self.model = picture, matrix, found, model
+        self.points, present = model.predict(picture, found) if points is None else (points, True)
+        own = model.five(self.points)
         self.score = found.score
         self.tilt = roll(own)
         self.roll = self.tilt if found.five_points is None else roll(found.five_points)
         if found.five_points is None:
-            moved, (doubt, refused) = self.drift, (RESTLESS, landmarks.UNSETTLED)
+            moved, (doubt, refused) = self.drift, (RESTLESS, UNSETTLED)
         else:
             apart = float(np.linalg.norm(found.five_points - own, axis=1).mean())
             moved = apart / max(alignment.extent(found.five_points), 1e-9)
             doubt, refused = DOUBT, REFUSED
-        self.doubtful, self.refused = moved > doubt, moved > refused
+        self.doubtful, self.refused = moved > doubt or not present, moved > refused or not present
+
+    def refined(self) -> _Look:
+        """The same with its landmarks found again from where they are."""
+        again = self.model.refine(self.picture, self.points)
+        return _Look(self.picture, self.matrix, self.found, self.model, again)
 
     @property
     def unsettled(self) -> bool:
         """Whether the landmarks move by more than those of most faces when they are found again."""
-        return self.drift > landmarks.UNSETTLED / 2
+        return self.drift > UNSETTLED / 2
 
     @property
     def convincing(self) -> bool:
@@ -190,7 +188,7 @@ class _Look:
     @cached_property
     def drift(self) -> float:
         """How far the landmarks move when they are found again."""
-        return landmarks.drift(self.picture, self.points)
+        return self.model.drift(self.picture, self.points)
 
     @property
     def turn(self) -> float:
@@ -213,8 +211,7 @@ class _Look:
         size = min(round(side), LARGEST)
         if size > LOOK:
             matrix = turned(centre, side, self.turn, size)
-            box = alignment.transform(matrix, self._out(self.found.landmark_box.reshape(2, 2))).ravel()
-            points = landmarks.predict(alignment.warp(image, matrix, size), box)
+            points = self.model.predict(alignment.warp(image, matrix, size), self._found_in(matrix)).points
         x0, y0, x1, y1 = self.found.box
         five = self.found.five_points
         return Located(
@@ -222,6 +219,16 @@ class _Look:
             None if five is None else self._out(five),
             self._out([(x0, y0), (x1, y0), (x0, y1)]),
         )
+
+    def _found_in(self, matrix: Matrix) -> Detection:
+        """The detection in px of another picture of the same turn."""
+
+        def there(points: Points) -> Points:
+            return alignment.transform(matrix, self._out(points))
+
+        box, square = (there(b.reshape(2, 2)).ravel() for b in (self.found.box, self.found.landmark_box))
+        five = self.found.five_points
+        return Detection(box, self.found.score, square, None if five is None else there(five))
 
     def _out(self, points: npt.ArrayLike) -> Points:
         return alignment.transform(alignment.inverse(self.matrix), points)

@@ -28,6 +28,8 @@ class Method(ABC):
         distance_name: a key of `exprmetric.metrics.distances.DISTANCES`.
         dimension: D, the length of its vectors.
         pixels: it reads crops or pixels; False where landmarks alone are enough.
+        landmark_models: those of `exprmetric.faces.point_models.LANDMARKS` whose faces it can read; one that measures
+            dlib's points can read no others.
         note: what must stand beside its numbers wherever they are shown; '' for nothing.
     """
 
@@ -36,6 +38,7 @@ class Method(ABC):
     distance_name: str = "l2"
     dimension: int
     pixels: bool = True
+    landmark_models: tuple[str, ...] = ("dlib68", "mesh", "none")
     note: str = ""
 
     @property

@@ -9,25 +9,27 @@ vector near zero, whose direction means nothing). Of a face that both are asked 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from exprmetric.errors import LowQualityError
 from exprmetric.faces import alignment, upright
 from exprmetric.faces.face import Face
+from exprmetric.faces.face_mesh import (
+    FIRST_CENTRE,
+    FIRST_SIDE,
+    PRESENCE,
+    REFINEMENTS,
+    WEIGHTS,
+    FaceMesh,
+    Mesh,
+    shared_mesh,
+)
 from exprmetric.methods.base import Method, Vectors
-from exprmetric.methods.face_mesh import FIRST_CENTRE, FIRST_SIDE, REFINEMENTS, WEIGHTS, FaceMesh, Mesh
 from exprmetric.methods.registry import register_method
 from exprmetric.weights import store as weights
 
 READING = "face-mesh"
-PRESENCE = 0.5
-"""Faces whose presence is below have no mesh; MediaPipe's own threshold."""
-
-
-shared_mesh = lru_cache(maxsize=1)(FaceMesh)
-"""The networks of one file, one for all methods that read the mesh."""
 
 
 def mesh_of(face: Face, network: FaceMesh) -> Mesh:
@@ -41,7 +43,7 @@ def mesh_of(face: Face, network: FaceMesh) -> Mesh:
         if face.image is None:
             raise ValueError("the face let go of its image before its mesh was read")
         # not face.matrix: of a crop that came aligned, that one says nothing of the eyes
-        matrix = alignment.similarity(alignment.eye_centres(face.landmarks), alignment.EYES)
+        matrix = alignment.similarity(face.eye_centres, alignment.EYES)
         face.readings[READING] = network.read(face.image, matrix)
     mesh: Mesh = face.readings[READING]
     if mesh.presence < PRESENCE:

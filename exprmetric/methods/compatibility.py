@@ -240,6 +240,7 @@ class FsganLandmarks(Method):
     template = "eyes70"  # of which nothing is used
     dimension = 2 * 68 + 2
     pixels = False
+    landmark_models = ("dlib68",)
     note = NOT_COMPARABLE
 
     @property

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.faces.face import Face
+from exprmetric.faces.face_mesh import WEIGHTS, shared_mesh
 from exprmetric.methods.base import Method, Vectors
-from exprmetric.methods.blendshapes import mesh_of, shared_mesh
-from exprmetric.methods.face_mesh import WEIGHTS
+from exprmetric.methods.blendshapes import mesh_of
 from exprmetric.methods.registry import register_method
 from exprmetric.weights import store as weights
 

@@ -37,6 +37,7 @@ class IdentityMethod(Method):
     name = "identity"
     template = "dlib150"
     dimension = 128
+    landmark_models = ("dlib68", "mesh")
 
     def __init__(self, provider: str = "cpu", *, threads: int | None = None) -> None:
         from exprmetric.weights.dlib_resnet import parse, to_onnx

@@ -21,6 +21,7 @@ class LandmarkMethod(Method):
 
     template = "eyes70"
     pixels = False
+    landmark_models = ("dlib68",)
 
     def __init__(self, name: str, count: int) -> None:
         self.name = name

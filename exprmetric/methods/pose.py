@@ -13,11 +13,11 @@ import numpy as np
 from exprmetric.errors import LowQualityError
 from exprmetric.faces import landmarks
 from exprmetric.faces.face import Face
+from exprmetric.faces.face_mesh import EYE_CORNERS, WEIGHTS, shared_mesh
 from exprmetric.faces.head import Pose, fitted_pose, head_pose
 from exprmetric.methods.base import Method, Vectors
-from exprmetric.methods.blendshapes import mesh_of, shared_mesh
+from exprmetric.methods.blendshapes import mesh_of
 from exprmetric.methods.canonical_face import canonical_face
-from exprmetric.methods.face_mesh import EYE_CORNERS, WEIGHTS
 from exprmetric.methods.registry import register_method
 from exprmetric.weights import store as weights
 
@@ -33,6 +33,7 @@ class PoseMethod(Method):
     distance_name = "degrees"
     dimension = 3
     pixels = False
+    landmark_models = ("dlib68",)
 
     @property
     def fingerprint(self) -> str:
@@ -55,6 +56,7 @@ class MeshPoseMethod(PoseMethod):
 
     name = "pose-mesh"
     pixels = True
+    landmark_models = Method.landmark_models
 
     def __init__(self) -> None:
         path = weights.find(WEIGHTS)

@@ -91,6 +91,8 @@ def find_converted() -> Path:
 class MorphableMethod(OnnxEncoder):
     """The converted network, fed as the manifest says."""
 
+    landmark_models = ("dlib68",)
+
     def __init__(self, provider: str = "cpu") -> None:
         super().__init__(replace(weights.entry(WEIGHTS), output=OUTPUT), provider=provider, path=find_converted())
 

@@ -35,11 +35,13 @@ from exprmetric.evaluation.tables import (
     splits,
 )
 from exprmetric.faces import open_finder
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.files import write_whole
 from exprmetric.io.sheet import Sheet
 from exprmetric.report import figures
 from exprmetric.report.crops import with_pictures
 from exprmetric.report.gallery import PLACES, failures, gallery
+from exprmetric.weights import store
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -118,7 +120,9 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     methods = list(summary["methods"])
     cards, failed = gallery(rows, methods), failures(rows)
     asked, face, provider = summary["detector"]["asked"], summary["settings"]["face"], summary["settings"]["provider"]
-    finder = open_finder(asked, choice_of(face), provider=provider)
+    landmarks = summary["settings"].get("landmarks", DEFAULT)  # older results don't say
+    with store.commercial_only(summary["settings"].get("commercial_only", False)):
+        finder = open_finder(asked, choice_of(face), provider=provider, landmarks=landmarks)
     with open_pool(jobs) as pool:
         cards = list(with_pictures(cards, finder, pool))
         failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]

@@ -80,6 +80,13 @@ class WeightsEntry:
     normalise: bool  # scale the vector to unit norm
     distance: str | None  # one of DISTANCES
     notes: str
+    commercial_why: str = ""  # in a sentence, why commercial use is allowed or not
+
+    @property
+    def why(self) -> str:
+        """In a sentence, why commercial use is allowed or not."""
+        terms = f"Its licence is {self.licence or 'not stated'}; trained on {self.training_data or 'data not stated'}."
+        return self.commercial_why or terms
 
 
 def manifest_path() -> Path:
@@ -152,6 +159,7 @@ def _entry(value: object, position: int, own: bool) -> WeightsEntry:
         normalise=fields.take("normalise", check.flag, False),
         distance=fields.take("distance", check.optional(check.one_of(DISTANCES)), None),
         notes=fields.take("notes", check.any_text, ""),
+        commercial_why=fields.take("commercial_why", check.any_text, ""),
     )
     fields.done()
     if not own and not (item.urls or item.archive or item.package or item.bundled):

@@ -10,12 +10,20 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from exprmetric.errors import UnknownWeightsError, WeightsError, WeightsHashError, WeightsNotFoundError
+from exprmetric.errors import (
+    ForbiddenWeightsError,
+    UnknownWeightsError,
+    WeightsError,
+    WeightsHashError,
+    WeightsNotFoundError,
+)
 from exprmetric.io.files import sha256_of
 from exprmetric.weights import manifest
 from exprmetric.weights import own as local_weights
@@ -25,13 +33,15 @@ from exprmetric.weights.onnx_file import check_alone
 
 __all__ = [
     "Archive", "PackageFile", "Place", "Preprocessing", "WeightsEntry",
-    "add", "cache_dir", "entries", "entry", "find", "is_present", "locate", "places", "pull", "remove",
+    "add", "allowed", "cache_dir", "check_allowed", "commercial_only", "entries", "entry", "find", "is_present",
+    "locate", "places", "pull", "remove",
 ]  # fmt: skip
 
 WEIGHTS_ENV = "EXPRMETRIC_WEIGHTS"
 CACHE_ENV = "EXPRMETRIC_CACHE"
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
 _digests: dict[tuple[str, int, int], str] = {}  # (path, size, mtime_ns) -> SHA-256, within this process
+_commercial = ContextVar("commercial", default=False)
 _alone: set[tuple[str, int, int]] = set()  # ONNX files that keep nothing in other files
 
 
@@ -109,14 +119,39 @@ def is_present(name: str | WeightsEntry) -> bool:
     return locate(name) is not None
 
 
+@contextmanager
+def commercial_only(only: bool = True) -> Iterator[None]:
+    """While this context is open, `find` refuses weights that exclude commercial use; in the thread that opened it."""
+    token = _commercial.set(only or _commercial.get())
+    try:
+        yield
+    finally:
+        _commercial.reset(token)
+
+
+def allowed(name: str | WeightsEntry) -> bool:
+    """Whether weights may be used where `commercial_only` holds, or it doesn't."""
+    return not _commercial.get() or _resolve(name).commercial_use
+
+
+def check_allowed(name: str | WeightsEntry) -> None:
+    """Raises ForbiddenWeightsError unless `allowed`."""
+    item = _resolve(name)
+    if not allowed(item):
+        raise ForbiddenWeightsError(
+            f"only weights that allow commercial use were asked for, not {item.name!r}: {item.why}"
+        )
+
+
 def find(name: str | WeightsEntry) -> Path:
     """Path of the file, its SHA-256 verified (once a process while size and mtime stay).
 
     A wrong file is never skipped in favour of the next place. Raises UnknownWeightsError,
-    WeightsNotFoundError with the places searched, WeightsHashError with both hashes, or WeightsError for an ONNX file
-    that keeps weights in other files.
+    WeightsNotFoundError with the places searched, WeightsHashError with both hashes, WeightsError for an ONNX file
+    that keeps weights in other files, or ForbiddenWeightsError where `commercial_only` holds.
     """
     item = _resolve(name)
+    check_allowed(item)
     place = locate(item)
     if place is None or place.path is None:
         raise WeightsNotFoundError(_not_found(item))

@@ -252,7 +252,7 @@ def blendshape_targets(blendshapes: npt.NDArray[np.float32]) -> npt.NDArray[np.f
 
     Mean and absolute difference of each left-right pair, and those in the middle.
     """
-    from exprmetric.methods.face_mesh import BLENDSHAPES
+    from exprmetric.faces.face_mesh import BLENDSHAPES
 
     columns = []
     for i, name in enumerate(BLENDSHAPES):

@@ -234,7 +234,7 @@ def _offset(pair: tuple[Trajectory, Trajectory], rate: float) -> dict[str, Any] 
 def _signals(target: VideoFaces, swapped: VideoFaces, rows: tuple[Rows, Rows]) -> dict[str, tuple[Floats, Floats]]:
     """Named signals along the timeline: of blendshapes where they were measured, else of landmarks."""
     if "blendshapes" in target.vectors and "blendshapes" in swapped.vectors:
-        from exprmetric.methods.face_mesh import BLENDSHAPES
+        from exprmetric.faces.face_mesh import BLENDSHAPES
 
         names = list(events.BLENDSHAPE_SIGNALS)
         columns = target.vectors["blendshapes"], swapped.vectors["blendshapes"]

@@ -13,6 +13,7 @@ import threading
 import warnings
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ WEIGHTS = "mediapipe-face-landmarker"
 INSTALL = "pip install 'exprmetric[mediapipe]'"
 SIZE = 256
 """Side of the mesh network's input, px."""
+PRESENCE = 0.5
+"""Faces whose presence is below have no mesh; MediaPipe's own threshold."""
 REFINEMENTS = 2
 """Times that the region is derived again from the mesh found in the one before."""
 MARGIN = 1.5
@@ -142,6 +145,10 @@ class FaceMesh:
             self._local.networks = _Networks(_Network(mesh), _Network(blendshapes, TOKEN))
         networks: _Networks = self._local.networks
         return networks
+
+
+shared_mesh = lru_cache(maxsize=1)(FaceMesh)
+"""The networks of one file, one for all that read the mesh."""
 
 
 class _Networks(NamedTuple):
