@@ -8,6 +8,7 @@ from exprmetric_cli.lazy import LazyGroup
 COMMANDS = {
     "agreement": ("exprmetric_cli.probe.agreement:agreement", "Agreement, identity leak, curves, and a model card."),
     "protocols": ("exprmetric_cli.probe.protocols:protocols", "Methods and checkpoints under all protocols."),
+    "kept": ("exprmetric_cli.probe.kept:kept", "Distance to the probability that people give the same answer."),
     "plot": ("exprmetric_cli.probe.plot:plot", "t-SNE, UMAP, confusion matrix, nearest faces."),
     "saliency": ("exprmetric_cli.probe.saliency:saliency", "Where on a face an encoder looks."),
     "exchange": ("exprmetric_cli.probe.exchange:exchange", "Expressions exchanged between two faces."),

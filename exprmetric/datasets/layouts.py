@@ -67,6 +67,7 @@ class Sample:
         votes: shares of raters by expression, summing to 1, where raters voted.
         valence: -1..1, NaN where unknown.
         arousal: -1..1, NaN where unknown.
+        raters: how many voted for an expression; 0 where unknown.
     """
 
     image: str
@@ -76,6 +77,7 @@ class Sample:
     valence: float = float("nan")
     arousal: float = float("nan")
     person: str = ""
+    raters: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def _ferplus(files: Files) -> Iterator[Sample]:
         if votes.max() <= other:  # raters saw no face, or no expression that they know
             continue
         shares = tuple((votes / votes.sum()).tolist())
-        yield Sample(f"{row['split']}/{row['image']}", SPLITS[row["split"]], int(votes.argmax()), shares)
+        image, raters = f"{row['split']}/{row['image']}", int(votes.sum())
+        yield Sample(image, SPLITS[row["split"]], int(votes.argmax()), shares, raters=raters)
 
 
 def _labelled_list(files: Files) -> Iterator[Sample]:

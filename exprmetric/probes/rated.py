@@ -97,7 +97,7 @@ def rated_set(
     faces = faces.sample(limit, seed) if limit else faces
     if table is None:
         return RatedSet(faces)
-    halves = rater_halves(table.parent, faces, lambda image: _image(table.parent, image), seed)
+    halves = rater_halves(table.parent, faces, lambda image: image_path(table.parent, image), seed)
     return RatedSet(faces, POINTS if points is None else points, halves=halves)
 
 
@@ -169,7 +169,7 @@ def _table(path: Path) -> Path | None:
     return path / TABLE if (path / TABLE).is_file() else None
 
 
-def _image(folder: Path, name: str) -> str:
+def image_path(folder: Path, name: str) -> str:
     """Path of an image that a table names: beside it, or in `images/`."""
     beside, below = folder / name, folder / "images" / name
     return str(below if not beside.exists() and below.exists() else beside)
@@ -218,7 +218,7 @@ def _rated_table(path: Path, split: str, terms: Sequence[str]) -> Faces:
         where = f"row {number}" if path.suffix.lower() == ".parquet" else f"line {number}"
         if not plain["image"]:
             raise InputError(f"{show(path)}, {where}: no image is named")
-        image = _image(path.parent, plain["image"])
+        image = image_path(path.parent, plain["image"])
         if image in seen:
             raise InputError(f"{show(path)}, {where}: {plain['image']!r} was rated in {seen[image]} already")
         seen[image] = where
