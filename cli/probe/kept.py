@@ -14,9 +14,7 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
 @click.command()
 @click.argument("rated", nargs=-1, required=True, metavar="[NAME=]RATED...")
 @click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Part of FER+.")
-@click.option(
-    "--method", "-m", "methods", multiple=True, help=f"Repeatable.  [default: {', '.join(DEFAULT_METHODS)}]"
-)
+@click.option("--method", "-m", "methods", multiple=True, help=f"Repeatable.  [default: {', '.join(DEFAULT_METHODS)}]")
 @checkpoint_option()
 @face_options
 @device_option()

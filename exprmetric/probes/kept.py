@@ -16,7 +16,7 @@ from exprmetric._version import __version__
 from exprmetric.data import maps
 from exprmetric.errors import InputError
 from exprmetric.evaluation.session import open_pool
-from exprmetric.faces import FaceFinder, load_detector
+from exprmetric.faces import open_finder
 from exprmetric.io.environment import environment
 from exprmetric.io.files import write_whole
 from exprmetric.io.plain import plain
@@ -60,7 +60,7 @@ def fit_maps(
         raise InputError("a map needs a rated set and a method")
     unique_names([s.faces.name for s in sets])
     unique_names([m.name for m in methods])
-    reader = Reader(FaceFinder(load_detector(detector, provider=provider), face), methods)
+    reader = Reader(open_finder(detector, face, provider=provider), methods)
     with open_pool(jobs) as pool:
         seen = [embed_faces(s.faces, reader, pool, progress, f"faces of {s.faces.name}") for s in sets]
     return {m.name: _map(m, sets, seen, seed) for m in methods}
