@@ -55,7 +55,7 @@ def answered_set(path: Path, *, name: str = "", split: str = "test", limit: int 
 
 def _votes(path: Path, split: str, found: RatedSet) -> Floats:
     """(N, K) votes of a data set."""
-    samples = {} if path.suffix.lower() in READERS else {s.image: s for s in open_dataset(path).samples}
+    samples = {} if found.points is not None else {s.image: s for s in open_dataset(path).samples}  # no table
     known = [samples.get(image) for image in found.faces.images]
     if found.faces.ratings is None or any(s is None or s.votes is None for s in known):
         raise InputError(f"{show(path)} holds no rater's own answers: neither votes nor {RAW}")
