@@ -27,6 +27,7 @@ from click.testing import CliRunner
 from exprmetric_cli.main import main
 from swaps import small_folder
 
+import exprmetric
 from exprmetric.inputs.triplets import ROLES
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,11 @@ PAGES = [
 ]
 QUICK = {"weights.md"}
 """Pages that need no swaps and no time; all others are marked slow."""
-NEEDS = {"training-loop.md": ("torch", "timm", "torchmetrics"), "video.md": ("av",)}
+NEEDS = {
+    "training-loop.md": ("torch", "timm", "torchmetrics"),
+    "training.md": ("torch", "timm"),
+    "video.md": ("av",),
+}
 RUN = ("bash", "python")
 LANGUAGES = {*RUN, "text", "json", "toml", "dockerfile", "yaml"}
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
@@ -156,6 +161,10 @@ def test_the_design_names_files_and_rooms_that_are_there() -> None:
     assert not {name for name in named if not any((root / name).exists() for root in roots)}
 
 
+def test_the_citation_names_this_version() -> None:
+    assert f"\nversion: {exprmetric.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 1000
 
@@ -224,8 +233,13 @@ def run_bash(code: str, folder: Path, shims: Path) -> None:
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 
 
+def marks(page: Path) -> list[pytest.MarkDecorator]:
+    quick, torch = page.name in QUICK, "torch" in NEEDS.get(page.name, ())
+    return [] if quick else [pytest.mark.slow] + [pytest.mark.torch] * torch
+
+
 RUNNABLE = [
-    pytest.param(page, id=page.name, marks=[] if page.name in QUICK else [pytest.mark.slow])
+    pytest.param(page, id=page.name, marks=marks(page))
     for page in PAGES
     if any(b.language in RUN and not b.why_not for b in blocks(page))
 ]
