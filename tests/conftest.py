@@ -20,7 +20,9 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-settings.register_profile("exprmetric", deadline=None)  # decoding and disks are slow on shared machines
+# no deadline: decoding and disks are slow on shared machines
+settings.register_profile("exprmetric", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None)
 settings.register_profile("mutation", deadline=None, derandomize=True, max_examples=20)  # thousands of runs
 settings.load_profile("exprmetric")
 

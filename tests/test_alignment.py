@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -115,6 +116,54 @@ def test_arcface_is_the_alignment_of_insightface(face: Face) -> None:
     assert own.five_points is not None
     assert own.matrix("arcface") == pytest.approx(face_align.estimate_norm(own.five_points, 224), abs=1e-3)
     assert not np.allclose(own.matrix("arcface"), face.matrix("arcface"), atol=0.1)
+
+
+def test_points_of_a_face_are_those_of_dlibs_numbers_in_float64() -> None:
+    points = np.stack([np.arange(68.0) ** 2, 3 * np.arange(68.0)], axis=1)
+    eyes = [points[list(range(first, first + 6))].sum(axis=0) / 6 for first in (36, 42)]
+    np.testing.assert_allclose(alignment.eye_centres(points), eyes, rtol=1e-14)
+    np.testing.assert_allclose(alignment.five_points(points), [*eyes, points[30], points[48], points[54]], rtol=1e-14)
+    few = points.astype(np.float32)
+    for made in (alignment.eye_centres(few), alignment.five_points(few), transform(affine(0.3, 2.0, (5.0, 7.0)), few)):
+        assert made.dtype == np.float64
+    assert similarity(few[:5], (few[:5] / 3).astype(np.float32)).dtype == np.float64
+    exact = similarity(few[:5].astype(np.float64), few[5:10].astype(np.float64))
+    np.testing.assert_array_equal(similarity(few[:5], few[5:10]), exact)
+
+
+def test_the_size_of_a_face_is_the_mean_of_its_eyes_distance_and_that_to_its_mouth() -> None:
+    five = np.array([[100.0, 50.0], [160.0, 50.0], [131.0, 77.0], [110.0, 120.0], [150.0, 140.0]])
+    assert alignment.extent(five) == pytest.approx((60.0 + 80.0) / 2)  # mouth: (130, 130), eyes: (130, 50)
+    assert alignment.extent(five.tolist()) == alignment.extent(five.astype(np.float32)) == alignment.extent(five)
+    assert alignment.extent(transform(affine(0.7, 3.0, (-40.0, 900.0)), five)) == pytest.approx(3 * 70.0)
+
+
+def test_two_maps_in_turn_are_one_and_a_map_and_its_inverse_are_none() -> None:
+    first, second = np.array([[2.0, 0.5, 7.0], [-1.0, 3.0, 11.0]]), np.array([[0.3, -0.7, 5.0], [1.1, 0.2, -13.0]])
+    points = np.array([[0.0, 0.0], [10.0, 3.0], [-4.0, 20.0]])
+    both = alignment.compose(second, first)
+    np.testing.assert_allclose(transform(both, points), transform(second, transform(first, points)), rtol=1e-12)
+    back = alignment.compose(alignment.inverse(first), first)
+    np.testing.assert_allclose(back, [[1, 0, 0], [0, 1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("sides", [(60.0, 90.0), (90.0, 60.0), (1.0, 1.0), (0.5, 2.0)])
+def test_a_box_however_it_is_turned_fills_the_square(face: Face, sides: tuple[float, float]) -> None:
+    width, height = sides
+    straight = replace(face, box=np.array([30.0, 40.0, 30.0 + width, 40.0 + height]), corners=None)
+    corners = np.array([[30.0, 40.0], [30.0 + width, 40.0], [30.0, 40.0 + height]])
+    box = templates.template("box").matrix
+    if min(sides) >= 1:
+        np.testing.assert_allclose(box(replace(straight, corners=corners)), box(straight), rtol=1e-12, atol=1e-9)
+    else:  # less than a pixel counts as one
+        scale = CROP_SIZE / np.maximum(sides, 1.0)
+        np.testing.assert_allclose(box(straight)[:, :2], np.diag(scale), rtol=1e-12)
+        return
+    turn = affine(0.9, 1.0, (12.0, -3.0))
+    turned = box(replace(straight, corners=transform(turn, corners)))
+    np.testing.assert_allclose(alignment.compose(turned, turn), box(straight), rtol=1e-9, atol=1e-9)
+    small = templates.turned_box(corners, size=100)
+    np.testing.assert_allclose(transform(small, corners[0]), 50 / np.array(sides) - 0.5, rtol=1e-9)
 
 
 def test_eye_centres_land_on_the_template(face: Face) -> None:

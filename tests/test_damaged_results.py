@@ -23,12 +23,13 @@ from exprmetric_cli.main import main
 from PIL import Image
 
 from exprmetric.errors import ExprmetricError, InputError
+from exprmetric.evaluation import compared as comparison
+from exprmetric.evaluation import tables
 from exprmetric.evaluation.compare import compare, load_contestants
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.shards import merge
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.inputs.triplets import Triplet
-from exprmetric.report import comparison, tables
 from exprmetric.video.scores.result import VideoResult
 
 JUNK: tuple[Any, ...] = (None, "x", 7.5, -3, True, [], {}, ["x"], {"x": 1}, float("nan"), 10**400)

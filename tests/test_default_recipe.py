@@ -81,6 +81,7 @@ def trained(train: FaceArrays, valid: FaceArrays, config: recipe.DefaultConfig, 
     return training.model
 
 
+@pytest.mark.slow
 def test_it_learns_and_a_run_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path):
     train, valid = _faces(160, voted=112), _faces(48, voted=48, seed=1)
     config = replace(SMALL, epochs=3, learning_rate=3e-3, identity=0.1)

@@ -129,6 +129,7 @@ def test_an_image_that_kills_its_reader_is_named_and_all_others_are_measured(
     assert children() == before
 
 
+@pytest.mark.slow
 def test_several_such_images_in_a_row_end_no_run(
     triplets: list[Triplet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def hard(shared_data: Callable[[str], Path]) -> Path:
     return shared_data("hard_inputs")
 
 
-@pytest.fixture(scope="module", params=DETECTORS)
+@pytest.fixture(scope="module", params=[pytest.param("dlib", marks=pytest.mark.slow), "scrfd"])
 def detector(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

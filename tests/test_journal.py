@@ -110,7 +110,7 @@ def written(out: Path, *parts: Sequence[int], total: int = 12) -> list[Path]:
     kills=st.sets(st.integers(0, 29)),
     rng=st.randoms(use_true_random=False),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_come_back_once_and_in_order_however_they_came(
     tmp_path_factory: pytest.TempPathFactory, total: int, sizes: list[int], kills: set[int], rng: Any
 ) -> None:
@@ -547,7 +547,7 @@ def cli(*arguments: object) -> Any:
 QUICK = ("--detector", "none", "--no-identity", "-m", "lm68", "--no-cache", "-q")
 
 
-@pytest.mark.parametrize("parts", [0, 5])
+@pytest.mark.parametrize("parts", [pytest.param(0, marks=pytest.mark.slow), 5])
 def test_a_disk_that_fills_up_keeps_what_is_done(
     parts: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: list[Path]
 ) -> None:
@@ -577,6 +577,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
 
 
+@pytest.mark.slow
 def test_no_room_for_the_result_keeps_all_rows(folder: Path, tmp_path: Path) -> None:
     """A real limit of the system, in the command itself: the rows fit, the table of all of them does not."""
     command = ("evaluate", folder, *QUICK, "--out", tmp_path / "out")
@@ -618,6 +619,7 @@ def waiting_cli(module: str, name: str, turn: int, *arguments: object) -> Any:
     return process
 
 
+@pytest.mark.slow
 def test_a_second_run_into_the_folder_is_refused_while_the_first_lives(folder: Path, tmp_path: Path) -> None:
     command = ("evaluate", folder, *QUICK, "--out", tmp_path / "out")
     first = waiting_cli("exprmetric.evaluation.session", "table", 9, *command)
@@ -642,7 +644,7 @@ STAGES = {
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [s if s == "measuring" else pytest.param(s, marks=pytest.mark.slow) for s in STAGES])
 def test_an_interrupted_command_says_so_and_goes_on(stage: str, folder: Path, tmp_path: Path) -> None:
     *place, kept = STAGES[stage]
     command = ("evaluate", folder, *QUICK, "--out", tmp_path / "out")

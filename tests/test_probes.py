@@ -489,6 +489,7 @@ def test_a_response_by_hand() -> None:
     assert math.isnan(none.signal_to_nuisance) and none.photographs == 0
 
 
+@pytest.mark.slow
 def test_curves_of_photographs(portrait_photo: Path, group_photo: Path, tmp_path: Path) -> None:
     Image.new("RGB", (200, 200), "grey").save(tmp_path / "blank.png")
     names = (str(portrait_photo), str(tmp_path / "blank.png"), str(group_photo))
@@ -584,6 +585,7 @@ def test_the_command_measures_and_writes_a_card(rated_folder: Path, tmp_path: Pa
         assert ((pixels.max(2) - pixels.min(2)) > 80).mean() > 0.002  # coloured lines, not empty axes
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(rated_folder: Path, tmp_path: Path) -> None:
     def numbers(*more: object) -> str:
         result = run(rated_folder / "rated.csv", *FAST, "--curves", 1, "--no-plots", "--out", tmp_path / "o", *more)

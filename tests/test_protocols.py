@@ -408,6 +408,7 @@ def run(cache: Path) -> Callable[..., Result]:
     return invoke
 
 
+@pytest.mark.slow
 @needs_sklearn
 @pytest.mark.torch
 def test_one_table_of_methods_and_checkpoints(
@@ -507,6 +508,7 @@ def test_nothing_measured_is_exit_status_1(run: Callable[..., Result], folder: P
     assert done.exit_code == 1 and "nothing could be measured" in done.output
 
 
+@pytest.mark.slow
 @needs_sklearn
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["tsne", "confusion", "nearest"])
@@ -549,6 +551,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_rows_of_ferplus_and_of_people(shared_data: Callable[[str], Path]) -> None:
     judged = judged_set(shared_data("ferplus"), 50, 0)

@@ -229,6 +229,7 @@ def test_several_sets_have_tables_of_their_own_and_the_card_says_what_each_was_u
     assert card.count("\n| people |") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_checkpoint_and_its_export_are_judged_like_a_method(sets: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")

@@ -72,6 +72,7 @@ def test_the_error_is_over_all_faces_whatever_the_batches():
     assert whole == pytest.approx(1.25, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_it_learns_to_draw_real_faces(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(AutoencoderConfig, "encoder", lambda config: Tiny())

@@ -295,6 +295,7 @@ def lm51(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return (transform(similarity(eye_centres(found), EYES), found) / 224)[17:]
 
 
+@pytest.mark.slow
 def test_a_swapped_positive_keeps_the_anchors_expression_and_not_the_sources(people):
     n = len(people)
     assert n >= 4
@@ -327,6 +328,7 @@ def test_sources_are_other_persons_and_faces_without_points_are_neither(people):
     assert (swapped.choose_sources(points, np.zeros_like(persons), targets, 0) == -1).all()
 
 
+@pytest.mark.slow
 def test_swaps_are_made_for_a_share_once_and_failures_counted(people, tmp_path, monkeypatch):
     points = people.extra["points"].clone()
     points[0] = float("nan")
@@ -462,6 +464,7 @@ def test_settings_that_mean_nothing_are_refused(settings, told):
 # --- the recipe ---
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_it_learns_from_clips(shared, shared_data, tmp_path, monkeypatch):
     pytest.importorskip("av", reason="needs the video extra")

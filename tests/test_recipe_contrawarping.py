@@ -277,6 +277,7 @@ def test_each_view_goes_through_the_trained_backbone_once(engine: str, runs: int
 # --- training ---
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path: Path):
     faces = {"train": made(32), "valid": made(16, 1)}
     config = replace(SMALL, engine="byol", epochs=2, momentum_steps=4)
@@ -289,6 +290,7 @@ def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path: Path):
     assert "head.0.weight" in one and "engine.slow_encoder.embedding.weight" not in one
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("engine", ["simsiam", "byol", "mocov2"])
 def test_it_learns_from_real_faces_and_is_exported(

@@ -80,6 +80,7 @@ def test_update_does_not_synchronise_a_gpu(batches: list[Tensor]) -> None:
     assert int(metric.count) == 6
 
 
+@pytest.mark.slow
 def test_nothing_is_kept(encoder: ExpressionEncoder, batches: list[Tensor]) -> None:
     def held() -> int:
         gc.collect()

@@ -77,7 +77,7 @@ def synced(rank: int, share: str, intervals: bool) -> dict[str, Any]:
     return {"left_out": left_out, "scores": scores, "local": local, "after": int(metric.count)}
 
 
-@pytest.mark.parametrize("intervals", [False, True], ids=["sums", "intervals"])
+@pytest.mark.parametrize("intervals", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sums", "intervals"])
 @pytest.mark.parametrize("share", SHARES)
 def test_two_ranks_are_one(share: str, intervals: bool, tmp_path: Path, one_thread: None) -> None:
     found = spawn(synced, tmp_path, share, intervals)
@@ -119,6 +119,7 @@ def stepped(rank: int) -> dict[str, Any]:
     return {"gradient": gradient, "keys": sorted(model.state_dict())}
 
 
+@pytest.mark.slow
 def test_a_replicated_model_trains_on_the_mean_of_the_ranks(tmp_path: Path, one_thread: None) -> None:
     found = spawn(stepped, tmp_path)
     torch.manual_seed(0)
