@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from exprmetric_cli.options import (
     as_options,
+    end_unmet,
     layout_options,
     methods_option,
     progress_bar,
+    require_option,
+    requirements,
     result_options,
     stack_options,
     swap_face_options,
@@ -38,7 +41,13 @@ if TYPE_CHECKING:
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.html, summary.json, triplets."
 )
 @result_options
+@require_option
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
+@click.option(
+    "--privacy/--no-privacy",
+    default=None,
+    help="Look each changed face up among the targets.  [default: where there is no source]",
+)
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
@@ -64,12 +73,14 @@ def evaluate(
     form: str,
     on_fail: str,
     identity: bool,
+    privacy: bool | None,
     seed: int,
     cache: Path | None,
     no_cache: bool,
     shard: str | None,
     engine: str,
     quiet: bool,
+    required: tuple[str, ...],
     layout: str | None,
     **names: Any,
 ) -> None:
@@ -79,9 +90,12 @@ def evaluate(
     the columns target source swapped. With --pairs, INPUT is a folder of swapped images that are named after their
     target and source; with --layout, a public data set. Or name one triplet with --target --source --swapped.
 
+    Anonymized faces have no source: leave it out everywhere (a folder with original/ anonymized/ will do). Scores that
+    need a source are then absent.
+
     With --out, rows are kept in OUT/partial as they come: the same command after a kill goes on from there.
 
-    Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage, 130 interrupted.
+    Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage, 3 a --require is not met, 130 interrupted.
     """
     from exprmetric.errors import ExprmetricError
     from exprmetric.evaluation.evaluate import evaluate as run
@@ -92,10 +106,11 @@ def evaluate(
     from exprmetric.report.html import write_report
 
     three = (target, source_image, swapped)
-    if (source is None) == (None in three) or (source is not None and any(three)):
-        raise click.UsageError("name an INPUT, or all of --target --source --swapped")
+    if (source is None) == (target is None or swapped is None) or (source is not None and any(three)):
+        raise click.UsageError("name an INPUT, or --target and --swapped, with --source where there is one")
     if out is not None and source is not None and out.resolve() in (source.resolve(), source.resolve().parent):
         raise click.UsageError(f"--out {out} would mix the results with the input: name another folder")
+    asked = requirements(required, methods)
     named = layout or any(value is not None for value in names.values())
     if named and source is None:
         raise click.UsageError("--layout and --pairs read an INPUT")
@@ -125,6 +140,7 @@ def evaluate(
                 landmarks=landmarks,
                 commercial_only=commercial_only,
                 identity=identity,
+                privacy=privacy,
                 on_fail=on_fail,
                 jobs=jobs,
                 seed=seed,
@@ -148,6 +164,7 @@ def evaluate(
     if coverage["triplets"] and not coverage["ok"]:  # of a few triplets, some shards get none
         click.echo("Error: nothing could be measured; see the reasons above", err=True)
         sys.exit(1)
+    end_unmet(asked, result.summary)
 
 
 def _data_set(

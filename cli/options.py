@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from exprmetric.choices import CHANGED, DEFAULT_METHODS, DETECTORS, FACES, LANDMARKS, ON_FAIL
+from exprmetric.choices import ALL, CHANGED, DEFAULT_METHODS, DETECTORS, FACES, LANDMARKS, ON_FAIL
 from exprmetric.inputs import LAYOUTS
+
+if TYPE_CHECKING:
+    from exprmetric.evaluation.gate import Requirement
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,7 +74,7 @@ class _FaceOfSwap(click.Path):
     """A choice, or the path of a photograph."""
 
     name = "face"
-    choices = (*FACES, CHANGED)
+    choices = (*FACES, CHANGED, ALL)
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
         if value not in self.choices and not Path(value).is_file():
@@ -121,7 +125,7 @@ def swap_face_options(command: F) -> F:
             default=CHANGED,
             show_default=True,
             help="Which of several faces in a target: changed is the one that the swap changed most, else the largest; "
-            "PHOTO shows the person. The swapped face is the one at its place.",
+            "PHOTO shows the person; all gives a row for each face. The swapped face is the one at its place.",
         ),
     )
 
@@ -154,6 +158,41 @@ def result_options(command: F) -> F:
     return command
 
 
+def require_option(command: F) -> F:
+    """`--require`, as often as wanted."""
+    return click.option(
+        "--require",
+        "required",
+        metavar="SCORE<NUMBER",
+        multiple=True,
+        help="Exit status 3 where the result doesn't meet it: default.mean_t2c<0.25, coverage>=0.95, "
+        "privacy.rank1<0.1. Repeat for several.",
+    )(command)
+
+
+def requirements(required: Sequence[str], methods: Sequence[str] = ()) -> list[Requirement]:
+    """What `--require` says; UsageError, before anything is measured, where it can't be met or missed."""
+    from exprmetric.errors import InputError
+    from exprmetric.evaluation.gate import Requirement
+
+    try:
+        return [Requirement.parse(text, methods) for text in required]
+    except InputError as error:
+        raise click.UsageError(f"--require {error}") from error
+
+
+def end_unmet(asked: Sequence[Requirement], summary: dict[str, Any]) -> None:
+    """End with the status of an unmet requirement, and say on stderr which."""
+    from exprmetric.evaluation.gate import NOT_MET
+    from exprmetric.io.tables import printable
+
+    failures = [failure for one in asked if (failure := one.failure(summary))]
+    for failure in failures:
+        click.echo(printable(f"Required: {failure}"), err=True)
+    if failures:
+        sys.exit(NOT_MET)
+
+
 def layout_options(command: F) -> F:
     """`--layout --pairs …`: data sets that say by names what was swapped into what."""
     folder = click.Path(file_okay=False, path_type=Path)
@@ -165,7 +204,10 @@ def layout_options(command: F) -> F:
         click.option("--source-dir", type=folder, help="--pairs, casia: folder of the sources."),
         click.option("--target-dir", type=folder, help="--pairs, casia: folder of the targets."),
         click.option(
-            "--pairs", "template", metavar="TEMPLATE", help="INPUT's images are named '{target}_{source}.png', or so."
+            "--pairs",
+            "template",
+            metavar="TEMPLATE",
+            help="INPUT's images are named '{target}_{source}.png', '{target}.png', or so.",
         ),
         click.option(
             "--layout",

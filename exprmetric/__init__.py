@@ -15,12 +15,14 @@ from exprmetric._version import __version__
 
 if TYPE_CHECKING:
     from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
+    from exprmetric.evaluation.evaluator import Evaluator
     from exprmetric.evaluation.result import EvaluationResult
     from exprmetric.io.images import read_image
     from exprmetric.methods.base import Method
     from exprmetric.methods.registry import available_methods, load_method, register_method
 
 _LAZY = {
+    "Evaluator": "exprmetric.evaluation.evaluator",
     "EvaluationResult": "exprmetric.evaluation.result",
     "evaluate": "exprmetric.evaluation.evaluate",
     "evaluate_triplet": "exprmetric.evaluation.evaluate",
@@ -33,6 +35,7 @@ _LAZY = {
 
 __all__ = [
     "EvaluationResult",
+    "Evaluator",
     "Method",
     "__version__",
     "available_methods",

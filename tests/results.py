@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import INNER_COLUMNS, OK, Rows, table
+from exprmetric.evaluation.rows import OK, Rows, table
 from exprmetric.evaluation.summary import summarise
 from exprmetric.inputs.triplets import Triplet
 
@@ -54,7 +54,7 @@ def rows_of(rows: Sequence[Row], methods: Sequence[str]) -> Rows:
 
 
 def without_inner(rows: Rows) -> Rows:
-    return Rows(rows.table.drop_columns(list(INNER_COLUMNS)))
+    return rows.without_inner()
 
 
 def content_file(folder: Path, name: str, content: str) -> Path:

@@ -660,14 +660,16 @@ def strict(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
+def _number(cell: str) -> bool | float | None:
+    """A cell that is no text."""
+    return {"": None, "True": True, "False": False}.get(cell) if cell in ("", "True", "False") else float(cell)
+
+
 def read_csv(path: Path) -> tuple[list[str], list[Record]]:
     """Columns and rows as `EvaluationResult.triplets` has them."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = [
-            {k: v if k in FIRST_COLUMNS + BOX_COLUMNS else (None if v == "" else float(v)) for k, v in row.items()}
-            for row in reader
-        ]
+        rows = [{k: v if k in FIRST_COLUMNS + BOX_COLUMNS else _number(v) for k, v in row.items()} for row in reader]
         return list(reader.fieldnames or []), rows
 
 
@@ -704,7 +706,10 @@ def test_csv_and_parquet_hold_the_rows_to_the_last_digit(
         folder = found.save(tmp_path)  # the second takes the place of the first
         columns, rows = read_csv(folder / "triplets.csv")
         distances = [f"{m}.{d}" for m in methods for d in DISTANCES]
-        assert columns == FIRST_COLUMNS + FACE_COLUMNS + distances + BOX_COLUMNS
+        assert (
+            columns
+            == FIRST_COLUMNS + FACE_COLUMNS + distances + ["identity.same_person"] * (methods == ALL) + BOX_COLUMNS
+        )
         assert rows == found.triplets
         assert read_parquet(folder / "triplets.parquet") == found.triplets
         assert sorted(p.name for p in folder.iterdir()) == ["summary.json", "triplets.csv", "triplets.parquet"]

@@ -16,8 +16,10 @@ from exprmetric.evaluation.rows import (
     DISTANCE_COLUMNS,
     FACE_COLUMNS,
     INNER_COLUMNS,
+    PRIVATE_COLUMNS,
     TRIPLET_COLUMNS,
     Rows,
+    carried_columns,
     columns_of,
     name_columns,
     schema,
@@ -91,7 +93,10 @@ def test_columns_and_their_types_are_those_of_the_files():
     assert columns_of(METHODS) == [*TRIPLET_COLUMNS, *FACE_COLUMNS, *distances, *BOX_COLUMNS]
     inner, outer = schema(METHODS), schema(METHODS, inner=False)
     assert outer.names == columns_of(METHODS)
-    assert set(inner.names) == {*outer.names, *INNER_COLUMNS}
+    assert set(inner.names) == {*outer.names, *INNER_COLUMNS, *carried_columns(METHODS)}
+    private = schema(METHODS, private=True)
+    assert [*inner.names, *PRIVATE_COLUMNS] == private.names
+    assert columns_of(["identity"])[-4] == "identity.same_person"  # before the three boxes
     assert schema(METHODS, inner=True) == inner == some_rows().table.schema
     for name in ("model", "group", "target", "source", "swapped", "status", "reason"):
         assert inner.field(name).type == pa.dictionary(pa.int32(), pa.string())

@@ -200,7 +200,7 @@ def test_no_measured_row_no_identity_control():
     found = identity_control(rows_of([a_row(0, status="error")], METHODS), "one")
     assert found == {
         "n": 0, "nearer_to_source": {"value": None, "ci95": [None, None]},
-        "mean_t2c": None, "mean_s2c": None, "mean_s2t": None,
+        "mean_t2c": None, "mean_s2c": None, "mean_s2t": None, "same_person": {"value": None, "ci95": [None, None]},
     }  # fmt: skip
 
 

@@ -92,6 +92,32 @@ def test_two_ranks_are_one(share: str, intervals: bool, tmp_path: Path, one_thre
         assert result["after"] == result["local"] + 1
 
 
+def without_source(rank: int) -> dict[str, Any]:
+    """The first rank's faces have no source; the second's have none either, and in the end some have."""
+    target, source, swapped = (batch(i) for i in triplets())
+    own = slice(0, 6) if rank == 0 else slice(6, 11)
+    metric = ExpressionPreservation(encoder=encoder(quantise=True))
+    metric.update(target[own], None, swapped[own])
+    alone = metric.compute()
+    if rank == 1:
+        metric.update(target[:3], source[:3], swapped[:3])
+    return {"alone": alone, "mixed": metric.compute()}
+
+
+def test_two_ranks_without_a_source_have_no_score_that_needs_one(tmp_path: Path, one_thread: None) -> None:
+    found = spawn(without_source, tmp_path)
+    target, source, swapped = (batch(i) for i in triplets())
+    whole, three = (ExpressionPreservation(encoder=encoder(quantise=True)) for _ in range(2))
+    whole.update(target, source, swapped)
+    three.update(target[:3], source[:3], swapped[:3])
+    expected, of_three = whole.compute(), three.compute()
+    for result in found:
+        assert result["alone"].keys() == {"mean_t2c"}
+        assert torch.isclose(result["alone"]["mean_t2c"], expected["mean_t2c"], atol=1e-6)
+        for name in ("l2_error", "ratio", "mean_s2c", "mean_s2t"):
+            assert torch.isclose(result["mixed"][name], of_three[name], atol=1e-6)
+
+
 class Model(nn.Module):
     """A generator that carries its loss and its metric, as models of trainers do."""
 

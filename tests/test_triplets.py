@@ -242,7 +242,8 @@ def test_any_text_means_the_same_in_every_format(rows: list[Row], tmp_path_facto
         for role in ROLES:
             given = (row[role] or "").strip()
             assert getattr(triplet, role) == (folder / str(row[role]) if given else None)
-            assert role in triplet.problem  # none of these files exists
+            # none of these files exists, and only a source may be left out
+            assert (role in triplet.problem) == bool(given or role != "source")
 
 
 @FUZZ
@@ -305,16 +306,18 @@ def test_faulty_rows_stay_rows(tmp_path: Path) -> None:
         {"target": "lost.png", "source": None, "swapped": "x" * 300},
     ]
     rows: list[Row] = [{"id": str(number), **complete, **row} for number, row in enumerate(changes)]
-    problems = [t.problem for t in read_triplets(write_csv(tmp_path / "m.csv", rows))]
+    read = read_triplets(write_csv(tmp_path / "m.csv", rows))
+    assert notes_of(read)[-1] == "2 of 6 rows name no source: they are measured without one"
+    problems = [t.problem for t in read]
     lost = repr(str(tmp_path / "lost.png"))
     assert problems[:4] == [
         "",
         "no target image is given",
-        "no source image is given",
+        "",
         f"swapped file not found: {lost}",
     ]
     assert problems[4].startswith("source is a folder")
-    assert f"target file not found: {lost}; no source image is given; swapped file can't be opened" in problems[5]
+    assert f"target file not found: {lost}; swapped file can't be opened" in problems[5]
 
 
 def test_ids_are_stems_where_unique_and_row_numbers_where_not(tmp_path: Path) -> None:
@@ -365,7 +368,8 @@ def test_class_numbers_are_labels_whatever_the_writer_made_of_them(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("m.csv", b"", r"no column 'target', 'source', 'swapped'. Columns found: none"),
+        ("m.csv", b"", r"no column 'target', 'swapped'. Columns found: none"),
+        ("m.csv", b"target,sorce,swapped\na,b,c\n", "no column 'source'.*'source' is perhaps 'sorce'"),
         ("m.csv", b"target,source,swapped\n", "no rows"),
         ("m.csv", b"target,source,swaped\na,b,c\n", "no column 'swapped'.*'swapped' is perhaps 'swaped'"),
         (

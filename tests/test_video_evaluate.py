@@ -157,6 +157,29 @@ def test_everybody_has_scores_of_their_own(couple: Path, portrait_photo: Path) -
         evaluate_videos([], ["lm51"], VideoSettings(people="none"))
 
 
+def test_anonymized_people_of_a_video_need_no_source(couple: Path, portrait_photo: Path, tmp_path: Path) -> None:
+    how = VideoSettings(detector="dlib", detect_every=4, people="all")
+    sourced = evaluate_video(couple / "target.mp4", portrait_photo, couple / "swapped.mp4", ["lm51"], how)
+    found = evaluate_video(couple / "target.mp4", None, couple / "swapped.mp4", ["lm51"], how)
+    scores, before = found.summary["methods"]["lm51"], sourced.summary["methods"]["lm51"]
+    assert scores["mean_t2c"] == before["mean_t2c"] and scores["temporal"] == before["temporal"]
+    assert scores["mean_t2c"]["ci95"][0] is not None  # two people are two groups
+    assert not {"l2_error", "ratio", "mean_s2c", "mean_s2t"} & scores.keys()
+    assert scores["anchors"]["nothing_swapped"] == {"mean_t2c": 0.0} and "source_pasted" not in scores["anchors"]
+    assert scores["anchors"]["another_target"] == before["anchors"]["another_target"]
+    assert found.summary["identity"].keys() == {"n", "mean_t2c"}
+    first, second = found.summary["clips"]
+    assert (first["person"], second["person"], first["source"]) == (1, 2, "")
+    assert "ratio" not in first["methods"]["lm51"] and "nearer_to_source" not in second
+    frames = found.frames.to_pylist()
+    assert {f["lm51.s2c"] for f in frames} == {None} and frames[9]["lm51.t2c"] == sourced.frames.to_pylist()[9][
+        "lm51.t2c"
+    ]
+    loaded = VideoResult.load(found.save(tmp_path / "out"))
+    assert json.loads(loaded.to_json()) == json.loads(found.to_json())
+    assert "person 2" in video_report_page(loaded)
+
+
 def test_frames_without_a_face_are_rows_with_a_reason(stage: Path, portrait_photo: Path, tmp_path: Path) -> None:
     result = evaluate_video(stage / "target.mp4", portrait_photo, stage / "gone.mp4", METHODS, FAST)
     frames = result.frames.to_pylist()

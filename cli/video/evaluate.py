@@ -23,7 +23,7 @@ VIDEO = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT | TARGET SOURCE SWAPPED", nargs=-1, required=True, type=VIDEO)
+@click.argument("inputs", metavar="INPUT | TARGET [SOURCE] SWAPPED", nargs=-1, required=True, type=VIDEO)
 @methods_option("the first one's movement says by how much a swap is late")
 @quality_option("any")
 @click.option(
@@ -53,7 +53,7 @@ def evaluate(
 
     TARGET and SWAPPED are videos, SOURCE an image or a video; a folder of images is a video. Or INPUT is a folder with
     target/ source/ swapped/ (one clip a name), or a manifest .csv .jsonl .parquet with the columns target source
-    swapped.
+    swapped. Anonymized videos have no source: leave it out everywhere.
 
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
     """
@@ -62,13 +62,14 @@ def evaluate(
     from exprmetric.report.video_tables import FORMATS
     from exprmetric.video.scores.evaluate import VideoSettings, evaluate_video, evaluate_videos
 
-    if len(inputs) not in (1, 3):
-        raise click.UsageError("name one INPUT (a folder or manifest), or TARGET SOURCE SWAPPED")
+    if len(inputs) > 3:
+        raise click.UsageError("name one INPUT (a folder or manifest), or TARGET SOURCE SWAPPED, or TARGET SWAPPED")
     apart_from_inputs(out, inputs)
     chosen = VideoSettings(**settings)
     with progress_bar("measuring", quiet=quiet) as progress:
-        if len(inputs) == 3:
-            result = evaluate_video(*inputs, methods, chosen, jobs=jobs, progress=progress)
+        if len(inputs) > 1:
+            three = (inputs[0], inputs[1] if len(inputs) == 3 else None, inputs[-1])
+            result = evaluate_video(*three, methods, chosen, jobs=jobs, progress=progress)
         else:
             result = evaluate_videos(inputs[0], methods, chosen, jobs=jobs, progress=progress)
     tell(result.summary["notes"])

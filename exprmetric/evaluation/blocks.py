@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, NoFaceError
-from exprmetric.evaluation.choosing import NOBODY, Chooser, Chosen
+from exprmetric.evaluation.choosing import NO_SOURCE, NOBODY, Chooser, Chosen
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.plan import NONE, Plan
 from exprmetric.evaluation.reading import Image, Outcome, Represented, Sight
@@ -36,6 +36,8 @@ class Block:
         faces: (N, 3) faces in target, source and swapped image; -1 where that isn't known.
         boxes: N times 3 boxes that were measured, (4,) px; None where there is none.
         distances: by method (N, 3) t2c, s2c, s2t; NaN unless ok.
+        chosen: N: the faces that were measured, or why there are none.
+        targets: N: what is seen in the target; None where that isn't known.
     """
 
     rows: Integers
@@ -44,6 +46,8 @@ class Block:
     faces: npt.NDArray[np.int32]
     boxes: list[list[npt.NDArray[np.float64] | None]]
     distances: dict[str, npt.NDArray[np.float64]]
+    chosen: list[Chosen]
+    targets: list[Sight | None]
 
 
 def measured_block(
@@ -56,11 +60,18 @@ def measured_block(
     chooser: Chooser,
     pool: Executor,
 ) -> Block:
-    """Statuses and distances; those of rows with the same images are computed once."""
+    """Statuses and distances; those of rows with the same images are computed once.
+
+    A triplet of which every face is measured has a row for each.
+    """
     asked = np.column_stack([looks, plan.named[rows]]) if len(plan.named) else looks
     _, first, inverse = np.unique(asked, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.ravel()
-    chosen = _choose(plan, rows[first], looks[first], order, kept, chooser, pool)
+    several = _choose(plan, rows[first], looks[first], order, kept, chooser, pool)
+    chosen = [one for found in several for one in found]
+    of_look = np.repeat(np.arange(len(several)), [len(found) for found in several])
+    places = [np.flatnonzero(of_look == look) for look in range(len(several))]
+    rows = np.repeat(rows, [len(places[look]) for look in inverse.ravel().tolist()])
+    inverse = np.concatenate([np.empty(0, np.int64), *(places[look] for look in inverse.ravel().tolist())])
     whole = {i: c.trio for i, c in enumerate(chosen) if c.trio}
     distances, problems = triplet_distances(methods, list(whole.values()))
     problem = dict(zip(whole, problems, strict=True))
@@ -72,7 +83,7 @@ def measured_block(
         found = _judged(plan, row, chosen[distinct], problem.get(distinct))
         status.append(found[0])
         reasons.append(found[1])
-    counts = np.array([_counts(trio, kept) for trio in looks[first].tolist()], np.int32)
+    counts = np.array([_counts(trio, kept) for trio in looks[first].tolist()], np.int32)[of_look]
     boxes = [[f.box if isinstance(f, Represented) else None for f in c.faces] for c in chosen]
     return Block(
         rows,
@@ -81,7 +92,13 @@ def measured_block(
         counts[inverse],
         [boxes[i] for i in inverse.tolist()],
         {name: values[inverse] for name, values in columns.items()},
+        [chosen[i] for i in inverse.tolist()],
+        [_sight(kept.get(int(looks[first[of_look[i]], 0]))) for i in inverse.tolist()],
     )
+
+
+def _sight(seen: Outcome | None) -> Sight | None:
+    return seen if isinstance(seen, Sight) else None
 
 
 def _counts(trio: Sequence[int], kept: dict[int, Outcome]) -> list[int]:
@@ -102,24 +119,24 @@ def _choose(
     kept: dict[int, Outcome],
     chooser: Chooser,
     pool: Executor,
-) -> list[Chosen]:
+) -> list[list[Chosen]]:
     """Which faces are measured in each of some rows; in the pool, where pictures have to be compared."""
 
     def pixels(rank: int) -> Image:
         return read_image(plan.image(order[rank]))
 
-    found: list[Chosen | Future[Chosen]] = []
+    found: list[list[Chosen] | Future[list[Chosen]]] = []
     for row, ranks in zip(rows.tolist(), looks.tolist(), strict=True):
         if ranks[0] == NONE:
-            found.append(Chosen((None,) * len(ROLES)))
+            found.append([Chosen((None,) * len(ROLES))])
             continue
         names, seen = plan.names(row), [None if r == NONE else (kept[r], partial(pixels, r)) for r in ranks]
         photos = seen[len(ROLES) :] or NOBODY
-        images, own = zip(*(s for s in seen[: len(ROLES)] if s), strict=True)
+        images, own = zip(*(s or NO_SOURCE for s in seen[: len(ROLES)]), strict=True)
         if chooser.compares(images, names):
-            found.append(pool.submit(chooser.choose, images, own, names, photos))
+            found.append(pool.submit(chooser.choose_all, images, own, names, photos))
         else:
-            found.append(chooser.choose(images, own, names, photos))
+            found.append(chooser.choose_all(images, own, names, photos))
     return [f.result() if isinstance(f, Future) else f for f in found]
 
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from exprmetric.choices import CHANGED
+import numpy as np
+import numpy.typing as npt
+
+from exprmetric.choices import ALL, CHANGED, IDENTITY
 from exprmetric.errors import ImageError, InputError, NoFaceError
 from exprmetric.evaluation.comparing import Once, Pixels, Trio
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
 from exprmetric.faces.finder import CHOICES, FaceFinder
-from exprmetric.faces.place import NOT_THERE, at_place
+from exprmetric.faces.place import NOT_THERE, at_place, one_to_one
 from exprmetric.faces.shapes import is_grid, other_shape
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import ROLES
@@ -27,13 +30,15 @@ RULE = "at-place-1"
 """Of which face is measured; changes with whatever changes a choice."""
 CROP = "crop"
 NOBODY = (None, None, None)
+NO_SOURCE = (None, None)
+"""What is seen, and the pixels, of a source that a row doesn't have."""
 T = TypeVar("T")
 
 
 def check_face(face: str) -> None:
     """InputError where `--face` says neither a choice nor a file."""
-    if face not in CHOICES and face != CHANGED and not Path(face).is_file():
-        known = ", ".join([*CHOICES, CHANGED])
+    if not _named_choice(face) and not Path(face).is_file():
+        known = ", ".join([*CHOICES, CHANGED, ALL])
         raise InputError(f"unknown face choice {face!r}; known: {known}, or a photograph of the person")
 
 
@@ -44,12 +49,16 @@ def choice_of(face: str) -> str:
 
 def photo_of(face: str) -> Path | None:
     """The photograph that `--face` names."""
-    return None if face in CHOICES or face == CHANGED else Path(face)
+    return None if _named_choice(face) else Path(face)
+
+
+def _named_choice(face: str) -> bool:
+    return face in CHOICES or face in (CHANGED, ALL)
 
 
 def fingerprint(finder: FaceFinder, face: str) -> str:
     """Identifies all that decides which pixels a method sees, but for what a photograph shows."""
-    choice = face if face in CHOICES or face == CHANGED else "photo"
+    choice = face if _named_choice(face) else "photo"
     return f"{finder.seen}/{choice}/{RULE}"
 
 
@@ -59,12 +68,14 @@ class Chosen:
 
     Attributes:
         faces: of target, source and swapped: the face, or why there is none; None where another image's failure
-            leaves it open.
+            leaves it open, and for a source that the row doesn't have.
         note: of a row that is ok.
+        number: 1, 2, …: which of the target's faces, from the left, where every face is measured; else 0.
     """
 
     faces: tuple[Represented | ImageError | None, ...]
     note: str = ""
+    number: int = 0
 
     @property
     def errors(self) -> list[tuple[str, ImageError]]:
@@ -77,10 +88,12 @@ class Chosen:
         return found
 
     @property
-    def trio(self) -> list[Represented] | None:
-        """The three faces; None where any is missing."""
-        faces = [f for f in self.faces if isinstance(f, Represented) and f.error is None]
-        return faces if len(faces) == len(ROLES) else None
+    def trio(self) -> list[Represented | None] | None:
+        """The three faces, None for a source that the row doesn't have; None where any other is missing."""
+        target, _, swapped = self.faces
+        if self.errors or target is None or swapped is None:
+            return None
+        return [f if isinstance(f, Represented) else None for f in self.faces]
 
 
 class Chooser:
@@ -93,43 +106,90 @@ class Chooser:
     """
 
     def __init__(self, face: str, *, aligned: bool, identity: Callable[[], Method] | None) -> None:
-        self._changed = face == CHANGED
+        self._changed, self._every = face == CHANGED, face == ALL
         self._choice = CHOICES[choice_of(face)]
         self._aligned = aligned
         self._identity = Once(identity) if identity else None
 
     def choose(
         self,
-        images: Sequence[Outcome],
-        pixels: Sequence[Pixels],
+        images: Sequence[Outcome | None],
+        pixels: Sequence[Pixels | None],
         names: Sequence[NamedFace | None] = NOBODY,
         photos: Sequence[tuple[Outcome, Pixels] | None] = NOBODY,
     ) -> Chosen:
         """The faces of target, source and swapped.
 
         Args:
-            images: what is seen in each.
+            images: what is seen in each; None for a source that the row doesn't have.
             pixels: of each; asked for where faces have to be compared.
             names: the face that the row names in each.
             photos: what is seen in the photographs that do so, and their pixels.
         """
         target, source, swapped = images
-        if isinstance(target, ImageError) or isinstance(source, ImageError) or isinstance(swapped, ImageError):
+        if not isinstance(target, Sight) or isinstance(source, ImageError) or not isinstance(swapped, Sight):
             return Chosen(tuple(i if isinstance(i, ImageError) else None for i in images))
         trio = Trio((target, source, swapped), pixels, self._identity)
         named = [_named(trio, *of_role) for of_role in zip(range(len(ROLES)), names, photos, strict=True)]
         at_target, note = (named[0], "") if named[0] is not None else self._target(trio, named[2])
-        at_source = named[1] if named[1] is not None else _caught(lambda: self._alone(source))
+        at_source = named[1]
+        if source is not None and at_source is None:
+            at_source = _caught(lambda: self._alone(source))
         at_swapped = named[2]
         if at_swapped is None and isinstance(at_target, int):
             at_swapped = self._swapped(trio, at_target)
         if not self._aligned and other_shape(target.size, swapped.size):
             note = CROP
         places = (at_target, at_source, at_swapped)
-        faces = [s.faces[p] if isinstance(p, int) else p for s, p in zip(trio.sights, places, strict=True)]
+        faces = [s.faces[p] if s and isinstance(p, int) else p for s, p in zip(trio.sights, places, strict=True)]
         return Chosen(tuple(faces), note)
 
-    def compares(self, images: Sequence[Outcome], names: Sequence[NamedFace | None] = NOBODY) -> bool:
+    def choose_all(
+        self,
+        images: Sequence[Outcome | None],
+        pixels: Sequence[Pixels | None],
+        names: Sequence[NamedFace | None] = NOBODY,
+        photos: Sequence[tuple[Outcome, Pixels] | None] = NOBODY,
+    ) -> list[Chosen]:
+        """What is measured of a triplet: one `choose`, or where every face is asked for, one for each of the target's.
+
+        A face that the swapped image doesn't show any more is among them, with the error that says so. Arguments are
+        those of `choose`.
+        """
+        target, source, swapped = images
+        if not self._every or names[0] or names[2] or not isinstance(target, Sight) or isinstance(source, ImageError):
+            return [self.choose(images, pixels, names, photos)]
+        whose: Represented | ImageError | None = None
+        if source is not None:
+            trio = Trio((target, source, target), pixels, self._identity)
+            at = _named(trio, 1, names[1], photos[1]) if names[1] else _caught(lambda: self._alone(source))
+            whose = source.faces[at] if isinstance(at, int) else at
+        note = ""
+        partners: list[Represented | ImageError]
+        if isinstance(swapped, Sight):
+            partners = self._partners(target, swapped)
+            note = CROP if not self._aligned and other_shape(target.size, swapped.size) else ""
+        else:
+            partners = [_gone(swapped, face) for face in target.faces]
+        faces = zip(target.faces, partners, strict=True)
+        return [Chosen((face, whose, other), note, number) for number, (face, other) in enumerate(faces, 1)]
+
+    def _partners(self, target: Sight, swapped: Sight) -> list[Represented | ImageError]:
+        """The swapped face that belongs to each of the target's, each to one at most."""
+        several = len(target.faces) > 1 or len(swapped.faces) > 1
+        if self._aligned or (not several and other_shape(target.size, swapped.size)):
+            return list(swapped.faces[:1])
+        shapes = f"{_shape(swapped)} where the target's picture shows {_shape(target)}"
+        if is_grid(target.size, target.places, swapped.size, swapped.places):
+            why = f"it looks like a comparison grid: {shapes}; give the swapped picture alone"
+            return [NoFaceError(why) for _ in target.faces]
+        if other_shape(target.size, swapped.size):
+            return [NoFaceError(f"no face that is surely the target's: {shapes}") for _ in target.faces]
+        found = one_to_one(target.places, swapped.places, _alike(target, swapped))
+        gone = NoFaceError(NOT_THERE)
+        return [_gone(gone, f) if i is None else swapped.faces[i] for f, i in zip(target.faces, found, strict=True)]
+
+    def compares(self, images: Sequence[Outcome | None], names: Sequence[NamedFace | None] = NOBODY) -> bool:
         """Whether pixels may be asked for: faces of several people have to be told apart."""
         several = isinstance(images[0], Sight) and len(images[0].faces) > 1
         return (self._changed and several) or any(n is not None and n.photo is not None for n in names)
@@ -174,10 +234,31 @@ class Chooser:
         return NoFaceError(NOT_THERE) if found is None else found
 
 
+def _gone(error: ImageError | None, face: Represented) -> ImageError:
+    """That a face of the target has no partner, with its place."""
+    box = " ".join(str(round(v)) for v in face.box.tolist())
+    if error is None or isinstance(error, NoFaceError):
+        return NoFaceError(f"{error or NOT_THERE}; the target's stands at {box}")
+    return error
+
+
+def _alike(target: Sight, swapped: Sight) -> npt.NDArray[np.float64] | None:
+    """(N, M) 0..1 how alike the faces of two pictures are to the identity control; None where it was not measured."""
+    faces = [*target.faces, *swapped.faces]
+    if any(f.error is None and IDENTITY not in f.vectors for f in faces):
+        return None
+    found = np.zeros((len(target.faces), len(swapped.faces)))
+    for i, a in enumerate(target.faces):
+        for j, b in enumerate(swapped.faces):
+            if a.error is None and b.error is None:
+                found[i, j] = np.exp(-np.linalg.norm(a.vectors[IDENTITY].astype(np.float64) - b.vectors[IDENTITY]))
+    return found
+
+
 def _named(
     trio: Trio, role: int, name: NamedFace | None, photo: tuple[Outcome, Pixels] | None
 ) -> int | ImageError | None:
-    return None if name is None else _caught(lambda: trio.named(role, name, photo))
+    return None if name is None or trio.sights[role] is None else _caught(lambda: trio.named(role, name, photo))
 
 
 def _caught(choose: Callable[[], T]) -> T | ImageError:

@@ -15,22 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.choices import IDENTITY, MATCHES
+from exprmetric.choices import ALL, IDENTITY, MATCHES
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
 from exprmetric.io.images import content_hash
 from exprmetric.io.plain import plain
 from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
-from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
+from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, WITHOUT_SOURCE, per_triplet
 from exprmetric.metrics.uncertainty import Floats, bootstrap_means
 
 NEARER = "nearer_to_source"
 """The control's score: the share of swapped faces whose identity is nearer to the source's."""
 HIGHER = {**HIGHER_IS_BETTER, NEARER: True}
 
-Pair = tuple[str, str]
-"""Target and source: content hashes, or paths."""
+Pair = tuple[str, ...]
+"""Target and source: content hashes, or paths; '' for a source that a row doesn't have. Where a result has a row for
+every face, also the target's box."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Contestant:
         detector: fingerprint of what found the faces.
         notes: by method, what must stand beside its numbers.
         alarms: of the whole result, with the result's name: the numbers may not mean what they seem to.
+        every_face: each face of a target has a row.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Contestant:
     detector: str
     notes: dict[str, str]
     alarms: tuple[str, ...] = ()
+    every_face: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,12 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
         if identity := content.summary.get("identity"):
             fingerprints[IDENTITY] = identity["fingerprint"]
         detector = content.summary["detector"]["fingerprint"]
+        every = content.summary["settings"]["face"] == ALL
         notes = {name: m["note"] for name, m in content.summary["methods"].items() if "note" in m}
         alarms = tuple(f"{result}: {alarm}" for alarm in content.summary.get("alarms", ()))  # older results have none
         found += [
-            (result, model, Contestant("", part, fingerprints, detector, notes, alarms)) for model, part in rows.items()
+            (result, model, Contestant("", part, fingerprints, detector, notes, alarms, every))
+            for model, part in rows.items()
         ]
     count = Counter(model for _, model, _ in found)
     alone = Counter(result for result, _, _ in found)
@@ -197,7 +202,7 @@ def compare(models: Sequence[Contestant], *, match: str = "content", seed: int =
     if match not in MATCHES:
         raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
     key = _Keys(match)
-    keyed = [(model, key.pairs(model.rows)) for model in models]
+    keyed = [(model, key.pairs(model.rows, every=model.every_face)) for model in models]
     duels = [_duel(keyed[i], keyed[j], match=match, seed=seed) for i, j in combinations(range(len(models)), 2)]
     p_values = [d.p for duel in duels for d in duel.differences]
     corrected = iter(holm(p_values).tolist())
@@ -215,12 +220,20 @@ class _Keys:
         self._name: Callable[[str], str | None] = self._hash if match == "content" else lambda path: path or None
         self._known: dict[str, str | None] = {}
 
-    def pairs(self, rows: Rows) -> list[Pair | None]:
-        """Of each row."""
+    def pairs(self, rows: Rows, *, every: bool = False) -> list[Pair | None]:
+        """Of each row; `every`: each face of a target has a row."""
         (targets, target_paths), (sources, source_paths) = rows.codes("target"), rows.codes("source")
         target_names, source_names = ([self._name(path) for path in paths] for paths in (target_paths, source_paths))
-        named = ((target_names[t], source_names[s]) for t, s in zip(targets.tolist(), sources.tolist(), strict=True))
-        return [(target, source) if target and source else None for target, source in named]
+        without = rows.without_source.tolist()
+        named = (
+            (target_names[t], "" if pair else source_names[s])
+            for t, s, pair in zip(targets.tolist(), sources.tolist(), without, strict=True)
+        )
+        faces = [(box,) if every else () for box in rows.table["box_target"].to_pylist()]
+        return [
+            (target, source, *face) if target and source is not None else None
+            for (target, source), face in zip(named, faces, strict=True)
+        ]
 
     def _hash(self, path: str) -> str | None:
         if path not in self._known:
@@ -250,11 +263,11 @@ def _duel(first: Keyed, second: Keyed, *, match: str, seed: int) -> Duel:
     )
     methods, left_out = _methods(a, b)
     differences: list[Difference] = []
-    if pairs:
-        for method in methods:
-            columns_a = _means(method, a.rows, [ok_a[p] for p in pairs])
-            columns_b = _means(method, b.rows, [ok_b[p] for p in pairs])
-            differences += _differences(method, columns_a, columns_b, groups, seed)
+    for method in methods:
+        for scores, part in _parts(method, pairs):
+            columns_a = _means(method, scores, a.rows, [ok_a[pairs[i]] for i in part])
+            columns_b = _means(method, scores, b.rows, [ok_b[pairs[i]] for i in part])
+            differences += _differences(method, columns_a, columns_b, [groups[i] for i in part], seed)
     repeated = sum(len(ok[p]) > 1 for ok in (ok_a, ok_b) for p in pairs)
     notes = [] if a.detector == b.detector else [f"faces were found differently: {a.detector} and {b.detector}"]
     notes += [f"method {name}: {a.notes[name]}" for name in methods if name in a.notes]
@@ -315,15 +328,28 @@ def _methods(a: Contestant, b: Contestant) -> tuple[list[str], dict[str, str]]:
     return [name for name in a.fingerprints if name not in left_out], left_out
 
 
-def _means(method: str, rows: Rows, places: Sequence[Sequence[int]]) -> dict[str, Floats]:
+def _parts(method: str, pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[str], list[int]]]:
+    """Which scores of a method are taken over which of the pairs: some need a source."""
+    of_method = [NEARER] if method == IDENTITY else list(SCORES)
+    sourced = [i for i, (_, source, *_) in enumerate(pairs) if source]
+    if len(sourced) == len(pairs):
+        parts = [(of_method, sourced)]
+    else:
+        parts = [
+            ([s for s in of_method if s in WITHOUT_SOURCE], list(range(len(pairs)))),
+            ([s for s in of_method if s not in WITHOUT_SOURCE], sourced),
+        ]
+    yield from ((scores, part) for scores, part in parts if scores and part)
+
+
+def _means(method: str, scores: Sequence[str], rows: Rows, places: Sequence[Sequence[int]]) -> dict[str, Floats]:
     """(N,) columns by score: what each pair adds to it, the mean over the rows of a pair."""
     flat = np.array([i for part in places for i in part], np.int64)
-    columns = per_triplet(*(rows.distance(method, d)[flat] for d in DISTANCE_COLUMNS))
-    if method == IDENTITY:
-        s2c, t2c = columns["mean_s2c"], columns["mean_t2c"]
-        columns = {NEARER: (s2c < t2c).astype(np.float64)}
-    else:
-        columns = {score: columns[score] for score in SCORES}
+    wanted = DISTANCE_COLUMNS[: 1 if set(scores) <= set(WITHOUT_SOURCE) else None]
+    columns = per_triplet(*(rows.distance(method, d)[flat] for d in wanted))
+    if NEARER in scores:
+        columns[NEARER] = (columns["mean_s2c"] < columns["mean_t2c"]).astype(np.float64)
+    columns = {score: columns[score] for score in scores}
     sizes = np.array([len(part) for part in places])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     return {score: np.add.reduceat(values, starts) / sizes for score, values in columns.items()}

@@ -57,18 +57,21 @@ class Trio:
     """Target, source and swapped image of a triplet, with all their faces.
 
     Args:
-        sights: of the three.
+        sights: of the three; None for a source that the row doesn't have.
         pixels: of the three; asked for where faces have to be compared.
         identity: gives the identity method, for faces whose vectors it hasn't made yet; None: nothing tells people
             apart, and pixels alone say who was changed.
     """
 
     def __init__(
-        self, sights: tuple[Sight, Sight, Sight], pixels: Sequence[Pixels], identity: Callable[[], Method] | None
+        self,
+        sights: tuple[Sight, Sight | None, Sight],
+        pixels: Sequence[Pixels | None],
+        identity: Callable[[], Method] | None,
     ) -> None:
         self.sights = sights
         self.target, _, self.swapped = sights
-        self._pixels = [cache(p) for p in pixels]
+        self._pixels = [cache(p or _no_pixels) for p in pixels]
         self._identity = identity
 
     def partner(self, face: int) -> int | None:
@@ -86,6 +89,8 @@ class Trio:
             NoFaceError: it isn't there.
         """
         sight = self.sights[role]
+        if sight is None:
+            raise NoFaceError(f"no face {name}: there is no such image")
         if name.index is not None:
             if name.index >= len(sight.faces):
                 raise NoFaceError(f"no face {name}: there are {len(sight.faces)}")
@@ -182,6 +187,10 @@ class Trio:
 
     def _alike(self, patch: Floats, seen: Represented) -> float:
         return -1.0 if seen.face is None else float((patch * self._patch(seen, self._pixels[0])).sum())
+
+
+def _no_pixels() -> Image:
+    raise NoFaceError("there is no such image")
 
 
 def _grey(image: Image, size: Sequence[int]) -> npt.NDArray[np.float32]:

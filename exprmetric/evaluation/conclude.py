@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric._version import __version__
 from exprmetric.choices import IDENTITY
+from exprmetric.evaluation.carried import another_target
+from exprmetric.evaluation.large.private import PrivateVectors
+from exprmetric.evaluation.privacy import privacy
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
-from exprmetric.evaluation.rows import INNER_COLUMNS, Rows
+from exprmetric.evaluation.rows import Rows
 from exprmetric.evaluation.session import Settings
 from exprmetric.evaluation.summary import summarise
 from exprmetric.io.environment import environment
@@ -28,6 +31,7 @@ def conclude(
     seed: int = 0,
     made_with: dict[str, str] | None = None,
     notes: Sequence[str] = (),
+    vectors: PrivateVectors | None = None,
 ) -> EvaluationResult:
     """The result of all rows.
 
@@ -37,10 +41,12 @@ def conclude(
         throughput: what it took; the only part of the summary, with `created`, that two runs don't share.
         made_with: versions of what measured the rows; None: those that are here.
         notes: how rows were found in the input, where the user should know.
+        vectors: by which people are looked up again; None: they aren't.
     """
-    rows = Rows(table).grouped()
+    given = Rows(table)
+    rows = given.grouped()
     names = settings.names()
-    measured = [n for n in names if n != IDENTITY or n in settings.methods]
+    measured = [n for n in names if n not in (IDENTITY, settings.privacy) or n in settings.methods]
     identity = IDENTITY if settings.identity else None
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -60,10 +66,17 @@ def conclude(
         "throughput": throughput,
         "environment": made_with or environment(),
     }
+    if vectors is not None:
+        second = str(description.get("second_detector", ""))
+        summary["privacy"] = privacy(rows, given, vectors, settings.privacy, second, seed=seed)
+        summary["privacy"]["fingerprint"] = description["methods"][settings.privacy]["fingerprint"]
     for name, about in description["methods"].items():
+        anchor = another_target(rows, name, about["distance"]) if name in measured else None
         for part in (summary["methods"], *(g["methods"] for g in summary["groups"].values())):
             if name in part:
                 part[name] |= about
+                if anchor is not None:
+                    part[name]["anchors"]["another_target"] = {"mean_t2c": anchor}
         if name == IDENTITY and settings.identity:
             summary["identity"]["fingerprint"] = about["fingerprint"]
-    return EvaluationResult(summary, Rows(rows.table.drop_columns(list(INNER_COLUMNS))))
+    return EvaluationResult(summary, rows.without_inner())

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exprmetric.choices import CHANGED, DEFAULT_METHODS, ON_FAIL
+import numpy as np
+
+from exprmetric.choices import ALL, CHANGED, DEFAULT_METHODS, ON_FAIL
 from exprmetric.errors import InputError
-from exprmetric.evaluation.choosing import photo_of
+from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
 from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
@@ -18,6 +22,7 @@ from exprmetric.evaluation.engines import ENGINES, check_engine
 from exprmetric.evaluation.large.journal import Journal, Memory
 from exprmetric.evaluation.large.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.plan import make_plan
+from exprmetric.evaluation.privacy import recogniser
 from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
@@ -47,6 +52,7 @@ def evaluate(
     landmarks: str = DEFAULT,
     commercial_only: bool = False,
     identity: bool = True,
+    privacy: bool | None = None,
     on_fail: str = "exclude",
     jobs: int | None = None,
     block: int | None = None,
@@ -66,12 +72,15 @@ def evaluate(
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
         face: which of several faces in a target: `changed` (that which the swapped image shows changed most, else the
-            largest), `largest`, `center`, `error`, or the path of a photograph of the person. A manifest may name
-            faces row by row. The swapped face is the one that stands where the target's does.
+            largest), `largest`, `center`, `error`, the path of a photograph of the person, or `all`: a row for each
+            face. A manifest may name faces row by row. The swapped face is the one that stands where the target's does.
         provider: ONNX Runtime provider: the one asked for runs, or an error says why not.
         landmarks: what says where the eyes are: a name for `load_points` (`dlib68`, `mesh`, `none`).
         commercial_only: refuse weights that exclude commercial use.
         identity: measure the identity control too.
+        privacy: look each changed face up among the targets (see `exprmetric.evaluation.privacy`); None: where a row
+            has no source. Identity vectors are on disk while the run lasts, in `out`'s `partial/` or the temporary
+            folder.
         on_fail: `exclude` (scores over the rows that are ok) or `worst` (failed rows count as the worst).
         jobs: threads that read and represent images. The numbers don't depend on it.
         block: new images that a block of rows needs. The numbers don't depend on it.
@@ -110,11 +119,26 @@ def evaluate(
     check_models(t.model for t in whole)  # now, not after hours of work
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
     profile = Profile()
-    settings = Settings(tuple(methods), detector, face, provider, identity, landmarks, commercial_only)
+    if privacy is None:
+        privacy = identity and any(t.source is None and not t.problem for t in whole)
+    if face == ALL and any(t.person and not t.target_face for t in whole):
+        raise InputError("with every face measured, `person` can't say whose they are: name the faces by `target_face`")
+    network = recogniser() if privacy else ""
+    settings = Settings(
+        tuple(methods), detector, face, provider, identity or privacy, landmarks, commercial_only, network
+    )
     session = Session(settings, profile)
     names = settings.names()
-    journaled = Journal(Path(out), names, len(triplets)) if out else Memory(names, len(triplets))
-    with open_pool(jobs) as pool, journaled as journal:
+    with ExitStack() as opened:
+        pool = opened.enter_context(open_pool(jobs))
+        scratch = (
+            opened.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            if privacy and not out
+            else None
+        )
+        folder = Path(out or scratch) if out or scratch else None
+        journaled = Memory(names, len(triplets)) if folder is None else Journal(folder, names, len(triplets))
+        journal = opened.enter_context(journaled)
         with profile.stage("hash files"):
             plan = make_plan(triplets, pool, photo=photo_of(face))
         about = session.description() | {"settings": settings.as_dict()}
@@ -124,16 +148,19 @@ def evaluate(
         job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs, block)
         for rows in ENGINES[engine](job):
             journal.add(rows)
-            done += rows.num_rows
+            done += len(np.unique(rows["index"].to_numpy()))  # a triplet of several faces has several rows
             progress("triplets", done, len(triplets))
         throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
         measured = journal.rows()
-        result = conclude(measured, about, settings, throughput, on_fail=on_fail, seed=seed, notes=notes)
+        vectors = journal.private() if privacy else None
+        result = conclude(
+            measured, about, settings, throughput, on_fail=on_fail, seed=seed, notes=notes, vectors=vectors
+        )
         if out:
             with journal.writing():
                 result.write(Path(out))
                 if piece:
-                    save_shard(Path(out), piece, whole, measured, about, throughput, notes)
+                    save_shard(Path(out), piece, whole, measured, about, throughput, notes, vectors)
                 else:
                     drop_shard(Path(out))
                 saved(result, Path(out))
@@ -143,7 +170,7 @@ def evaluate(
 
 def evaluate_triplet(
     target: ImageSource,
-    source: ImageSource,
+    source: ImageSource | None,
     swapped: ImageSource,
     methods: Sequence[str] = DEFAULT_METHODS,
     *,
@@ -157,7 +184,7 @@ def evaluate_triplet(
 
     Args:
         target: a path, or an RGB uint8 (H, W, 3) array.
-        source: the same.
+        source: the same; None where there is none, as of an anonymized face.
         swapped: the same.
         methods: as in `evaluate`.
         detector: as in `evaluate`.
@@ -167,7 +194,7 @@ def evaluate_triplet(
         commercial_only: as in `evaluate`.
 
     Returns:
-        By method: `t2c`, `s2c`, `s2t`.
+        By method: `t2c`, `s2c`, `s2t`; `t2c` alone without a source.
 
     Raises:
         UnreadableImageError, NoFaceError, SeveralFacesError: one image can't be measured; the message says which.
@@ -178,7 +205,8 @@ def evaluate_triplet(
     def seen(image: ImageSource) -> tuple[Outcome, Pixels]:
         return session.reader.represent([session.reader.read(image)])[0], lambda: read_image(image)
 
-    images, pixels = zip(*(seen(image) for image in (target, source, swapped)), strict=True)
+    three = (target, source, swapped)
+    images, pixels = zip(*(NO_SOURCE if image is None else seen(image) for image in three), strict=True)
     photo = photo_of(face)
     names = (None if photo is None else NamedFace(photo=photo), None, None)
     photos = (None if photo is None else seen(photo), None, None)
@@ -188,4 +216,5 @@ def evaluate_triplet(
     distances, (problem,) = triplet_distances(session.methods, [chosen.trio or []])
     if problem:
         raise problem
-    return {name: dict(zip(DISTANCE_COLUMNS, rows[0].tolist(), strict=True)) for name, rows in distances.items()}
+    columns = DISTANCE_COLUMNS[: 1 if source is None else None]
+    return {name: dict(zip(columns, rows[0].tolist(), strict=False)) for name, rows in distances.items()}

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from exprmetric.io.images import Pinned, content_hash
 
 AHEAD = 4096
 """Files that wait to be hashed at a time."""
+SAMPLE = 200
+"""Targets that stand for all where each would cost much."""
 NONE = -1
 """Stands for an image that is missing or unreadable."""
 
@@ -36,6 +39,8 @@ class Plan:
         hashes: content hash by number.
         paths: one path for each content, by number.
         contents: (N, 3) numbers of the contents of target, source, swapped; NONE where there is none.
+        without_source: (N,) rows that name no source and need none.
+        sampled: (N,) rows of some of the targets, `sample` of them, that stand for all.
         unreadable: reason by path, for the files that can't be read.
         faces: the distinct names of faces that rows give.
         named: (N, 3) the number of the name of the face in target, source and swapped, NONE where none is given; (0, 3)
@@ -47,6 +52,8 @@ class Plan:
     hashes: list[str]
     paths: list[Path]
     contents: npt.NDArray[np.int32]
+    without_source: npt.NDArray[np.bool_]
+    sampled: npt.NDArray[np.bool_]
     unreadable: dict[Path, str]
     faces: list[NamedFace] = field(default_factory=list)
     named: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty((0, len(ROLES)), np.int32))
@@ -56,7 +63,9 @@ class Plan:
         """(M, 3) the contents that M rows need, (M, 6) where rows name faces by photographs: those of the three come
         last. NONE where there is none; a row that lacks any that it needs has nothing else."""
         contents = self.contents[rows]
-        lacking = (contents == NONE).any(1)
+        absent = contents == NONE
+        absent[self.without_source[rows], ROLES.index("source")] = False
+        lacking = absent.any(1)
         if len(self.named):
             named = self.named[rows]
             photos = np.where(named == NONE, NONE, self.photos[named])
@@ -80,7 +89,7 @@ class Plan:
         triplet = self.triplets[row]
         if triplet.problem:
             return triplet.problem
-        paths = {role: getattr(triplet, role) for role in ROLES}
+        paths = {role: getattr(triplet, role) for role in triplet.roles}
         bad = {r: "no image is given" if p is None else self.unreadable.get(p) for r, p in paths.items()}
         problems = [f"{role}: {reason}" for role, reason in bad.items() if reason]
         for role, face in zip(ROLES, self.names(row), strict=True):
@@ -107,7 +116,9 @@ def row_text(triplet: Triplet) -> bytes:
     t = triplet
     paths = (str(t.target), str(t.source), str(t.swapped))
     faces = [str(face or "") for face in (t.target_face, t.source_face, t.swapped_face)]
-    return json.dumps((t.id, *paths, t.model, t.group, t.target_label, t.source_label, *faces)).encode() + b"\n"
+    return (
+        json.dumps((t.id, *paths, t.model, t.group, t.target_label, t.source_label, t.person, *faces)).encode() + b"\n"
+    )
 
 
 def make_plan(triplets: Sequence[Triplet], pool: Executor, *, photo: Path | None = None) -> Plan:
@@ -117,6 +128,7 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor, *, photo: Path | None
         photo: of the person whose face is measured in targets, where a row names none.
     """
     files: dict[Path, int] = {}
+    without = np.array([len(t.roles) < len(ROLES) for t in triplets], bool)
     wanted = np.full((len(triplets), len(ROLES)), NONE, np.int32)
     faces: dict[NamedFace, int] = {}
     named = np.empty((0, len(ROLES)), np.int32)
@@ -146,7 +158,19 @@ def make_plan(triplets: Sequence[Triplet], pool: Executor, *, photo: Path | None
             paths.append(path)
         content_of[file] = numbers[found]
     photos = content_of[np.array([NONE if face.photo is None else files[face.photo] for face in faces], np.int64)]
-    return Plan(triplets, list(numbers), paths, content_of[wanted], unreadable, list(faces), named, photos)
+    contents, hashes = content_of[wanted], list(numbers)
+    targets = contents[:, ROLES.index("target")]
+    some = sample({hashes[content] for content in np.unique(targets).tolist() if content != NONE})
+    sampled = np.isin(targets, [numbers[content] for content in some])
+    return Plan(triplets, hashes, paths, contents, without, sampled, unreadable, list(faces), named, photos)
+
+
+def sample(targets: Iterable[str]) -> list[str]:
+    """The `SAMPLE` smallest of some content hashes, sorted: as good as drawn by lot, and the same in whatever order.
+
+    Those of the whole input are among those of its shards.
+    """
+    return nsmallest(SAMPLE, targets)
 
 
 def _in_order(pool: Executor, files: Iterable[Path]) -> Iterator[str | UnreadableImageError]:

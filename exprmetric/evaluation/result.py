@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import BOX_COLUMNS, FACE_COLUMNS, TRIPLET_COLUMNS, Record, Rows, columns_of, schema
+from exprmetric.evaluation.rows import (
+    BOX_COLUMNS,
+    FACE_COLUMNS,
+    TRIPLET_COLUMNS,
+    Record,
+    Rows,
+    columns_of,
+    judged_columns,
+    schema,
+)
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, checksums, read_parquet
 from exprmetric.io.files import Fill, write_files, write_whole
 from exprmetric.io.shapes import read_json
@@ -45,8 +54,10 @@ class EvaluationResult:
     def triplets(self) -> list[Record]:
         """One record a triplet, in input order: id, model, group, target, source, swapped, status, reason (where `ok`,
         what has to be said of the row, such as `crop`), `faces_target`, `faces_source`, `faces_swapped` (how many faces
-        each image shows), then `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`), then
-        `box_target`, `box_source`, `box_swapped` (the faces that were measured, `x0 y0 x1 y1`, px)."""
+        each image shows), then `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`; the last
+        two also without a source), `identity.same_person` (whether the identity control takes the swapped face for the
+        target's person), then `box_target`, `box_source`, `box_swapped` (the faces that were measured, `x0 y0 x1 y1`,
+        px)."""
         return self.rows.records()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -132,10 +143,11 @@ class EvaluationResult:
 
 
 def _with_faces(table: pa.Table) -> pa.Table:
-    """With the columns of faces and boxes, which older results lack."""
+    """With the columns of faces, boxes and same person, which older results lack."""
     import pyarrow as pa
 
-    for names, kind in ((FACE_COLUMNS, pa.int32()), (BOX_COLUMNS, pa.string())):
+    judged = judged_columns(Rows(table).methods)
+    for names, kind in ((FACE_COLUMNS, pa.int32()), (BOX_COLUMNS, pa.string()), (judged, pa.bool_())):
         for name in names:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), kind))

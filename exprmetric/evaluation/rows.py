@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
+from exprmetric.methods.identity import SAME_PERSON
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,17 +32,42 @@ FACE_COLUMNS = tuple(f"faces_{role}" for role in ROLES)
 """How many faces each image shows."""
 BOX_COLUMNS = tuple(f"box_{role}" for role in ROLES)
 """The face that was measured, `x0 y0 x1 y1` in whole px of the upright image."""
-INNER_COLUMNS = ("index", "content", "target_label", "source_label")
+INNER_COLUMNS = ("index", "content", "target_label", "source_label", "person")
 """What joining the parts of a run needs besides: place in the input, hash of the target, labels."""
+
+SAME_PERSON_COLUMN = f"{IDENTITY}.same_person"
+"""Whether the identity control takes the swapped face for the target's person; null in rows that weren't measured."""
+AGAIN = "found_again"
+"""Of some rows whether a second detector finds the changed face too; null of all others."""
+
+
+PRIVATE_COLUMNS = ("private.target", "private.swapped")
+"""Identity vectors as bytes: of each row's target, and of its changed face; see
+`exprmetric.evaluation.large.private`."""
+
+
+def carried_columns(methods: Sequence[str]) -> list[str]:
+    """What some rows carry until all are known: the vectors of some targets, as bytes, and what a second detector
+    finds.
+
+    They are null in most rows, see `exprmetric.evaluation.carried`.
+    """
+    return [*(f"{method}.vector" for method in methods), AGAIN]
 
 
 def columns_of(methods: Sequence[str]) -> list[str]:
     """The columns of `triplets.csv`."""
-    return [*TRIPLET_COLUMNS, *FACE_COLUMNS, *(f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS), *BOX_COLUMNS]
+    numbers = [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS]
+    return [*TRIPLET_COLUMNS, *FACE_COLUMNS, *numbers, *judged_columns(methods), *BOX_COLUMNS]
 
 
-def schema(methods: Sequence[str], *, inner: bool = True) -> pa.Schema:
-    """Types of the columns; those of `triplets.parquet` where `inner` is false."""
+def judged_columns(methods: Sequence[str]) -> list[str]:
+    """`identity.same_person` where the identity control is measured."""
+    return [SAME_PERSON_COLUMN] if IDENTITY in methods else []
+
+
+def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False) -> pa.Schema:
+    """Types of the columns; those of `triplets.parquet` where `inner` is false, with `PRIVATE_COLUMNS` where asked."""
     import pyarrow as pa
 
     names = pa.dictionary(pa.int32(), pa.string()) if inner else pa.string()
@@ -49,7 +76,11 @@ def schema(methods: Sequence[str], *, inner: bool = True) -> pa.Schema:
     if inner:
         fields += [pa.field(c, pa.int64() if c == "index" else names) for c in INNER_COLUMNS]
     fields += [pa.field(f"{m}.{d}", pa.float64()) for m in methods for d in DISTANCE_COLUMNS]
+    fields += [pa.field(c, pa.bool_()) for c in judged_columns(methods)]
     fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
+    if inner:
+        fields += [pa.field(c, pa.bool_() if c == AGAIN else pa.binary()) for c in carried_columns(methods)]
+    fields += [pa.field(c, pa.binary()) for c in PRIVATE_COLUMNS if private]
     return pa.schema(fields)
 
 
@@ -69,6 +100,7 @@ def table(
     distances: Mapping[str, Floats],
     faces: npt.NDArray[np.integer[Any]] | None = None,
     boxes: Sequence[Sequence[Floats | None]] | None = None,
+    carried: Mapping[str, Sequence[Any]] | None = None,
 ) -> pa.Table:
     """Rows of N triplets.
 
@@ -78,9 +110,10 @@ def table(
         contents: content hash of each target, '' where it can't be read.
         status: what became of each.
         reasons: why.
-        distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`.
+        distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`, and the last two without a source.
         faces: (N, 3) how many faces target, source and swapped image show; -1, or no array, where that isn't known.
         boxes: N times 3 boxes (4,) that were measured, px; None where there is none.
+        carried: by column of `carried_columns` and `PRIVATE_COLUMNS`, N values; None where a row carries none.
     """
     import pyarrow as pa
 
@@ -97,15 +130,27 @@ def table(
         "content": contents,
         "target_label": [path_text(t.target_label) for t in triplets],
         "source_label": [path_text(t.source_label) for t in triplets],
+        "person": [path_text(t.person) for t in triplets],
     }
+    pairs = np.array([len(t.roles) < len(ROLES) for t in triplets], bool)
     for method, values in distances.items():
         absent = np.isnan(values[:, 0])
-        columns |= {f"{method}.{d}": pa.array(values[:, i], mask=absent) for i, d in enumerate(DISTANCE_COLUMNS)}
+        columns |= {
+            f"{method}.{d}": pa.array(values[:, i], mask=absent | (pairs & (d != "t2c")))
+            for i, d in enumerate(DISTANCE_COLUMNS)
+        }
     for i, name in enumerate(FACE_COLUMNS):
         columns[name] = pa.array(counts[:, i], pa.int32(), mask=counts[:, i] < 0)
+    for name in judged_columns(list(distances)):
+        apart = distances[IDENTITY][:, 0]
+        columns[name] = pa.array(apart < SAME_PERSON, mask=np.isnan(apart))
     for i, name in enumerate(BOX_COLUMNS):
         columns[name] = [_box_text(row[i]) for row in measured]
-    return pa.table(columns, schema=schema(list(distances)))
+    nothing = [None] * len(triplets)
+    more = carried or {}
+    columns |= {c: more.get(c, nothing) for c in carried_columns(list(distances))}
+    private = {c: more[c] for c in PRIVATE_COLUMNS if c in more}
+    return pa.table(columns | private, schema=schema(list(distances), private=bool(private)))
 
 
 def _box_text(box: Floats | None) -> str:
@@ -126,7 +171,7 @@ class Rows:
 
         columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
         kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS], pa.string())
-        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32())
+        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | {SAME_PERSON_COLUMN: pa.bool_()}
         fields = [pa.field(c, kinds.get(c, pa.float64())) for c in columns]
         return cls(pa.Table.from_pylist(list(records), schema=pa.schema(fields)))
 
@@ -179,6 +224,17 @@ class Rows:
         """(N,) which rows were measured."""
         return self.mask("status", OK)
 
+    @cached_property
+    def without_source(self) -> npt.NDArray[np.bool_]:
+        """(N,) rows that have no source and need none.
+
+        A row that names no source is a pair, or the source of a triplet is missing: it failed then, and where rows
+        without a source are measured, or none has one, they are pairs.
+        """
+        nameless = self.mask("source", "")
+        pairs = bool((nameless & self.ok).any()) or bool(nameless.all())
+        return nameless if pairs else np.zeros(len(self), bool)
+
     def check_finite(self, where: str) -> None:
         """InputError, which names `where` and a row, if a row that is ok has a distance that is no finite number.
 
@@ -227,6 +283,10 @@ class Rows:
         """(N,) one distance of one method; NaN in rows that were not measured."""
         values = self.table[f"{method}.{name}"].to_numpy()
         return np.asarray(values, np.float64)
+
+    def without_inner(self) -> Rows:
+        """With the columns of `triplets.parquet` alone."""
+        return Rows(self.table.drop_columns([*INNER_COLUMNS, *carried_columns(self.methods)]))
 
     def record(self, index: int) -> Record:
         """One row as plain values."""

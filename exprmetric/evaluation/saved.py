@@ -24,6 +24,7 @@ _METHODS = {
         "fingerprint": str,
         "mean_t2c": SCORE,
         **{f"{score}?": SCORE for score in _NEED_SOURCE},
+        "n_with_source?": int,
         "mean_s2c?": NUMBER_OR_NONE,
         "mean_s2t?": NUMBER_OR_NONE,
         "anchors?": {str: {str: NUMBER_OR_NONE}},
@@ -41,11 +42,26 @@ SUMMARY = {
     "identity": Maybe(
         {
             "n": int,
-            "nearer_to_source": SCORE,
-            **{f"mean_{d}": NUMBER_OR_NONE for d in DISTANCE_COLUMNS},
+            "nearer_to_source?": SCORE,
+            "same_person?": SCORE,
+            "mean_t2c": NUMBER_OR_NONE,
+            **{f"mean_{d}?": NUMBER_OR_NONE for d in DISTANCE_COLUMNS[1:]},
             "fingerprint": str,
         }
     ),
+    "privacy?": {
+        "network": str,
+        "gallery": str,
+        "gallery_size": int,
+        "n": int,
+        "left_out": int,
+        **dict.fromkeys(("rank1", "rank5", "mrr", "same_person"), SCORE),
+        "chance": NUMBER_OR_NONE,
+        "unchanged": Maybe(SCORE),
+        "detected": Maybe({"detector": str, "n": int, **SCORE}),
+        "models": {str: {"n": int, **dict.fromkeys(("rank1", "same_person"), SCORE)}},
+        "limit": str,
+    },
     "detector": {"asked": str, "ran": str, "fingerprint": str},
     "settings": {
         "face": str,

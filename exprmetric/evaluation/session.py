@@ -6,21 +6,23 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.choices import CHANGED, IDENTITY
 from exprmetric.errors import InputError
-from exprmetric.evaluation.blocks import Integers
-from exprmetric.evaluation.choosing import Chooser, check_face, choice_of, fingerprint, photo_of
+from exprmetric.evaluation.blocks import Block, Integers
+from exprmetric.evaluation.carried import found_again, private_vectors, second_detector, target_vectors
+from exprmetric.evaluation.choosing import Chooser, Chosen, check_face, choice_of, fingerprint, photo_of
 from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
-from exprmetric.evaluation.rows import table
+from exprmetric.evaluation.rows import AGAIN, table
 from exprmetric.faces import open_finder
 from exprmetric.faces.point_models import DEFAULT, load_points
+from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.images import content_hash
 from exprmetric.io.progress import Profile
 from exprmetric.methods import Method, load_method
@@ -43,13 +45,15 @@ class Settings:
         methods: names for `load_method`.
         detector: a name for `load_detector`.
         face: which of several faces in a target: `changed` (the one that the swapped image shows changed most, else the
-            largest), `largest`, `center`, `error`, or the path of a photograph of the person. In a source, all but
-            `center` and `error` take the largest; a swapped face stands where the target's does.
+            largest), `largest`, `center`, `error`, the path of a photograph of the person, or `all`: each face is a row
+            of its own. In a source, all but `center` and `error` take the largest; a swapped face stands where the
+            target's does.
         provider: ONNX Runtime provider.
         identity: measure the identity control too.
         landmarks: the landmark model, which says where the eyes are: a key of
             `exprmetric.faces.point_models.LANDMARKS`.
         commercial_only: use no weights that exclude commercial use.
+        privacy: the method by which people are looked up again (see `exprmetric.evaluation.privacy`); '': none.
     """
 
     methods: tuple[str, ...]
@@ -59,16 +63,18 @@ class Settings:
     identity: bool = True
     landmarks: str = DEFAULT
     commercial_only: bool = False
+    privacy: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
 
     def names(self) -> list[str]:
-        """The methods asked for, without doubles, and the identity control behind them."""
+        """The methods asked for, without doubles, and the identity control and who looks people up behind them."""
         if not self.methods:
             raise InputError("no method was asked for")
-        return list(dict.fromkeys([*self.methods, IDENTITY] if self.identity else self.methods))
+        behind = [IDENTITY] * (self.identity or bool(self.privacy)) + [self.privacy] * bool(self.privacy)
+        return list(dict.fromkeys([*self.methods, *behind]))
 
 
 def default_jobs() -> int:
@@ -145,6 +151,7 @@ class Session:
                 provider=settings.provider,
                 landmarks=settings.landmarks,
             )
+            self.second = second_detector(self.finder.detector, settings.provider) if settings.privacy else None
         self.reader = FaceReader(self.finder, self.methods, self.profile)
         identity = self._identity if tells_people else None
         self.chooser = Chooser(settings.face, aligned=self.finder.detector.aligned, identity=identity)
@@ -164,6 +171,7 @@ class Session:
                 "fingerprint": fingerprint(self.finder, self.settings.face),
             },
             **({"photo": self._photo} if self._photo else {}),
+            **({"second_detector": self.second.name if self.second else ""} if self.settings.privacy else {}),
             "methods": {
                 m.name: {
                     "distance": m.distance_name,
@@ -203,7 +211,7 @@ class Session:
         for part in measure(plan, rows, reader or self.reader, self.methods, self.chooser, pool, cache, block=size):
             rows_of_part = part.rows.tolist()
             yield table(
-                [plan.triplets[i] for i in rows_of_part],
+                [_of_face(plan.triplets[i], c) for i, c in zip(rows_of_part, part.chosen, strict=True)],
                 rows_of_part,
                 [plan.target_hash(i) for i in rows_of_part],
                 part.status,
@@ -211,7 +219,23 @@ class Session:
                 part.distances,
                 part.faces,
                 part.boxes,
+                self._carried(plan, part, pool),
             )
+
+    def _carried(self, plan: Plan, part: Block, pool: Executor) -> dict[str, Sequence[Any]]:
+        """What rows carry until all are known."""
+        sampled = plan.sampled[part.rows].tolist()
+        found: dict[str, Sequence[Any]] = dict(target_vectors(self.methods, part, sampled))
+        if network := self.settings.privacy:
+            found |= private_vectors(network, part)
+            if self.second:
+                found[AGAIN] = found_again(self.second, plan, part, sampled, pool)
+        return found
+
+
+def _of_face(triplet: Triplet, chosen: Chosen) -> Triplet:
+    """With the number of its face in the id, where every face is measured."""
+    return replace(triplet, id=f"{triplet.id}#{chosen.number}") if chosen.number else triplet
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,16 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
 from exprmetric.io.plain import finite
-from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, per_triplet
+from exprmetric.methods.identity import SAME_PERSON
+from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, WITHOUT_SOURCE, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
 from exprmetric.weights import store as weights
 
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 SAME, DIFFERENT = "same_label", "different_label"
+WITH, WITHOUT = "with_source", "without_source"
 
 
 def coverage(rows: Rows) -> dict[str, Any]:
@@ -45,23 +48,50 @@ def method_scores(rows: Rows, part: Mask, method: str, *, on_fail: str = "exclud
 
     Returns:
         `n`, the scores of paper 000 as `{"value", "ci95"}`, `mean_s2c`, `mean_s2t`, and `anchors`: the scores of a
-        model that changes nothing (c = t), and of one that pastes the source (c = s).
+        model that changes nothing (c = t), and of one that pastes the source (c = s). What needs a source is taken over
+        the rows that have one (`n_with_source`, where some have none), and absent where none has.
     """
+    pairs = part & rows.without_source
+    triplets = part & ~pairs
+    if not pairs.any():
+        return _scores(rows, part, method, SCORES, on_fail, seed) | _source_means(rows, part, method, on_fail)
+    found = _scores(rows, part, method, WITHOUT_SOURCE, on_fail, seed)
+    found["anchors"] = {"nothing_swapped": {"mean_t2c": 0.0}}
+    if not triplets.any():
+        return found
+    of_sources = [s for s in SCORES if s not in WITHOUT_SOURCE]
+    more = _scores(rows, triplets, method, of_sources, on_fail, seed) | _source_means(rows, triplets, method, on_fail)
+    return {"n": found["n"], "n_with_source": more["n"], **found, **{k: v for k, v in more.items() if k != "n"}}
+
+
+def _counted(rows: Rows, part: Mask, method: str, on_fail: str) -> tuple[dict[str, Floats], npt.NDArray[np.int32]]:
+    """What each row that counts adds to each score, and its group."""
     ok, failed = part & rows.ok, part & ~rows.ok
-    columns = per_triplet(*(rows.distance(method, d)[ok] for d in DISTANCE_COLUMNS))
+    pairs = bool((part & rows.without_source).any())
+    columns = per_triplet(*(rows.distance(method, d)[ok] for d in DISTANCE_COLUMNS[: 1 if pairs else None]))
     groups = rows.codes("group")[0]
     drawn = groups[ok]
-    s2t = columns["mean_s2t"]
     if on_fail == "worst" and ok.any():
         drawn = np.concatenate([drawn, groups[failed]])
         for name, values in columns.items():
             worst = 0.0 if HIGHER_IS_BETTER.get(name) else values.max()
             columns[name] = np.concatenate([values, np.full(int(failed.sum()), worst)])
-    intervals = bootstrap_means({name: columns[name] for name in SCORES}, drawn, seed=seed)
+    return columns, drawn
+
+
+def _scores(rows: Rows, part: Mask, method: str, names: Sequence[str], on_fail: str, seed: int) -> dict[str, Any]:
+    """`n` and some scores with intervals."""
+    columns, drawn = _counted(rows, part, method, on_fail)
+    intervals = bootstrap_means({name: columns[name] for name in names}, drawn, seed=seed)
+    return {"n": len(drawn), **{name: _score(_mean(columns[name]), intervals[name]) for name in names}}
+
+
+def _source_means(rows: Rows, part: Mask, method: str, on_fail: str) -> dict[str, Any]:
+    """Mean distances to sources, and the anchors, of rows that have sources."""
+    columns, _ = _counted(rows, part, method, on_fail)
+    s2t = rows.distance(method, "s2t")[part & rows.ok]
     nothing = np.zeros_like(s2t)
     return {
-        "n": len(drawn),
-        **{name: _score(_mean(columns[name]), intervals[name]) for name in SCORES},
         "mean_s2c": finite(_mean(columns["mean_s2c"])),
         "mean_s2t": finite(_mean(columns["mean_s2t"])),
         "anchors": {
@@ -81,14 +111,22 @@ def _means(t2c: Any, s2c: Any, s2t: Any) -> dict[str, float | None]:
 
 
 def identity_control(rows: Rows, method: str, *, seed: int = 0) -> dict[str, Any]:
-    """Did the identity change? Share of swapped faces that are nearer to the source, and the mean distances."""
-    t2c, s2c, s2t = (rows.distance(method, d)[rows.ok] for d in DISTANCE_COLUMNS)
+    """Did the identity change? Share of swapped faces that are nearer to the source, and the mean distances.
+
+    What needs a source is taken over the rows that have one, and absent where none has.
+    """
+    t2c = rows.distance(method, "t2c")[rows.ok]
+    same = (t2c < SAME_PERSON).astype(np.float64)
+    (interval,) = bootstrap_means({"same": same}, rows.codes("group")[0][rows.ok], seed=seed).values()
+    found = {"n": len(t2c), "mean_t2c": finite(_mean(t2c)), "same_person": _score(_mean(same), interval)}
+    if len(rows) and rows.without_source.all():
+        return found
+    of_sources = rows.ok & ~rows.without_source
+    t2c, s2c, s2t = (rows.distance(method, d)[of_sources] for d in DISTANCE_COLUMNS)
     nearer = (s2c < t2c).astype(np.float64)
-    (interval,) = bootstrap_means({"nearer": nearer}, rows.codes("group")[0][rows.ok], seed=seed).values()
-    return {
-        "n": len(nearer),
+    (interval,) = bootstrap_means({"nearer": nearer}, rows.codes("group")[0][of_sources], seed=seed).values()
+    return found | {
         "nearer_to_source": _score(_mean(nearer), interval),
-        "mean_t2c": finite(_mean(t2c)),
         "mean_s2c": finite(_mean(s2c)),
         "mean_s2t": finite(_mean(s2t)),
     }
@@ -111,13 +149,14 @@ def tells_people(method: str) -> bool:
 
 def check_models(models: Iterable[str]) -> None:
     """InputError if a model has the name of a split: they stand side by side in `groups`."""
-    clash = set(models) & {SAME, DIFFERENT}
+    clash = set(models) & {SAME, DIFFERENT, WITH, WITHOUT}
     if clash:
         raise InputError(f"a model can't be named {', '.join(sorted(clash))}: that is the name of a split")
 
 
 def splits(rows: Rows) -> dict[str, Mask]:
-    """(N,) rows of each split: same and different label where labels are given (Table II), and each model."""
+    """(N,) rows of each split: same and different label where labels are given (Table II), with and without a source
+    where there are both, and each model."""
     codes, names = rows.codes("model")
     check_models(names)
     found: dict[str, Mask] = {}
@@ -125,6 +164,9 @@ def splits(rows: Rows) -> dict[str, Mask]:
         given = ~rows.mask("target_label", "") & ~rows.mask("source_label", "")
         same = given & rows.same_text("target_label", "source_label")
         found = {name: part for name, part in ((DIFFERENT, given & ~same), (SAME, same)) if part.any()}
+    pairs = rows.without_source
+    if pairs.any() and not pairs.all():
+        found |= {WITH: ~pairs, WITHOUT: pairs}
     return found | {name: codes == i for i, name in enumerate(names) if name}
 
 

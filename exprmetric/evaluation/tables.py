@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exprmetric.evaluation.privacy import privacy_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
@@ -17,8 +18,17 @@ if TYPE_CHECKING:
     from exprmetric.evaluation.result import EvaluationResult
 
 HEADINGS = {"l2_error": "L2 error ↓", "mean_t2c": "mean t2c ↓", "ratio": "ratio ↑"}
-ANCHORS = {"nothing_swapped": "nothing swapped", "source_pasted": "source pasted"}
-SPLITS = {"same_label": "same label", "different_label": "different label"}
+ANCHORS = {
+    "nothing_swapped": "nothing swapped",
+    "another_target": "another target's face",
+    "source_pasted": "source pasted",
+}
+SPLITS = {
+    "same_label": "same label",
+    "different_label": "different label",
+    "with_source": "with a source",
+    "without_source": "without a source",
+}
 MOST_FAILURES = 10
 """Failed triplets that the terminal names; the files name all."""
 
@@ -50,6 +60,8 @@ def identity_line(identity: dict[str, Any] | None) -> str:
     """The control in a sentence; '' when it was not measured."""
     if not identity or not identity["n"]:
         return ""
+    if "nearer_to_source" not in identity:
+        return f"identity control: mean distance to the target {number(identity['mean_t2c'])}"
     nearer = cell(identity["nearer_to_source"])
     distances = f"to source {number(identity['mean_s2c'])}, to target {number(identity['mean_t2c'])}"
     return f"identity control: share nearer to the source than to the target {nearer}; mean distance {distances}"
@@ -166,6 +178,7 @@ def print_table(result: EvaluationResult) -> None:
     for line in (
         *note_lines(summary["methods"]),
         identity_line(summary["identity"]),
+        *privacy_lines(summary),
         speed_line(summary["throughput"]),
     ):
         if line:
@@ -191,7 +204,10 @@ def markdown(result: EvaluationResult) -> str:
     for note in (*whole.notes, *(f"{line}." for line in note_lines(summary["methods"]))):
         lines += ["", markdown_text(note)]
     control = identity_line(summary["identity"])
-    return "\n".join([*lines, *(["", control[0].upper() + control[1:] + "."] if control else [])])
+    lines += ["", control[0].upper() + control[1:] + "."] if control else []
+    for sentence in privacy_lines(summary):
+        lines += ["", markdown_text(sentence[0].upper() + sentence[1:] + ".")]
+    return "\n".join(lines)
 
 
 def caption(summary: dict[str, Any]) -> str:

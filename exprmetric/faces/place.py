@@ -18,6 +18,8 @@ Size = tuple[int, int]
 
 LEAST_OVERLAP = 0.1
 """Least intersection over union of the places of one face in two pictures."""
+TIE = 0.1
+"""Overlaps that differ by less decide nothing if the faces say otherwise."""
 NOT_THERE = "no face where the target's was"
 Key = TypeVar("Key")
 
@@ -33,6 +35,33 @@ def place_of(box: Place, size: Size) -> Place:
     """(4,) a box in px as shares of the picture's width and height."""
     height, width = size
     return np.asarray(box / np.array([width, height, width, height], np.float64))
+
+
+def one_to_one(
+    places: Sequence[Place], others: Sequence[Place], alike: npt.ArrayLike | None = None
+) -> list[int | None]:
+    """Which face of another picture belongs to each of this one's: each to one at most, by the sum of overlaps.
+
+    Args:
+        places: faces of this picture.
+        others: faces of the other one.
+        alike: (N, M) 0..1, how alike the faces are otherwise; it decides where places hardly do (`TIE`).
+
+    Returns:
+        N numbers of faces of the other picture; None where none is left that overlaps by `LEAST_OVERLAP`.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    found: list[int | None] = [None] * len(places)
+    if not len(places) or not len(others):
+        return found
+    overlaps = np.array([[iou(a, b) for b in others] for a in places])
+    possible = overlaps >= LEAST_OVERLAP
+    gain = np.where(possible, 1.0 + overlaps + (0.0 if alike is None else TIE * np.asarray(alike, np.float64)), 0.0)
+    for face, other in zip(*(indices.tolist() for indices in linear_sum_assignment(gain, maximize=True)), strict=True):
+        if possible[face, other]:
+            found[face] = other
+    return found
 
 
 def at_place(place: Place, candidates: Sequence[Place], others: Sequence[Place] = ()) -> int | None:

@@ -2,7 +2,7 @@
 
 | name | what it is |
 | --- | --- |
-| `pairs` | swapped images whose names follow a template, such as `{target}_{source}.png` |
+| `pairs` | swapped images whose names follow a template, such as `{target}_{source}.png`, or `{target}.png` |
 | `ffpp` | FaceForensics++: videos or folders of frames TARGET_SOURCE, by method and compression |
 | `casia` | CASIA FaceSwapping: a file of pairs, and results named after them |
 
@@ -40,7 +40,7 @@ class Layout:
 _VIDEO = ("workdir", "frames", "progress")
 
 LAYOUTS: dict[str, Layout] = {
-    "pairs": Layout("exprmetric.inputs.templated:triplets_from_template", ("target_dir", "source_dir"), ("template",)),
+    "pairs": Layout("exprmetric.inputs.templated:triplets_from_template", ("target_dir",), ("source_dir", "template")),
     "ffpp": Layout("exprmetric.inputs.ffpp:triplets_from_ffpp", (), ("compression", *_VIDEO)),
     "casia": Layout(
         "exprmetric.inputs.casia:triplets_from_casia", ("pair_file", "source_dir"), ("target_dir", "template", *_VIDEO)

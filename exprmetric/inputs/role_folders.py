@@ -1,5 +1,7 @@
 """Images of `target/`, `source/` and `swapped/` become rows: which belong together, by their names.
 
+An anonymizer's pictures have no source: there `target/` and `swapped/`, or `original/` and `anonymized/`, are enough.
+
 Equal names do. Names that people write differently (Unicode form, case, zeros before a number, a word before or behind
 all names of a folder) do where one image alone can be meant, and a note says so. A name with no partner is a row with a
 problem that names the nearest.
@@ -19,6 +21,8 @@ from exprmetric.io.names import affixes, alike, composed, misspelling, natural, 
 from exprmetric.io.tables import brief, listed, show
 
 ROLES = TARGET, SOURCE, SWAPPED = "target", "source", "swapped"
+CALLED = {TARGET: (TARGET, "original"), SOURCE: (SOURCE,), SWAPPED: (SWAPPED, "anonymized", "anonymised")}
+"""What the folder of a role may be called."""
 Images = Mapping[str, Path]
 """Images of a folder by their path below it, with '/' between its parts and without suffix."""
 _SHOWN = 3  # names that a message gives as examples
@@ -48,24 +52,39 @@ def find_roles(root: Path, expected: str) -> tuple[dict[str, Path], list[str]]:
         expected: what the root may hold instead of role folders, for the message.
 
     Raises:
-        InputError: one is missing; the message says what was found instead.
+        InputError: one other than `source/` is missing, or several could be meant; the message says what was found.
     """
-    found = {role: root / role for role in ROLES if (root / role).is_dir()}
+    found = {r: root / n for r, names in CALLED.items() for n in reversed(names) if (root / n).is_dir()}
     notes: list[str] = []
     there = sorted(child.name for child in root.iterdir()) if root.is_dir() else []
+    several: dict[str, list[str]] = {}
     for role in (r for r in ROLES if r not in found):
-        like = [n for n in there if composed(n).casefold().removesuffix("s") == role and (root / n).is_dir()]
+        like = [n for n in there if _plainly(n) in CALLED[role] and (root / n).is_dir()]
         if len(like) == 1:
             found[role] = root / like[0]
             notes.append(f"{show(root / like[0])} is taken for {role}/")
-    if missing := [role for role in ROLES if role not in found]:
-        several = [n for role in missing for n in there if composed(n).casefold().removesuffix("s") == role]
-        hint = f"; several could be meant: {listed(several)}" if several else ""
+        elif like:
+            several[role] = like
+    missing = [role for role in ROLES if role not in found and (role != SOURCE or role in several)]
+    if missing:
+        hint = f"; several could be meant: {listed(n for names in several.values() for n in names)}" if several else ""
         raise InputError(
-            f"{show(root)} has no folder {listed(missing)}{hint}; expected target/, source/ and swapped/, or "
-            f"{expected}. Found: {listed(there) if there else 'nothing'}"
+            f"{show(root)} has no folder {listed(missing)}{hint}; expected target/ and swapped/ (or original/ and "
+            f"anonymized/), and source/ where there is one, or {expected}. "
+            f"Found: {listed(there) if there else 'nothing'}"
         )
-    return found, notes
+    if SOURCE not in found:
+        used = {path.name for path in found.values()}
+        others = [n for n in there if n not in used and not n.startswith(".") and (root / n).is_dir()]
+        if others:
+            notes.append(
+                f"{show(root)} has no source/: its rows are measured without a source. Left out: {listed(others)}"
+            )
+    return {role: found[role] for role in ROLES if role in found}, notes
+
+
+def _plainly(name: str) -> str:
+    return composed(name).casefold().removesuffix("s")
 
 
 def images_by_stem(folder: Path, notes: list[str]) -> dict[str, Path]:
@@ -104,7 +123,7 @@ def match(images: Mapping[str, Images], folders: Mapping[str, Path]) -> tuple[li
         InputError: no swapped image has a target, or whether frames are numbered from one number or another can't be
             told.
     """
-    targets, sources = images[TARGET], images[SOURCE]
+    targets, sources = images[TARGET], images.get(SOURCE, {})
     models, note = _models(images, folders)
     notes = {note: None}  # each once
     rows: dict[str, Row] = {}
@@ -136,12 +155,14 @@ def match(images: Mapping[str, Images], folders: Mapping[str, Path]) -> tuple[li
         add(name, "", SOURCE, {SOURCE: sources[name]})
     if not any(TARGET in row.images and SWAPPED in row.images for row in rows.values()):
         raise InputError(_nothing(images, folders))
-    return sorted(_without_typos(list(rows.values())), key=lambda row: row.id), [note for note in notes if note]
+    return sorted(_without_typos(list(rows.values()), len(images)), key=lambda row: row.id), [
+        note for note in notes if note
+    ]
 
 
 def _models(images: Mapping[str, Images], folders: Mapping[str, Path]) -> tuple[dict[str, Images], str]:
     """Swapped images by model, and a note: folders of swapped/ alone, which hold names of targets."""
-    others = {name.split("/")[0] for role in (TARGET, SOURCE) for name in images[role] if "/" in name}
+    others = {n.split("/")[0] for role, named in images.items() if role != SWAPPED for n in named if "/" in n}
     plainly: dict[str, Path] = {}
     models: dict[str, dict[str, Path]] = {}
     for name, path in images[SWAPPED].items():
@@ -229,6 +250,8 @@ def _sources_of(
     folders: Mapping[str, Path],
 ) -> tuple[dict[str, str], str]:
     """The source of each target, and of each swap without one, by their names; and a note."""
+    if not sources:
+        return {}, ""
     rows = [*targets, *lonely]
     both = folders[TARGET], folders[SOURCE]
     if len(sources) == 1 and len(rows) > 1 and not sources.keys() & {*targets, *swapped}:
@@ -250,12 +273,15 @@ def _sources_of(
     return {target: swap for target, swap in swaps.partner.items() if swap in sources}, ""
 
 
-def _without_typos(rows: Sequence[Row]) -> list[Row]:
+def _without_typos(rows: Sequence[Row], roles: int) -> list[Row]:
     """Two rows that lack what the other has, and whose names are hardly different, become one that says so.
 
     It can't be measured: whether the two belong together is the user's to say.
+
+    Args:
+        roles: how many images a whole row has.
     """
-    lacking = [row for row in rows if TARGET in row.images and len(row.images) < len(ROLES)]
+    lacking = [row for row in rows if TARGET in row.images and len(row.images) < roles]
     orphans = [row for row in rows if TARGET not in row.images]
     if not lacking or not orphans or max(len(lacking), len(orphans)) > _MOST_TYPOS:
         return list(rows)

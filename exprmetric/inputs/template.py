@@ -78,8 +78,11 @@ class Template:
         yield from walk(0, len(self.literals[0]))
 
 
-def parse_template(text: str) -> Template:
+def parse_template(text: str, needed: Sequence[str] = NEEDED) -> Template:
     """Read a template: fields `{target}` and `{source}`, perhaps `{model}`, `{frame}`, `{id}`; `{{` stands for a brace.
+
+    Args:
+        needed: fields that it must have.
 
     Raises:
         InputError: what is wrong with it: a brace without its partner, an unknown, doubled or missing field, two fields
@@ -106,7 +109,7 @@ def parse_template(text: str) -> Template:
             )
         fields.append(field)
         literals.append("")
-    if missing := [field for field in NEEDED if field not in fields]:
+    if missing := [field for field in needed if field not in fields]:
         raise _wrong(text, f"{_braced(missing)} is missing")
     _check_path(text, "x".join(literals))
     return Template(text, tuple(fields), tuple(literals))

@@ -1,4 +1,4 @@
-"""The layout `pairs`: swapped images whose names say which target and which source they were made of."""
+"""The layout `pairs`: swapped images whose names say which target they were made of, and which source if any."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from exprmetric.io.images import PICTURE_SUFFIXES
 from exprmetric.io.tables import listed, show
 
 DEFAULT = "{target}_{source}.png"
-_ROLES = ("target", "source")
+ALONE = "{target}.png"
+"""The default where there are no sources."""
 
 
 def triplets_from_template(
-    swapped_dir: Path, target_dir: Path, source_dir: Path, template: str = DEFAULT
+    swapped_dir: Path, target_dir: Path, source_dir: Path | None = None, template: str | None = None
 ) -> list[Triplet]:
     """One row for every file below `swapped_dir`, in the order of their names.
 
     The path of a swapped image below `swapped_dir`, with '/' between folders, is read by the template. `{target}` and
     `{source}` name images, without suffix; `{model}` and `{id}` become those of the row. With `{frame}` they name
     folders of images of which that frame is taken (the source may be a single image), and rows of one target are one
-    group. A template that doesn't end in the suffix of an image stands for all of them.
+    group. Without `source_dir` names need no `{source}`, and rows have none. A template that doesn't end in the suffix
+    of an image stands for all of them.
 
     Where a name can be split in several ways (`a_b_c.png`), the one whose target and source exist is taken. Files that
     don't match, are ambiguous or miss an image are rows with a `problem`. Hidden files are passed over. Names that are
@@ -38,8 +40,11 @@ def triplets_from_template(
         InputError: the template is wrong, matches no name, or none that names a target or a source that exists; a
             folder is missing or holds no images, or an id occurs twice.
     """
-    pattern = parse_template(template)
-    where = {"target": partners(target_dir, PICTURE_SUFFIXES), "source": partners(source_dir, PICTURE_SUFFIXES)}
+    folders = {"target": target_dir} | ({} if source_dir is None else {"source": source_dir})
+    pattern = parse_template(template or (DEFAULT if source_dir else ALONE), tuple(folders))
+    if "source" in pattern.fields and source_dir is None:
+        raise InputError(f"`template` {pattern.text!r} names sources: give their folder (`source_dir`)")
+    where = {role: partners(folder, PICTURE_SUFFIXES) for role, folder in folders.items()}
     files = files_below(swapped_dir)
     if not files:
         raise InputError(f"{show(swapped_dir)} holds no images. Found: nothing")
@@ -53,7 +58,7 @@ def triplets_from_template(
         pairs = zip(rows, files, strict=True)
         rows = [r if uses[r.id] == 1 else replace(r, id=relative_text(swapped_dir, path)) for r, path in pairs]
     require_unique(rows)
-    return Triplets(rows, [*notes, *(note for role in _ROLES for note in where[role].odd_note())])
+    return Triplets(rows, [*notes, *(note for names in where.values() for note in names.odd_note())])
 
 
 def _splits(path: Path, root: Path, pattern: Template) -> list[Split]:
@@ -73,8 +78,7 @@ def _require_some(
     if images and not fit:
         examples = listed((path.relative_to(root).as_posix() for path in images), 3)
         raise InputError(f"no name in {show(root)} matches `template` {pattern.text!r}. Found: {examples}")
-    for role in _ROLES if fit else ():
-        names = where[role]
+    for role, names in where.items() if fit else ():
         if not any(names.knows(_asked(names, role, split)) for path in fit for split in splits[path]):
             asked = {split[role]: None for path in fit for split in splits[path]}
             raise InputError(
@@ -96,14 +100,14 @@ def _row(
         return unmatched(root, path, problem)
     if not splits:
         return unmatched(root, path, f"its name doesn't match the template {pattern.text!r}")
-    targets, sources = where["target"], where["source"]
+    targets, sources = where["target"], where.get("source")
     for loosely in (False, True):
         split, problem = choose(
             splits,
             lambda s, loosely=loosely: _find(targets, "target", s, loosely) is not None,  # type: ignore[misc]
-            lambda s, loosely=loosely: _find(sources, "source", s, loosely) is not None,  # type: ignore[misc]
+            lambda s, loosely=loosely: sources is None or _find(sources, "source", s, loosely) is not None,  # type: ignore[misc]
         )
-        found = {role: _find(where[role], role, split, loosely) if split else None for role in _ROLES}
+        found = {role: _find(names, role, split, loosely) if split else None for role, names in where.items()}
         if all(found.values()):
             break
     if split is None:
@@ -112,11 +116,11 @@ def _row(
     for role, image in found.items():
         if image and not _find(where[role], role, split, False):
             where[role].odd[split[role]] = image
-    lacking = (_missing(where[role], role, split) for role in _ROLES if found[role] is None)
+    lacking = (_missing(where[role], role, split) for role, image in found.items() if image is None)
     return Triplet(
         split.get("id", without_suffix(path.relative_to(root).as_posix(), PICTURE_SUFFIXES)),
         found["target"],
-        found["source"],
+        found.get("source"),
         path,
         model=split.get("model", ""),
         group=split["target"] if "frame" in split else "",
@@ -149,7 +153,7 @@ def _shift_frames(rows: list[Triplet], chosen: Mapping[Path, Split], where: Mapp
     clips: dict[tuple[str, ...], list[int]] = {}
     for at, row in enumerate(rows):
         if row.swapped and "frame" in (split := chosen.get(row.swapped, {})):
-            key = (split["target"], split["source"], split.get("model", ""))
+            key = (split["target"], split.get("source", ""), split.get("model", ""))
             clips.setdefault(key, []).append(at)
     notes: list[str] = []
     for (target, *_), places in clips.items():
@@ -171,11 +175,11 @@ def _shift_frames(rows: list[Triplet], chosen: Mapping[Path, Split], where: Mapp
         for at in places:
             split = chosen[rows[at].swapped]  # type: ignore[index]
             frame = of_swapped.get(split["frame"])
-            images = {"target": ours.get(frame or ""), "source": None}
-            images["source"] = _find(where["source"], "source", {**split, "frame": frame or split["frame"]}, False)
-            lacking = [_missing(where[role], role, split) for role in _ROLES if images[role] is None]
-            target_image, source_image = images.values()
-            rows[at] = replace(rows[at], target=target_image, source=source_image, problem="; ".join(lacking))
+            images = {"target": ours.get(frame or "")}
+            if "source" in where:
+                images["source"] = _find(where["source"], "source", {**split, "frame": frame or split["frame"]}, False)
+            lacking = [_missing(where[role], role, split) for role, image in images.items() if image is None]
+            rows[at] = replace(rows[at], **{"source": None, **images}, problem="; ".join(lacking))
     return notes
 
 

@@ -12,6 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import overload
@@ -20,11 +21,11 @@ from exprmetric.errors import InputError
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.manifest_paths import PathReader
 from exprmetric.inputs.role_folders import ROLES as ROLES
-from exprmetric.inputs.role_folders import Row, find_roles, images_by_stem, match
+from exprmetric.inputs.role_folders import SOURCE, Row, find_roles, images_by_stem, match
 from exprmetric.io.images import USE_VIDEO, VIDEO_SUFFIXES
 from exprmetric.io.tables import READERS, Table, brief, listed, read_table, show
 
-_OPTIONAL = ("id", "model", "group", "target_label", "source_label")
+_OPTIONAL = ("id", "model", "group", "target_label", "source_label", "person")
 _FACES = tuple(f"{role}_face" for role in ROLES)
 _ROW = re.compile(r"row (\d{4,})")  # what a row without a name is called
 _NAMED = 8  # rows that a message names
@@ -35,10 +36,12 @@ _MANIFEST_NAMES = tuple(f"triplets{suffix}" for suffix in READERS)
 class Triplet:
     """One face swap: the identity of `source` was put onto `target`, which gave `swapped`.
 
-    A path is None where the input names no image. Triplets of one `group` are not independent; without one
-    ('') those that share a target image are a group. `problem` says why the row can't be measured ('' = nothing
-    known against it); such a row ends as 'unreadable'. `target_face` and so on say which of several faces in an image
-    is meant; None leaves it to the evaluation.
+    A path is None where the input names no image. A row without a source and without a problem is a pair: what an
+    anonymizer made of `target`, measured by the scores that need no source. Triplets of one `group` are not
+    independent; without one ('') those that share a target image are a group. `problem` says why the row can't be
+    measured ('' = nothing known against it); such a row ends as 'unreadable'. `target_face` and so on say which of
+    several faces in an image is meant; None leaves it to the evaluation. `person` is who the target shows, for
+    re-identification.
     """
 
     id: str
@@ -53,6 +56,13 @@ class Triplet:
     target_face: NamedFace | None = None
     source_face: NamedFace | None = None
     swapped_face: NamedFace | None = None
+    person: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The images that this row is measured by: all three, or target and swapped where it needs no source."""
+        pair = self.source is None and not self.problem
+        return tuple(role for role in ROLES if not (pair and role == "source"))
 
     @property
     def same_label(self) -> bool | None:
@@ -89,7 +99,10 @@ def read_triplets(source: str | os.PathLike[str]) -> Sequence[Triplet]:
 
 
 def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
-    """Triplets of a folder that holds `target/`, `source/` and `swapped/`, sorted by id.
+    """Triplets of a folder that holds `target/`, `swapped/` and, where there is one, `source/`, sorted by id.
+
+    `target/` may be called `original/`, and `swapped/` `anonymized/`. Without `source/` the rows are pairs, which are
+    measured by the scores that need no source.
 
     Images with the same path below their role folder, less the suffix, are one triplet and that path is its id:
     `swapped/modelA/x.png` belongs to `target/modelA/x.jpg`, or, where target/ has no such folder, is modelA's swap of
@@ -101,9 +114,9 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
     If the folder holds a manifest named `triplets.csv`, `.jsonl` or `.parquet`, that is read instead: it
     knows models, labels and groups, which file names don't.
 
-    Raises InputError for a missing or empty role folder, for two images with one stem in one role folder, where no
-    swapped image has a target, where frames are counted from different numbers and their pictures don't tell which
-    belong together, for more than one manifest, and for links that lead in circles.
+    Raises InputError for a missing `target/` or `swapped/`, for an empty role folder, for two images with one stem in
+    one role folder, where no swapped image has a target, where frames are counted from different numbers and their
+    pictures don't tell which belong together, for more than one manifest, and for links that lead in circles.
     """
     root = Path(os.fsdecode(folder))
     manifests = [root / name for name in _MANIFEST_NAMES if (root / name).is_file()]
@@ -112,7 +125,7 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
     if manifests:
         return triplets_from_manifest(manifests[0])
     folders, notes = find_roles(root, f"a manifest named {listed(_MANIFEST_NAMES)}")
-    images = {role: images_by_stem(folders[role], notes) for role in ROLES}
+    images = {role: images_by_stem(folder, notes) for role, folder in folders.items()}
     rows, more = match(images, folders)
     return Triplets((_folder_triplet(row, folders) for row in rows), [*notes, *more])
 
@@ -120,32 +133,35 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
 def triplets_from_manifest(path: str | os.PathLike[str]) -> Sequence[Triplet]:
     """Triplets of a `.csv`, `.jsonl` or `.parquet` file, in its order.
 
-    Columns `target source swapped` are required, `id model group target_label source_label target_face source_face
-    swapped_face` optional, others ignored. The last three name one of several faces: by its number from the left (0 is
-    the leftmost), by a box `x0 y0 x1 y1` in px of the upright image, or by the path of a photograph of the person.
-    Relative paths start at the manifest's folder. A row without an id gets the stem of its swapped
-    image, or its row number ('row 0003') where another row has that name. An empty
-    cell or a file that isn't there is named in `problem`.
+    Columns `target swapped` are required, `source id model group person target_label source_label target_face
+    source_face swapped_face` optional, others ignored. A row without a source is a pair, which is measured by the
+    scores that need none. The last three name one of several faces: by its number from the left (0 is the leftmost), by
+    a box `x0 y0 x1 y1` in px of the upright image, or by the path of a photograph of the person. Relative paths start
+    at the manifest's folder. A row without an id gets the stem of its swapped image, or its row number ('row 0003')
+    where another row has that name. An empty cell under `target` or `swapped`, or a file that isn't there, is named in
+    `problem`.
 
     Raises InputError for a missing column, no rows, an id used twice, and what `read_table` refuses.
     """
     manifest = Path(os.fsdecode(path))
     table = read_table(manifest, ROLES + _OPTIONAL + _FACES)
-    table.require(*ROLES)
+    misspelt = get_close_matches(SOURCE, [_like_source(column) for column in table.columns], cutoff=0.8)
+    table.require(*(role for role in ROLES if role != SOURCE or misspelt))
     if not len(table):
         raise InputError(f"{show(manifest)} has no rows")
     return ManifestTriplets(table)
 
 
 def single_triplet(
-    target: str | os.PathLike[str], source: str | os.PathLike[str], swapped: str | os.PathLike[str]
+    target: str | os.PathLike[str], source: str | os.PathLike[str] | None, swapped: str | os.PathLike[str]
 ) -> list[Triplet]:
-    """The one triplet of three image files; its id is the stem of the swapped image."""
-    named = {r: os.fsdecode(path) for r, path in zip(ROLES, (target, source, swapped), strict=True)}
+    """The one triplet of image files, without a source where that is None; its id is the stem of the swapped image."""
+    three = zip(ROLES, (target, source, swapped), strict=True)
+    named = {role: os.fsdecode(path) for role, path in three if path is not None}
     paths = {role: Path(text) if text.strip() else None for role, text in named.items()}
     problem = "; ".join(filter(None, (_problem_of(role, path) for role, path in paths.items())))
     id_ = PurePath(named["swapped"]).stem
-    return [Triplet(id_, paths["target"], paths["source"], paths["swapped"], problem=problem)]
+    return [Triplet(id_, paths["target"], paths.get(SOURCE), paths["swapped"], problem=problem)]
 
 
 class ManifestTriplets(Sequence[Triplet]):
@@ -163,6 +179,10 @@ class ManifestTriplets(Sequence[Triplet]):
         self._problems = {role: [problem for _, problem in cells] for role, cells in read.items()}
         self._faces = {n: [NamedFace.parse(t, table.path.parent) for t in table.cells[n].texts] for n in _FACES}
         self.notes = reader.notes
+        sources = table.cells[SOURCE]
+        empty = sum(not sources.texts[code].strip() for code in sources.codes)
+        if 0 < empty < len(table):
+            self.notes = [*reader.notes, f"{empty} of {len(table)} rows name no source: they are measured without one"]
 
     def __len__(self) -> int:
         return len(self._table)
@@ -199,6 +219,7 @@ class ManifestTriplets(Sequence[Triplet]):
             group=cells["group"][row],
             target_label=cells["target_label"][row],
             source_label=cells["source_label"][row],
+            person=cells["person"][row],
             problem="; ".join(filter(None, (self._problems[role][code] for role, code in codes.items()))),
             **faces,
         )
@@ -251,7 +272,7 @@ class _Names:
 def _read_cell(role: str, text: str, reader: PathReader) -> tuple[Path | None, str]:
     """The path that a cell of a manifest names, and what keeps it from being opened."""
     if not text.strip():
-        return None, _problem_of(role, None)
+        return None, "" if role == SOURCE else _problem_of(role, None)
     path = reader.plain(text)
     problem = _file_problem(role, path)
     if problem and (other := reader.other(text)):
@@ -271,11 +292,16 @@ def _problem_of(role: str, path: Path | None) -> str:
 
 
 def _folder_triplet(row: Row, folders: Mapping[str, Path]) -> Triplet:
-    paths = {role: row.images.get(role) for role in ROLES}
+    paths = {role: row.images.get(role) for role in folders}
     name = row.id.removeprefix(f"{row.model}/") if row.model else row.id
     problem = _problem(paths, lambda role: f"no {role} image: {folders[role].name}/ holds none named {name!r}")
     problem = "; ".join(filter(None, (problem, row.hint)))
-    return Triplet(row.id, paths["target"], paths["source"], paths["swapped"], model=row.model, problem=problem)
+    return Triplet(row.id, paths["target"], paths.get(SOURCE), paths["swapped"], model=row.model, problem=problem)
+
+
+def _like_source(column: str) -> str:
+    """The name of a column, but for those that say other things of a source."""
+    return "" if column in _OPTIONAL + _FACES else column.strip().lower()
 
 
 def _problem(paths: dict[str, Path | None], absent: Callable[[str], str]) -> str:

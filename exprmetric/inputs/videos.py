@@ -1,4 +1,4 @@
-"""Triplets of videos: a manifest, or a folder with `target/`, `source/` and `swapped/`."""
+"""Triplets of videos: a manifest, or a folder with `target/`, `swapped/` and, where there is one, `source/`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exprmetric.errors import InputError
-from exprmetric.inputs.role_folders import find_roles, match
+from exprmetric.inputs.role_folders import SOURCE, find_roles, match
 from exprmetric.inputs.triplets import ROLES, Triplet, Triplets, notes_of, triplets_from_manifest
 from exprmetric.io.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from exprmetric.io.tables import READERS, listed, show
@@ -46,6 +46,8 @@ def _from_manifest(path: Path) -> Triplets:
 def _folders_too(triplet: Triplet) -> Triplet:
     """To a manifest of images a folder is a problem; here it is a video, if it isn't missing."""
     paths = {role: getattr(triplet, role) for role in ROLES}
+    if triplet.source is None:  # a row of a manifest without a source needs none
+        del paths[SOURCE]
     missing = [
         f"no {role} is given" if p is None else f"{role} not found: {show(p)}"
         for role, p in paths.items()
@@ -58,15 +60,16 @@ def _folders_too(triplet: Triplet) -> Triplet:
 
 def _from_folder(root: Path) -> Triplets:
     folders, notes = find_roles(root, f"a manifest named {listed(_MANIFESTS)}")
-    rows, more = match({role: _by_stem(folders[role]) for role in ROLES}, folders)
+    rows, more = match({role: _by_stem(folder) for role, folder in folders.items()}, folders)
     triplets = Triplets(notes=[*notes, *more])
     for row in rows:
-        paths = {role: row.images.get(role) for role in ROLES}
+        paths = {role: row.images.get(role) for role in folders}
         missing = [
             f"no {role}: {folders[role].name}/ holds none for {row.id!r}" for role, p in paths.items() if p is None
         ]
         problem = "; ".join(filter(None, [*missing, row.hint]))
-        triplets.append(Triplet(row.id, paths["target"], paths["source"], paths["swapped"], row.model, problem=problem))
+        found = (paths["target"], paths.get(SOURCE), paths["swapped"])
+        triplets.append(Triplet(row.id, *found, row.model, problem=problem))
     return triplets
 
 

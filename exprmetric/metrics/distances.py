@@ -78,3 +78,23 @@ def distance_function(name: str) -> Callable[[npt.ArrayLike, npt.ArrayLike], Flo
         return DISTANCES[name]
     except KeyError:
         raise ValueError(f"unknown distance {name!r}; known: {', '.join(DISTANCES)}") from None
+
+
+def between_groups(
+    vectors: npt.ArrayLike, groups: npt.ArrayLike, distance: Callable[[npt.ArrayLike, npt.ArrayLike], Floats]
+) -> float:
+    """Mean distance over all pairs of vectors from different groups; NaN where there is no such pair.
+
+    Args:
+        vectors: (N, D); memory grows with N, time with its square.
+        groups: (N,) whole numbers.
+        distance: of the rows of two arrays.
+    """
+    x, of = np.asarray(vectors), np.asarray(groups)
+    total, count = 0.0, 0
+    for i in range(len(x) - 1):
+        others = x[i + 1 :][of[i + 1 :] != of[i]]
+        if len(others):
+            total += float(distance(np.repeat(x[i][None], len(others), axis=0), others).sum())
+            count += len(others)
+    return total / count if count else float("nan")

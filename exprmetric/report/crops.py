@@ -65,11 +65,14 @@ def with_pictures(cards: Iterable[Card], finder: FaceFinder, pool: Executor) -> 
 def look(row: Record, finder: FaceFinder) -> list[Picture]:
     """Target, source and swapped, with the faces that were measured; where none was, with that which is found.
 
-    A swapped face whose box isn't known is looked for where the target's stands.
+    A row that needs no source has no picture of one. A swapped face whose box isn't known is looked for where the
+    target's stands.
     """
     pictures: list[Picture] = []
     place: npt.NDArray[np.float64] | None = None
     for role in ROLES:
+        if role == "source" and not row[role] and "no source" not in row["reason"]:
+            continue
         near = place if role == "swapped" else None
         picture, found = _picture(role, row[role], finder, near, row.get(f"box_{role}") or "")
         pictures.append(picture)

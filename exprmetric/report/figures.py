@@ -6,9 +6,10 @@ stays text, names are escaped in one place, and a report needs no more than Jinj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often t2c and s2c have each value: outlines as SVG paths, and where the means stand."""
+    """How often t2c and s2c (where there are sources) have each value: outlines as SVG paths, where the means stand."""
 
     method: str
     axes: Axes
@@ -174,9 +175,54 @@ def scatter(rows: Rows, method: str, identity: str, series: dict[str, int]) -> S
     return Scatter(method, axes, tuple(dots), anchors, len(dots), len(measured))
 
 
+def hidden(
+    methods: Mapping[str, Any],
+    method: str,
+    privacy: Mapping[str, Any],
+    models: Mapping[str, Any],
+    series: Mapping[str, int],
+) -> Scatter | None:
+    """Expression kept against re-identification: a dot a model; the best stands at the lower left.
+
+    Args:
+        methods: scores of the whole result, with the anchors.
+        method: whose t2c is the expression error.
+        privacy: of the summary.
+        models: scores of each model by its name; {} where none is named.
+        series: number of each model's colour.
+
+    Returns:
+        None where there is no other target to compare with, or nothing to draw.
+    """
+    whole = methods[method]
+    stranger = whole["anchors"].get("another_target", {}).get("mean_t2c")
+    parts = {name: (models[name][method], found) for name, found in privacy["models"].items() if name in models}
+    parts = parts or {"": (whole, privacy)}
+    known = {
+        name: (score["mean_t2c"]["value"], found["rank1"]["value"])
+        for name, (score, found) in parts.items()
+        if score["mean_t2c"]["value"] is not None and found["rank1"]["value"] is not None
+    }
+    if not stranger or not known:
+        return None
+    highest = 1.05 * max(stranger, *(t2c for t2c, _ in known.values()))
+    axes, x, y = _axes(1.0, highest, "found again, rank-1 (0 nobody, 1 everybody)", "expression error, mean t2c")
+    dots = [
+        Dot(x(found), y(t2c), series.get(name, 0), f"{name or 'all'}: rank-1 {found:.2f}, {method} mean t2c {t2c:.3f}")
+        for name, (t2c, found) in known.items()
+    ]
+    same = privacy["unchanged"]["value"] if privacy["unchanged"] else 1.0
+    corners = (
+        Dot(x(privacy["chance"] or 0.0), y(stranger), 0, "another target's face"),
+        Dot(x(same), y(0.0), 0, "nothing changed"),
+    )
+    return Scatter(method, axes, tuple(dots), corners, len(dots), len(dots))
+
+
 def histogram(rows: Rows, method: str) -> Histogram:
     """Distributions of t2c and s2c over the same bins; at least one row is measured."""
     values = {name: rows.distance(method, name)[rows.ok] for name in ("t2c", "s2c")}
+    values = {name: known for name, v in values.items() if len(known := v[np.isfinite(v)])}
     highest = max(float(v.max()) for v in values.values()) or 1.0
     counts = {name: np.histogram(v, BINS, (0.0, highest))[0] for name, v in values.items()}
     top = float(max(c.max() for c in counts.values()))

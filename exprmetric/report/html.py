@@ -21,6 +21,7 @@ from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import choice_of, fingerprint
 from exprmetric.evaluation.compare import Comparison, compare, contestants
 from exprmetric.evaluation.compared import LEVEL, all_differences
+from exprmetric.evaluation.privacy import privacy_lines
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
 from exprmetric.evaluation.session import open_pool
@@ -134,6 +135,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         headline=headline(summary),
         splits=splits(summary),
         identity=identity_line(summary["identity"]),
+        privacy=privacy_lines(summary),
         speed=speed_line(summary["throughput"]),
         notes=note_lines(summary["methods"]),
         same_faces=fingerprint(finder, face) == summary["detector"]["fingerprint"],
@@ -165,11 +167,18 @@ def _models(rows: Rows) -> dict[str, int]:
 def _figures(result: EvaluationResult, methods: Sequence[str]) -> dict[str, Any]:
     summary, rows = result.summary, result.rows
     if not rows.ok.any():
-        return {"scatters": [], "histograms": [], "calibrations": []}
+        return {"scatters": [], "histograms": [], "calibrations": [], "hidden": []}
     series = _models(rows)
-    bars = [figures.calibration(rows, m, seed=summary["settings"]["seed"]) for m in methods]
+    sourced = rows.where(~rows.without_source)
+    some = bool(sourced.ok.any())
+    bars = [figures.calibration(sourced, m, seed=summary["settings"]["seed"]) for m in methods if some]
+    control = summary["identity"] and some
+    models = {name: group["methods"] for name, group in summary["groups"].items()}
+    privacy = summary.get("privacy")
+    dots = [figures.hidden(summary["methods"], m, privacy, models, series) for m in methods if privacy]
     return {
-        "scatters": [figures.scatter(rows, m, IDENTITY, series) for m in methods] if summary["identity"] else [],
+        "hidden": [d for d in dots if d],
+        "scatters": [figures.scatter(sourced, m, IDENTITY, series) for m in methods] if control else [],
         "histograms": [figures.histogram(rows, m) for m in methods],
         "calibrations": [b for b in bars if b],
     }

@@ -215,7 +215,7 @@ def _print_people(summary: dict[str, Any]) -> None:
             clip["id"],
             person_of(clip),
             clip["coverage"]["ok"],
-            value(clip["nearer_to_source"]),
+            value(clip.get("nearer_to_source")),
             *(value(clip["methods"][m]["mean_t2c"], 3) for m in methods),
             value(clip["methods"][methods[0]]["temporal"]["correlation"]),
         ]

@@ -87,18 +87,24 @@ def distance_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
         raise InputError(f"unknown distance {name!r}; known: {', '.join(DISTANCES)}") from None
 
 
-def per_triplet(t2c: Tensor, s2c: Tensor, s2t: Tensor) -> dict[str, Tensor]:
+def per_triplet(t2c: Tensor, s2c: Tensor | None = None, s2t: Tensor | None = None) -> dict[str, Tensor]:
     """What each triplet adds to each score; a score is the mean of its column.
 
     Args:
         t2c: (N,) distances target-swapped.
-        s2c: (N,) distances source-swapped.
-        s2t: (N,) distances source-target.
+        s2c: (N,) distances source-swapped; None without a source.
+        s2t: (N,) distances source-target; None without a source.
 
     Returns:
         (N,) columns `l2_error` |s2t - s2c|, `mean_t2c` t2c, `ratio` [t2c < s2c], `mean_s2c`, `mean_s2t`, all of the
-        dtype of t2c. All but `ratio` are differentiable.
+        dtype of t2c; `mean_t2c` alone without a source. All but `ratio` are differentiable.
     """
+    if s2c is None and s2t is None:
+        if t2c.ndim != 1:
+            raise InputError(f"scores need an (N,) tensor, got {tuple(t2c.shape)}")
+        return {"mean_t2c": widened(t2c)}
+    if s2c is None or s2t is None:
+        raise InputError("s2c and s2t belong together: give both, or neither where there is no source")
     if not t2c.shape == s2c.shape == s2t.shape or t2c.ndim != 1:
         raise InputError(
             f"scores need three (N,) tensors of one length, got {tuple(t2c.shape)}, {tuple(s2c.shape)}, "
@@ -108,7 +114,7 @@ def per_triplet(t2c: Tensor, s2c: Tensor, s2t: Tensor) -> dict[str, Tensor]:
     return {"l2_error": (r - s).abs(), "mean_t2c": t, "ratio": (t < s).to(t.dtype), "mean_s2c": s, "mean_s2t": r}
 
 
-def preservation_scores(t2c: Tensor, s2c: Tensor, s2t: Tensor) -> dict[str, Tensor]:
+def preservation_scores(t2c: Tensor, s2c: Tensor | None = None, s2t: Tensor | None = None) -> dict[str, Tensor]:
     """Scores over N triplets, as `exprmetric.metrics.preservation_scores`, each a 0-dim tensor on the input's device.
 
     NaN for N = 0: nothing was measured. A distance that is not finite shows as NaN or infinity in the scores; asking

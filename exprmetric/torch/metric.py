@@ -15,6 +15,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from exprmetric.errors import InputError
 from exprmetric.metrics.preservation import SCORES as WITH_INTERVAL
+from exprmetric.metrics.preservation import WITHOUT_SOURCE
 from exprmetric.metrics.preservation import per_triplet as per_triplet_float64
 from exprmetric.metrics.uncertainty import bootstrap_means
 from exprmetric.torch.alignment import aligned, check_alignment
@@ -26,6 +27,7 @@ from exprmetric.torch.value_range import are_numbers, check_value_range, faults,
 
 IDENTITY_SCORES = ("identity_nearer_to_source", "identity_mean_t2c", "identity_mean_s2c", "identity_mean_s2t")
 """The identity control's, where an identity encoder is given."""
+NEED_NO_SOURCE = (*WITHOUT_SOURCE, "identity_mean_t2c")
 
 
 class ExpressionPreservation(Metric):
@@ -37,9 +39,13 @@ class ExpressionPreservation(Metric):
     command line's scores of the same crops. A triplet with a value that is NaN or infinite, in an image, a landmark or
     a distance, is left out of all scores: `left_out` counts them, and `compute` warns.
 
-    The states are one sum for each score and a count, so memory doesn't grow and ranks may have any number of triplets,
-    or none. `update` never waits for the device. The encoder is in no checkpoint (see `Frozen`), computes in float32
-    whatever precision the trainer runs in, and sees what an image file would hold: values clipped, rounded to 8 bits.
+    An anonymized face has no source: `update(target, None, swapped)`. Scores that need a source are means over the
+    triplets that have one, and where none has, `compute` has no key for them.
+
+    The states are one sum for each score and some counts, so memory doesn't grow and ranks may have any number of
+    triplets, or none. `update` never waits for the device. The encoder is in no checkpoint (see `Frozen`), computes in
+    float32 whatever precision the trainer runs in, and sees what an image file would hold: values clipped, rounded to 8
+    bits.
 
     Args:
         value_range: of floating-point images; uint8 images are 0..255. `compute` warns of images far outside, and of
@@ -74,6 +80,8 @@ class ExpressionPreservation(Metric):
 
     sums: Tensor
     count: Tensor
+    count_with_source: Tensor
+    with_source: Tensor
     left_out: Tensor
     outside: Tensor
     half_empty: Tensor
@@ -100,9 +108,10 @@ class ExpressionPreservation(Metric):
         self.identity = Frozen(identity) if identity is not None else None
         self.names = SCORES + (IDENTITY_SCORES if identity is not None else ())
         self._in_forward = False
+        self._had_source = True
         # float64: a sum over a million triplets must still notice the next one
         self.add_state("sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("count", "left_out", "outside", "half_empty"):
+        for name in ("count", "count_with_source", "with_source", "left_out", "outside", "half_empty"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("t2c", "s2c", "s2t", "groups") if intervals else ():
             self.add_state(name, [], dist_reduce_fx="cat")
@@ -110,7 +119,7 @@ class ExpressionPreservation(Metric):
     def update(
         self,
         target: Tensor,
-        source: Tensor,
+        source: Tensor | None,
         swapped: Tensor,
         *,
         target_landmarks: Tensor | None = None,
@@ -122,7 +131,7 @@ class ExpressionPreservation(Metric):
 
         Args:
             target: (B, 3, H, W) RGB, uint8 or floats in `value_range`. B may be 0.
-            source: the same. H and W may differ from those of the targets.
+            source: the same; None where there is none. H and W may differ from those of the targets.
             swapped: the same.
             target_landmarks: with align `landmarks`, (B, 2, 2) eye centres or (B, 68, 2) points.
             source_landmarks: the same for the sources.
@@ -134,25 +143,32 @@ class ExpressionPreservation(Metric):
         Raises:
             InputError: images or landmarks of another shape, or batches of different length.
         """
-        if not len(target) == len(source) == len(swapped):
-            raise InputError(
-                f"a triplet is a target, a source and a swapped face: got {len(target)}, {len(source)}, {len(swapped)}"
-            )
+        lengths = [len(target), *([] if source is None else [len(source)]), len(swapped)]
+        if len(set(lengths)) > 1:
+            what = "a target, a source and a swapped face" if source is not None else "a target and a swapped face"
+            raise InputError(f"a triplet is {what}: got {', '.join(map(str, lengths))}")
+        if source is None and source_landmarks is not None:
+            raise InputError("source_landmarks are given and no source")
+        self._had_source = source is not None
         if groups is not None and (not self.intervals or groups.shape != (len(target),)):
             raise InputError(f"groups are ({len(target)},), and for intervals=True; got {tuple(groups.shape)}")
         if swapped_landmarks is None:
             swapped_landmarks = target_landmarks
-        given = ((target, target_landmarks), (source, source_landmarks), (swapped, swapped_landmarks))
+        given = [(target, target_landmarks), (swapped, swapped_landmarks)]
+        if source is not None:
+            given.insert(1, (source, source_landmarks))
         crops = [self._crop(images, points) for images, points in given]
         if not len(target):
             return
-        self._look_at_range([target, source, swapped])
+        self._look_at_range([images for images, _ in given])
         faces = [self.encoder.preprocess(images, value_range) for images, value_range in crops]
-        t2c, s2c, s2t = self._distances(faces, self.encoder.represent, distance_function(self.encoder.distance_name))
-        columns = per_triplet(t2c, s2c, s2t)
+        distances = self._distances(faces, self.encoder.represent, distance_function(self.encoder.distance_name))
+        columns = per_triplet(*distances)
         if self.identity is not None:
             columns |= self._identity_columns([self._pixels(*crop) for crop in crops], self.identity)
-        rows = torch.stack([columns[name] for name in self.names])
+        t2c = distances[0]
+        nothing = torch.zeros_like(t2c)
+        rows = torch.stack([columns.get(name, nothing) for name in self.names])
         measured = rows.isfinite().all(0)
         for values in (values for pair in given for values in pair if values is not None):
             measured = measured & are_numbers(values).to(measured.device)  # an infinite pixel would be clipped to white
@@ -160,7 +176,11 @@ class ExpressionPreservation(Metric):
         self.sums = self.sums + torch.where(measured, rows, 0).to(self.sums.dtype).sum(1)
         self.count = self.count + measured.sum()
         self.left_out = self.left_out + (~measured).sum()
+        if source is not None:
+            self.count_with_source = self.count_with_source + measured.sum()
+            self.with_source = self.with_source + len(source)
         if self.intervals:
+            s2c, s2t = distances[1:] if source is not None else (torch.full_like(t2c, torch.nan),) * 2
             # of the metric's own dtype, which is what torchmetrics sends for a rank that has none
             own = torch.full_like(t2c, -1) if groups is None else groups.to(self.device)
             for name, values in (("t2c", t2c), ("s2c", s2c), ("s2t", s2t), ("groups", own)):
@@ -188,35 +208,52 @@ class ExpressionPreservation(Metric):
     @staticmethod
     def _distances(
         crops: list[Tensor], embed: Callable[[Tensor], Tensor], distance: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """t2c, s2c, s2t, from one call of the network where the crops are of one size."""
+    ) -> tuple[Tensor, ...]:
+        """t2c, s2c, s2t, or t2c alone of two crops; one call of the network where the crops are of one size."""
         if len({crop.shape for crop in crops}) == 1:
-            target, source, swapped = embed(torch.cat(crops)).chunk(3)
+            target, *source, swapped = embed(torch.cat(crops)).chunk(len(crops))
         else:
-            target, source, swapped = (embed(crop) for crop in crops)
-        return distance(target, swapped), distance(source, swapped), distance(source, target)
+            target, *source, swapped = (embed(crop) for crop in crops)
+        more = [distance(s, face) for s in source for face in (swapped, target)]
+        return distance(target, swapped), *more
 
     def _identity_columns(self, crops: list[Tensor], network: Frozen) -> dict[str, Tensor]:
         def embed(pixels: Tensor) -> Tensor:
             with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=False):
                 return F.normalize(widened(network(pixels / 255)).flatten(1), dim=1)
 
-        t2c, s2c, s2t = self._distances(crops, embed, l2)
+        t2c, *more = self._distances(crops, embed, l2)
+        if not more:
+            return {"identity_mean_t2c": t2c}
+        s2c, s2t = more
         return dict(zip(IDENTITY_SCORES, ((s2c < t2c).to(t2c.dtype), t2c, s2c, s2t), strict=True))
 
     def compute(self) -> dict[str, Tensor]:
-        """The scores, NaN where nothing was measured. With `intervals`, their bootstrap runs on the host."""
+        """The scores, NaN where nothing was measured; without those that need a source where there was none.
+
+        With `intervals`, their bootstrap runs on the host.
+        """
         if not self._in_forward:
             self._warn()
-        means = self.sums / self.count
+        counts = [self.count if name in NEED_NO_SOURCE else self.count_with_source for name in self.names]
+        means = self.sums / torch.stack(counts)
         scores = dict(zip(self.names, means.unbind(), strict=True))
+        if not self._some_source():
+            scores = {name: score for name, score in scores.items() if name in NEED_NO_SOURCE}
         if self.intervals and not self._in_forward:
             scores |= self._intervals()
         return scores
 
+    def _some_source(self) -> bool:
+        """Whether any triplet, of all ranks, came with a source, or there was none at all."""
+        if self._in_forward:  # of one batch: known without waiting for the device
+            return self._had_source
+        return bool(self.with_source > 0) or not bool(self.count + self.left_out)
+
     def _warn(self) -> None:
         triplets, left_out = int(self.count + self.left_out), int(self.left_out)
-        said = warnings_of(int(self.outside), int(self.half_empty), 3 * triplets, self.value_range)
+        images = 2 * triplets + int(self.with_source)
+        said = warnings_of(int(self.outside), int(self.half_empty), images, self.value_range)
         if left_out:
             said.append(
                 f"{left_out} of {triplets} triplets hold a value that is NaN or infinite, "
@@ -233,9 +270,17 @@ class ExpressionPreservation(Metric):
         order = np.lexsort((groups, s2t, s2c, t2c))  # so that batches and ranks don't show
         order = order[np.isfinite(t2c[order])]
         t2c, s2c, s2t, groups = t2c[order], s2c[order], s2t[order], groups[order]
-        columns = per_triplet_float64(t2c, s2c, s2t)
         names = [f"row {i}" if g < 0 else f"group {int(g)}" for i, g in enumerate(groups)]
-        found = bootstrap_means({name: columns[name] for name in WITH_INTERVAL}, names)
+        known = np.isfinite(s2c)
+        if known.all():
+            columns = per_triplet_float64(t2c, s2c, s2t)
+            found = bootstrap_means({name: columns[name] for name in WITH_INTERVAL}, names)
+        else:
+            found = bootstrap_means(per_triplet_float64(t2c), names)
+            columns = per_triplet_float64(t2c[known], s2c[known], s2t[known])
+            rest = {name: columns[name] for name in WITH_INTERVAL if name not in found}
+            if known.any():
+                found |= bootstrap_means(rest, [n for n, k in zip(names, known, strict=True) if k])
         ends = {f"{name}_low": low for name, (low, _) in found.items()}
         ends |= {f"{name}_high": high for name, (_, high) in found.items()}
         return {name: self.sums.new_tensor(value) for name, value in ends.items()}

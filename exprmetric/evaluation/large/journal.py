@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import name_columns, schema
+from exprmetric.evaluation.large.private import PrivateVectors
+from exprmetric.evaluation.rows import PRIVATE_COLUMNS, name_columns, schema
 from exprmetric.io.files import sweep, write_whole
 
 if TYPE_CHECKING:
@@ -173,9 +174,16 @@ class Journal:
                 raise InputError(f"{part} was changed while this run wrote; the same command measures its rows again")
             tables.append(rows)
         found = joined(tables)
-        if found.num_rows != self._done.sum():
+        if len(np.unique(found["index"].to_numpy())) != self._done.sum():
             raise InputError(f"rows vanished from {self.folder} while this run wrote; the same command goes on")
         return found
+
+    def private(self) -> PrivateVectors:
+        """Identity vectors of all rows, mapped from files in the journal's folder, which go with it."""
+        self.flush()
+        parts = sorted(self.folder.glob(PATTERN))
+        read = (table for part in parts if (table := _read_part(part, ["index", *PRIVATE_COLUMNS])) is not None)
+        return PrivateVectors.gather(self.folder, [_read_index(part) for part in parts], read)
 
     def finish(self) -> None:
         """The result stands beside the journal: remove it, and what killed runs have left beside the result."""
@@ -227,6 +235,10 @@ class Memory:
     def rows(self) -> pa.Table:
         return joined(self._rows)
 
+    def private(self) -> PrivateVectors:
+        """A run that keeps identity vectors writes files."""
+        raise NotImplementedError
+
     def finish(self) -> None:
         pass
 
@@ -240,6 +252,12 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
         rows = rows.combine_chunks()
     order = np.argsort(rows["index"].to_numpy(), kind="stable")
     return rows if (order == np.arange(len(order))).all() else rows.take(order)
+
+
+def _read_index(part: Path) -> npt.NDArray[np.int64]:
+    import pyarrow.parquet as pq
+
+    return np.asarray(pq.read_table(part, columns=["index"])["index"].to_numpy())
 
 
 def _digest(content: bytes) -> str:

@@ -170,7 +170,7 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     batches = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
     try:
         for rows in batches:
-            yield _encoded(rows, schema(names))
+            yield _encoded(rows, schema(names, private=bool(job.session.settings.privacy)))
     finally:  # a thread of Ray that is still fetching when the cluster goes would end this process
         batches.close()
         for thread in threading.enumerate():

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.conclude import conclude
+from exprmetric.evaluation.large import private
 from exprmetric.evaluation.large.journal import FOLDER, joined
+from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.plan import row_text
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import Rows, name_columns, schema
@@ -64,6 +67,7 @@ def save_shard(
     run: dict[str, Any],
     throughput: dict[str, Any],
     notes: Sequence[str] = (),
+    vectors: PrivateVectors | None = None,
 ) -> None:
     """Write what `merge` needs into a shard's folder.
 
@@ -72,11 +76,13 @@ def save_shard(
         rows: of this shard, numbered from 0.
         run: settings and description of the session.
         notes: how rows were found in the input.
+        vectors: of this shard's people, which stay here until it is merged.
     """
     import pyarrow.parquet as pq
 
     content = io.BytesIO()
     pq.write_table(rows, content)
+    drop_shard(out)  # no kill may leave a shard.json beside the rows of another run
     document = {
         "schema_version": SCHEMA_VERSION,
         "shard": shard.number,
@@ -88,8 +94,8 @@ def save_shard(
         "throughput": throughput,
         "notes": list(notes),
         "rows": _digest(content.getvalue()),
+        **({} if vectors is None else {"vectors": vectors.save(out / private.FILE)}),
     }
-    drop_shard(out)  # no kill may leave a shard.json beside the rows of another run
     write_whole(out / ROWS, lambda file: file.write(content.getvalue()))
     text = json.dumps({**document, SEAL: _digest(_canonical(document))}, indent=1).encode()
     write_whole(out / FILE, lambda file: file.write(text))
@@ -100,15 +106,19 @@ def drop_shard(out: Path) -> None:
     if (out / FILE).is_file():
         (out / FILE).unlink()
         (out / ROWS).unlink(missing_ok=True)
+    private.forget([out])
 
 
 def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -> EvaluationResult:
     """The result of an input whose shards lie in these folders: that of one run over all of it.
 
+    What shards keep of people stays in them: `private.forget` deletes it once the result is written. Without it, people
+    aren't looked up, and a note says so.
+
     Raises:
         InputError: a shard is missing, there twice, damaged, or of another input or of other settings.
     """
-    import pyarrow as pa
+    import pyarrow.compute as pc
 
     documents = [_read(folder) for folder in folders]
     if not documents:
@@ -136,13 +146,30 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
         rows = _read_rows(folder, document["rows"], names)
         Rows(rows).check_finite(str(folder))
         place = columns.names.index("index")
-        tables.append(rows.set_column(place, columns.field(place), pa.array(range(own.start, own.stop), pa.int64())))
+        tables.append(rows.set_column(place, columns.field(place), pc.add(rows["index"], own.start)))
     throughput = _together([d["throughput"] for d in documents], model["total"])
     notes = list(dict.fromkeys(note for document in documents for note in document.get("notes", ())))
     about, made_with = model["run"], model["environment"]
-    return conclude(
-        joined(tables), about, settings, throughput, on_fail=on_fail, seed=seed, made_with=made_with, notes=notes
-    )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        vectors = None
+        if settings.privacy:
+            in_order = [(found[number], document) for number, document in sorted(zip(found, documents, strict=True))]
+            if all((path / private.FILE).is_file() for path, _ in in_order):
+                files = [(path / private.FILE, str(document.get("vectors"))) for path, document in in_order]
+                vectors = private.of_shards(Path(folder), files)
+            else:
+                notes.append("the shards' identity vectors are deleted, as by an earlier merge: nobody was looked up")
+        return conclude(
+            joined(tables),
+            about,
+            settings,
+            throughput,
+            on_fail=on_fail,
+            seed=seed,
+            made_with=made_with,
+            notes=notes,
+            vectors=vectors,
+        )
 
 
 def _digest(content: bytes) -> str:

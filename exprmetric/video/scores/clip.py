@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ TEMPORAL_SCORES = (
     "event_precision",
 )
 """The scores over time of a method, in the order of tables; see `method_course`."""
+SAMPLE = 4
+"""Frames of a person whose vectors stand for the person's."""
 OFFSET_GAIN = 0.1
 """An offset is called a shift where it raises the correlation by this much, at least to `OFFSET_CORRELATION`."""
 OFFSET_CORRELATION = 0.5
@@ -51,12 +53,13 @@ class Clip:
     Attributes:
         person: 1 for the target's main person, 2, … for others.
         timeline: its frames.
-        distances: by method (F, 3) t2c, s2c, s2t; NaN where a frame isn't measured.
+        distances: by method (F, 3) t2c, s2c, s2t; NaN where a frame isn't measured, and the last two without a source.
         scores: for `video.json`: coverage, how frames were paired, offset, by method scores and scores over time,
             events, worst seconds.
         quality: (F,) `target.x0` … `target.y1` (the target's face, px), `target.sharpness`, `target.yaw`,
             `swapped.sharpness`, `swapped.yaw`.
         signals: (F,) `target.blink`, `swapped.blink`, …
+        sample: by method up to `SAMPLE` of the target's vectors, for the distance between different people.
     """
 
     timeline: Timeline
@@ -65,12 +68,13 @@ class Clip:
     quality: dict[str, Floats]
     signals: dict[str, Floats]
     person: int = 1
+    sample: dict[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
 
 
 def measure_clip(
     target: VideoFaces,
     swapped: VideoFaces,
-    source: Mapping[str, Vector],
+    source: Mapping[str, Vector] | None,
     methods: Sequence[Method],
     control: Method | None,
     frames: Partners,
@@ -85,7 +89,7 @@ def measure_clip(
     Args:
         target: the target's faces with the vectors of all methods.
         swapped: the swap's faces with theirs.
-        source: the source's vector by method.
+        source: the source's vector by method; None where there is no source.
         methods: what is scored.
         control: the identity method, whose distances are taken and which has no scores over time.
         frames: which of them belong together.
@@ -97,7 +101,7 @@ def measure_clip(
     _mark_unread(line, target, swapped, methods)
     measured, ok = line.measured, line.ok
     distances = {
-        m.name: _distances(m, (target, swapped), measured, source[m.name])
+        m.name: _distances(m, (target, swapped), measured, None if source is None else source[m.name])
         for m in [*methods, *([control] if control else [])]
     }
     even = grid(line.time, line.paired)
@@ -113,14 +117,15 @@ def measure_clip(
         "pairing": frames.record(),
         "offset": _offset(next(iter(pairs.values())), even.rate),
         "methods": {
-            name: _means(distances[name][ok]) | {"temporal": method_course(*pair, even.times, even.rate, cutoff=cutoff)}
+            name: _means(distances[name][ok], source is not None)
+            | {"temporal": method_course(*pair, even.times, even.rate, cutoff=cutoff)}
             for name, pair in pairs.items()
         },
         "events": {
             name: _events(even.spread(a), even.spread(b), even.times, LEAST_EVENT[name])
             for name, (a, b) in signals.items()
         },
-        "nearer_to_source": _nearer(distances[control.name][ok]) if control else None,
+        **({} if source is None else {"nearer_to_source": _nearer(distances[control.name][ok]) if control else None}),
         "worst": {name: worst_seconds(line.time, d[:, 0]) for name, d in distances.items() if name in pairs},
     }
     return Clip(
@@ -131,6 +136,15 @@ def measure_clip(
         | {f"{s}.{c}": along(getattr(faces, c), rows) for s, faces, rows in sides for c in ("sharpness", "yaw")},
         {f"{side}.{name}": pair[i] for name, pair in signals.items() for i, side in enumerate(("target", "swapped"))},
         person,
+        {m.name: take(target.vectors[m.name], _some(measured[0])) for m in methods},
+    )
+
+
+def _some(rows: Rows) -> Rows:
+    """At most `SAMPLE` of the rows of measured frames, evenly over all."""
+    there = rows[rows != NONE]
+    return (
+        there[np.unique(np.linspace(0, len(there) - 1, min(SAMPLE, len(there))).astype(int))] if len(there) else there
     )
 
 
@@ -143,8 +157,10 @@ def _mark_unread(line: Timeline, target: VideoFaces, swapped: VideoFaces, method
                     line.status[at], line.reason[at] = LOW_QUALITY, f"{role}: {method.name} can't read the face"
 
 
-def _distances(method: Method, faces: tuple[VideoFaces, VideoFaces], rows: tuple[Rows, Rows], source: Vector) -> Floats:
-    """(F, 3) t2c, s2c, s2t."""
+def _distances(
+    method: Method, faces: tuple[VideoFaces, VideoFaces], rows: tuple[Rows, Rows], source: Vector | None
+) -> Floats:
+    """(F, 3) t2c, s2c, s2t; the last two NaN without a source."""
     target, swapped = (f.vectors[method.name] for f in faces)
 
     def block(of_target: Rows, of_swapped: Rows) -> Floats:
@@ -154,6 +170,9 @@ def _distances(method: Method, faces: tuple[VideoFaces, VideoFaces], rows: tuple
         known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
         if known.any():
             a, b = a[known], b[known]
+            if source is None:
+                found[there[known], 0] = method.distance(a, b)
+                return found
             s = np.repeat(source[None], len(a), axis=0)
             found[there[known]] = np.stack(
                 [method.distance(a, b), method.distance(s, b), method.distance(s, a)], axis=1
@@ -168,9 +187,10 @@ def _nearer(distances: Floats) -> float | None:
     return finite((distances[:, 1] < distances[:, 0]).mean()) if len(distances) else None
 
 
-def _means(distances: Floats) -> dict[str, Any]:
-    columns = per_triplet(*distances.T)
-    names = (*SCORES, "mean_s2c", "mean_s2t")
+def _means(distances: Floats, source: bool) -> dict[str, Any]:
+    """`n` and plain means; without a source those that need none."""
+    columns = per_triplet(*distances.T[: None if source else 1])
+    names = [n for n in (*SCORES, "mean_s2c", "mean_s2t") if n in columns]
     return {"n": len(distances)} | {n: finite(columns[n].mean()) if len(distances) else None for n in names}
 
 

@@ -56,7 +56,7 @@ class VideoSettings:
 
 def evaluate_video(
     target: str | os.PathLike[str],
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None,
     swapped: str | os.PathLike[str],
     methods: Sequence[str] = DEFAULT_METHODS,
     settings: VideoSettings = VideoSettings(),
@@ -66,11 +66,20 @@ def evaluate_video(
 ) -> VideoResult:
     """One clip; see `evaluate_videos`.
 
+    Args:
+        target: a video.
+        source: a picture or a video; None where there is none, as of an anonymized video.
+        swapped: a video.
+        methods: as in `evaluate_videos`.
+        settings: as in `evaluate_videos`.
+        jobs: as in `evaluate_videos`.
+        progress: as in `evaluate_videos`.
+
     Raises:
         VideoError, NoFaceError: one of the three can't be read, or shows no face; the message says which.
     """
-    a, b, c = (Path(os.fsdecode(p)) for p in (target, source, swapped))
-    triplet = Triplet(c.stem, a, b, c)
+    a, c = (Path(os.fsdecode(p)) for p in (target, swapped))
+    triplet = Triplet(c.stem, a, None if source is None else Path(os.fsdecode(source)), c)
     return _evaluate([triplet], methods, settings, jobs=jobs, progress=progress, raising=True)
 
 
@@ -85,7 +94,8 @@ def evaluate_videos(
     """Measure how well swapped videos keep the expressions of their targets.
 
     Args:
-        source: a folder or manifest (see `exprmetric.inputs.videos`), or triplets of videos; a source may be an image.
+        source: a folder or manifest (see `exprmetric.inputs.videos`), or triplets of videos; a source may be an image,
+            and an anonymized video has none.
         methods: names for `load_method`. The first one's trajectories say by how much a swap is late.
         settings: `detector`; `detect_every` and `every` (see `track_faces`); `rate` of folders of images; `provider`;
             `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `people`: `changed` (of
@@ -137,7 +147,12 @@ def _evaluate(
         "schema_version": SCHEMA_VERSION,
         "exprmetric_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **summarise(measured, names, IDENTITY if settings.identity else None, seed=settings.seed),
+        **summarise(
+            measured,
+            {n: m.distance for n, m in loaded.items()},
+            IDENTITY if settings.identity else None,
+            seed=settings.seed,
+        ),
         "notes": notes_of(triplets),
         "clips": records,
         "settings": vars(settings),
@@ -206,11 +221,11 @@ def _measure(
     """Each of the people, the main one first; or why there is none."""
     role = "clip"
     try:
-        if triplet.problem or triplet.target is None or triplet.source is None or triplet.swapped is None:
+        if triplet.problem or triplet.target is None or triplet.swapped is None:
             raise InputError(triplet.problem or "a video is missing")
         named = by_names(triplet.target, triplet.swapped)
         role = "source"
-        source = reader.source(triplet.source)
+        source = None if triplet.source is None else reader.source(triplet.source)
         role = "target"
         target = reader.faces(triplet.target)
         role = "swapped"

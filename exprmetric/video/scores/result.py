@@ -25,9 +25,16 @@ _COUNTS = {"ok": int, "failed": {str: int}}
 _PART = {
     "coverage": {"clips": int, **_COUNTS, "frames": {"total": int, **_COUNTS}},
     "methods": {
-        str: {"n": int, **{f"{s}?": SCORE for s in SCORES}, "mean_s2c?": NUMBER_OR_NONE, "temporal": {str: SCORE}}
+        str: {
+            "n": int,
+            "n_with_source?": int,
+            **{f"{s}?": SCORE for s in SCORES},
+            "mean_s2c?": NUMBER_OR_NONE,
+            "anchors?": {str: {str: NUMBER_OR_NONE}},
+            "temporal": {str: SCORE},
+        }
     },
-    "identity": Maybe({"n": int, "nearer_to_source": SCORE, "mean_t2c": NUMBER_OR_NONE, "mean_s2c": NUMBER_OR_NONE}),
+    "identity": Maybe({"n": int, "nearer_to_source?": SCORE, "mean_t2c": NUMBER_OR_NONE, "mean_s2c?": NUMBER_OR_NONE}),
     "events": {str: dict},
 }
 SUMMARY = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from exprmetric.evaluation.summary import tells_people
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
 from exprmetric.io.plain import finite
+from exprmetric.metrics.distances import between_groups
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means, group_codes
 from exprmetric.video.scores.clip import TEMPORAL_SCORES, Clip
@@ -28,6 +29,9 @@ Record = dict[str, Any]
 Groups = npt.NDArray[np.intp]
 """Groups of the bootstrap as numbers in the order of their names."""
 DISTANCES = ("t2c", "s2c", "s2t")
+MOST_SAMPLED = 50
+"""People whose faces give the distance between different people, about."""
+Distance = Callable[[npt.ArrayLike, npt.ArrayLike], npt.NDArray[np.float64]]
 
 
 def clip_record(triplet: Triplet, clip: Clip | ImageError, methods: Sequence[str]) -> Record:
@@ -59,8 +63,14 @@ def _interval(values: npt.ArrayLike, groups: Groups, seed: int) -> dict[str, Any
     return {"value": finite(mean), "ci95": [finite(v) for v in found]}
 
 
-def summarise(measured: Measured, methods: Sequence[str], identity: str | None, *, seed: int = 0) -> dict[str, Any]:
-    """`alarms`, `coverage`, `methods`, `identity`, `events` and `models` of `video.json`."""
+def summarise(
+    measured: Measured, methods: Mapping[str, Distance], identity: str | None, *, seed: int = 0
+) -> dict[str, Any]:
+    """`alarms`, `coverage`, `methods`, `identity`, `events` and `models` of `video.json`.
+
+    Args:
+        methods: the distance of each method by its name.
+    """
     models = sorted({t.model for t, _ in measured if t.model})
     return {
         "alarms": _alarms(measured, methods, identity),
@@ -69,7 +79,7 @@ def summarise(measured: Measured, methods: Sequence[str], identity: str | None, 
     }
 
 
-def _alarms(measured: Measured, methods: Sequence[str], identity: str | None) -> list[str]:
+def _alarms(measured: Measured, methods: Iterable[str], identity: str | None) -> list[str]:
     """What is suspicious about the frames of the main people: the others need not have been swapped."""
     clips = [(t, c) for t, c in measured if isinstance(c, Clip) and c.person == 1]
 
@@ -85,7 +95,7 @@ def _alarms(measured: Measured, methods: Sequence[str], identity: str | None) ->
     )
 
 
-def _part(measured: Measured, methods: Sequence[str], identity: str | None, seed: int) -> dict[str, Any]:
+def _part(measured: Measured, methods: Mapping[str, Distance], identity: str | None, seed: int) -> dict[str, Any]:
     clips = [(t, c) for t, c in measured if isinstance(c, Clip)]
     good = [(t, c) for t, c in clips if c.timeline.ok.any()]
     failed = Counter(c.status for _, c in measured if isinstance(c, ImageError))
@@ -102,35 +112,74 @@ def _part(measured: Measured, methods: Sequence[str], identity: str | None, seed
             "failed": {k: v for k, v in sorted(failed.items()) if v},
             "frames": {"total": sum(status.values()), "ok": status.pop(OK, 0), "failed": dict(sorted(status.items()))},
         },
-        "methods": {m: _method(good, m, seed) for m in methods},
+        "methods": {m: _method(good, m, measure, seed) for m, measure in methods.items()},
         "identity": _identity(good, identity, seed) if identity else None,
         "events": _events(good),
     }
 
 
-def _frames(clips: Sequence[tuple[Triplet, Clip]], method: str) -> tuple[npt.NDArray[np.float64], Groups]:
-    """(N, 3) distances of all measured frames, and the group of each."""
+def _frames(
+    clips: Sequence[tuple[Triplet, Clip]], method: str, *, source: bool = False
+) -> tuple[npt.NDArray[np.float64], Groups]:
+    """(N, 3) distances of all measured frames, and the group of each.
+
+    Args:
+        source: of clips with a source alone; else s2c and s2t may be NaN.
+    """
     found, groups = [np.empty((0, 3))], [np.empty(0, np.intp)]
-    names = [t.group or t.id for t, _ in clips]
+    names = [_group(t, c) for t, c in clips]
     for (_, clip), group in zip(clips, group_codes(names), strict=True):
         rows = clip.distances[method]
-        rows = rows[np.isfinite(rows).all(axis=1)]
+        rows = rows[np.isfinite(rows).all(axis=1) if source else np.isfinite(rows[:, 0])]
         found.append(rows)
         groups.append(np.full(len(rows), group))
     return np.concatenate(found), np.concatenate(groups)
 
 
-def _method(clips: Sequence[tuple[Triplet, Clip]], method: str, seed: int) -> dict[str, Any]:
+def _method(clips: Sequence[tuple[Triplet, Clip]], method: str, measure: Distance, seed: int) -> dict[str, Any]:
     distances, groups = _frames(clips, method)
-    columns = per_triplet(*distances.T)
-    names = group_codes([t.group or t.id for t, _ in clips])
+    names = group_codes([_group(t, c) for t, c in clips])
     over_time = [c.scores["methods"][method]["temporal"] for _, c in clips]
+    with_source, their_groups = _frames(clips, method, source=True)
+    found: dict[str, Any] = {}
+    if _some_source(clips):
+        columns = per_triplet(*with_source.T)
+        found = {s: _interval(columns[s], their_groups, seed) for s in SCORES}
+        found |= {s: finite(columns[s].mean()) if len(with_source) else None for s in ("mean_s2c", "mean_s2t")}
+        if len(with_source) < len(distances):
+            found["n_with_source"] = len(with_source)
     return {
         "n": len(distances),
-        **{s: _interval(columns[s], groups, seed) for s in SCORES},
-        **{s: finite(columns[s].mean()) if len(distances) else None for s in ("mean_s2c", "mean_s2t")},
+        **found,
+        "mean_t2c": _interval(distances[:, 0], groups, seed),
+        "anchors": _anchors(clips, method, with_source[:, 2] if _some_source(clips) else None, measure),
         "temporal": {s: _interval([_nan(t[s]) for t in over_time], names, seed) for s in TEMPORAL_SCORES},
     }
+
+
+def _anchors(
+    clips: Sequence[tuple[Triplet, Clip]], method: str, s2t: npt.NDArray[np.float64] | None, measure: Distance
+) -> dict[str, Any]:
+    """Scores of who changes nothing, pastes the source, or gives the face of another target."""
+    found: dict[str, Any] = {"nothing_swapped": {"mean_t2c": 0.0}}
+    if s2t is not None:
+        nothing = np.zeros_like(s2t)
+        for name, (t2c, s2c) in {"nothing_swapped": (nothing, s2t), "source_pasted": (s2t, nothing)}.items():
+            columns = per_triplet(t2c, s2c, s2t)
+            found[name] = {s: finite(columns[s].mean()) if len(s2t) else None for s in SCORES}
+    some = [(_group(t, c), c.sample[method]) for t, c in clips if method in c.sample]
+    some = some[:: max(1, len(some) // MOST_SAMPLED)]
+    if len({group for group, _ in some}) > 1:
+        groups = np.repeat(group_codes([group for group, _ in some]), [len(vectors) for _, vectors in some])
+        found["another_target"] = {
+            "mean_t2c": finite(between_groups(np.concatenate([vectors for _, vectors in some]), groups, measure))
+        }
+    return found
+
+
+def _group(triplet: Triplet, clip: Clip) -> str:
+    """The group of the bootstrap: the given one, else the clip, or one of its people."""
+    return triplet.group or (triplet.id if clip.person == 1 else f"{triplet.id}, person {clip.person}")
 
 
 def _nan(value: float | None) -> float:
@@ -138,10 +187,18 @@ def _nan(value: float | None) -> float:
 
 
 def _identity(clips: Sequence[tuple[Triplet, Clip]], method: str, seed: int) -> dict[str, Any]:
-    distances, groups = _frames(clips, method)
+    t2c = _frames(clips, method)[0][:, 0]
+    if not _some_source(clips):
+        return {"n": len(t2c), "mean_t2c": finite(t2c.mean())}
+    distances, groups = _frames(clips, method, source=True)
     t2c, s2c, s2t = distances.T
     means = {f"mean_{n}": finite(d.mean()) if len(d) else None for n, d in zip(DISTANCES, (t2c, s2c, s2t), strict=True)}
     return {"n": len(distances), "nearer_to_source": _interval((s2c < t2c).astype(float), groups, seed), **means}
+
+
+def _some_source(clips: Sequence[tuple[Triplet, Clip]]) -> bool:
+    """Whether scores that need a source are meant: some clip has one, or there is no clip at all."""
+    return not clips or any(t.source is not None for t, _ in clips)
 
 
 def _events(clips: Sequence[tuple[Triplet, Clip]]) -> dict[str, Any]:
@@ -182,7 +239,7 @@ def clip_table(records: Sequence[Record], methods: Sequence[str]) -> pa.Table:
         row |= {"frames": coverage.get("frames"), "frames_ok": coverage.get("ok")}
         row |= {f"offset_{k}": offset.get(k) for k in ("frames", "seconds")} | {"shifted": offset.get("shifted")}
         for method, scores in record.get("methods", {}).items():
-            row |= {f"{method}.{s}": scores[s] for s in core}
+            row |= {f"{method}.{s}": scores.get(s) for s in core}
             row |= {f"{method}.{s}": scores["temporal"][s] for s in TEMPORAL_SCORES}
             row[f"{method}.lag"] = (scores["temporal"]["lag"] or {}).get("frames")
         rows.append(row)
