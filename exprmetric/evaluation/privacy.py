@@ -183,6 +183,9 @@ def privacy_lines(summary: dict[str, Any]) -> list[str]:
     chance = f"by chance {_percent(found['chance'])} are found first{unchanged}"
     said = [f"re-identification by {found['network']} among {gallery}: {chance}"]
     for name, part in found["models"].items() if len(found["models"]) > 1 else [("", found)]:
+        if not part["n"]:
+            said.append(f"{name}: no changed face was measured, so nobody was looked up".removeprefix(": "))
+            continue
         first = f"{_share(part['rank1'])} of {part['n']} changed faces are found first"
         five = f"{_share(part['rank5'])} among the first five (mean reciprocal rank {_number(part['mrr'])})"
         same = f"to the identity control {_share(part['same_person'])} are still the target's person"
