@@ -22,7 +22,7 @@ from exprmetric_cli.options import (
     tell,
 )
 
-from exprmetric.choices import ENGINES
+from exprmetric.choices import BY, ENGINES
 
 if TYPE_CHECKING:
     from exprmetric.inputs.triplets import Triplet
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 )
 @result_options
 @require_option
+@click.option(
+    "--by",
+    multiple=True,
+    metavar=f"[{'|'.join(BY)}|COLUMN]",
+    help="Split the scores by the target's yaw, face size or number of faces, or by a column of the manifest. Repeat "
+    "for several.",
+)
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
 @click.option(
     "--privacy/--no-privacy",
@@ -81,6 +88,7 @@ def evaluate(
     engine: str,
     quiet: bool,
     required: tuple[str, ...],
+    by: tuple[str, ...],
     layout: str | None,
     **names: Any,
 ) -> None:
@@ -114,6 +122,9 @@ def evaluate(
     named = layout or any(value is not None for value in names.values())
     if named and source is None:
         raise click.UsageError("--layout and --pairs read an INPUT")
+    given = [name for name in by if name not in BY]
+    if given and (named or source is None):
+        raise click.UsageError(f"--by {given[0]}: only a manifest has columns; known of any input: {', '.join(BY)}")
     kept = None if no_cache else cache or cache_folder()
     undrawn: list[ExprmetricError] = []
 
@@ -128,7 +139,9 @@ def evaluate(
         if source is None:
             triplets = single_triplet(*three)  # type: ignore[arg-type]
         else:
-            triplets = _data_set(layout, source, names, out, quiet=quiet) if named else read_triplets(source)
+            triplets = (
+                _data_set(layout, source, names, out, quiet=quiet) if named else read_triplets(source, given=given)
+            )
         tell(notes_of(triplets))
         with progress_bar("measuring", quiet=quiet) as progress:
             result = run(
@@ -144,6 +157,7 @@ def evaluate(
                 on_fail=on_fail,
                 jobs=jobs,
                 seed=seed,
+                by=by,
                 out=out,
                 saved=draw,
                 cache=kept,

@@ -18,8 +18,12 @@ CHANGED = "changed"
 DEFAULT_METHODS = ("default", "lm68", "lm51")
 IDENTITY = "identity"
 """The method of the identity control."""
+BLENDSHAPES = "blendshapes"
+"""The method whose numbers have names."""
 ON_FAIL = ("exclude", "worst")
 """Score without the triplets that could not be measured, or count them as the worst."""
+BY = ("yaw", "size", "faces")
+"""What is known of each target, by which scores may be split; all else is a column of the manifest."""
 MATCHES = ("content", "path")
 """By what the rows of two results are paired."""
 ENGINES = ("local", "ray")

@@ -20,10 +20,12 @@ from exprmetric.evaluation.plan import NONE, SAMPLE, Plan, sample
 from exprmetric.evaluation.reading import Represented, Sight
 from exprmetric.evaluation.rows import OK, PRIVATE_COLUMNS, Rows
 from exprmetric.faces.detection import AUTO_ORDER, Detector, available_detectors, load_detector
+from exprmetric.faces.head import head_pose
 from exprmetric.faces.place import Place, at_place, place_of
 from exprmetric.io.faults import of_image
 from exprmetric.io.images import read_image
 from exprmetric.methods.base import Method
+from exprmetric.methods.blendshapes import moved
 from exprmetric.metrics.distances import DISTANCES, between_groups, distance_function
 
 if TYPE_CHECKING:
@@ -43,6 +45,33 @@ def target_vectors(methods: Sequence[Method], part: Block, sampled: Sequence[boo
         for m in methods
         if type(m).distance is Method.distance and m.distance_name in DISTANCES
     }
+
+
+def yaws(part: Block) -> list[float | None]:
+    """Degrees by which each target's head is turned to a side; None where its landmarks don't say."""
+    known: dict[int, float | None] = {}
+
+    def yaw(seen: Represented | None) -> float | None:
+        if seen is None or seen.face is None:
+            return None
+        if id(seen) not in known:
+            turned = head_pose(seen.face.landmarks).yaw
+            known[id(seen)] = turned if np.isfinite(turned) else None
+        return known[id(seen)]
+
+    return [yaw(_target(c, seen)) for c, seen in zip(part.chosen, part.targets, strict=True)]
+
+
+def moved_shapes(method: str, part: Block) -> list[str | None]:
+    """The blendshapes that changed most, in words, of rows that were measured."""
+
+    def told(chosen: Chosen, status: str) -> str | None:
+        target, swapped = (_face(chosen.faces[role]) for role in (0, 2))
+        if status != OK or target is None or swapped is None:
+            return None
+        return moved(target.vectors[method], swapped.vectors[method])
+
+    return [told(c, status) for c, status in zip(part.chosen, part.status, strict=True)]
 
 
 def private_vectors(network: str, part: Block) -> dict[str, list[bytes | None]]:

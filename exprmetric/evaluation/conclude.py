@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ def conclude(
         "schema_version": SCHEMA_VERSION,
         "exprmetric_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **summarise(rows, measured, identity, on_fail=on_fail, seed=seed),
+        **summarise(rows, measured, identity, on_fail=on_fail, seed=seed, by=settings.by),
         "notes": list(notes),
         "detector": description["detector"],
         "settings": {
@@ -72,7 +72,7 @@ def conclude(
         summary["privacy"]["fingerprint"] = description["methods"][settings.privacy]["fingerprint"]
     for name, about in description["methods"].items():
         anchor = another_target(rows, name, about["distance"]) if name in measured else None
-        for part in (summary["methods"], *(g["methods"] for g in summary["groups"].values())):
+        for part in [summary["methods"], *(part["methods"] for part in _parts(summary))]:
             if name in part:
                 part[name] |= about
                 if anchor is not None:
@@ -80,3 +80,12 @@ def conclude(
         if name == IDENTITY and settings.identity:
             summary["identity"]["fingerprint"] = about["fingerprint"]
     return EvaluationResult(summary, rows.without_inner())
+
+
+def _parts(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that has `methods` of its own."""
+    yield from summary["groups"].values()
+    for values in summary.get("by", {}).values():
+        for part in values.values():
+            yield part
+            yield from part.get("models", {}).values()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exprmetric.choices import ALL, CHANGED, DEFAULT_METHODS, ON_FAIL
+from exprmetric.choices import ALL, BY, CHANGED, DEFAULT_METHODS, ON_FAIL
 from exprmetric.errors import InputError
 from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
 from exprmetric.evaluation.comparing import Pixels
@@ -34,6 +34,7 @@ from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_
 from exprmetric.io.environment import environment, versions
 from exprmetric.io.images import read_image
 from exprmetric.io.progress import Profile, Progress, no_progress
+from exprmetric.io.tables import listed
 
 if TYPE_CHECKING:
     from exprmetric.io.images import ImageSource
@@ -57,6 +58,7 @@ def evaluate(
     jobs: int | None = None,
     block: int | None = None,
     seed: int = 0,
+    by: Sequence[str] = (),
     out: str | os.PathLike[str] | None = None,
     saved: Saved = lambda result, folder: None,
     cache: str | os.PathLike[str] | None = None,
@@ -85,6 +87,7 @@ def evaluate(
         jobs: threads that read and represent images. The numbers don't depend on it.
         block: new images that a block of rows needs. The numbers don't depend on it.
         seed: of the bootstrap.
+        by: split the scores by these: `yaw`, `size`, `faces` of the target, or columns of the manifest.
         out: a folder to save the result in. Rows are kept there as they come, in `partial/`: the same call after a kill
             goes on from there and ends with the same files.
         saved: called with the result and the folder once the result is saved, while the folder is still this run's.
@@ -108,13 +111,16 @@ def evaluate(
     if piece and not out:
         raise InputError("a shard is measured to be merged: name a folder for it (out)")
     notes = notes_of(source)
+    given = [name for name in dict.fromkeys(by) if name not in BY]
     if isinstance(source, str | os.PathLike):
-        whole = read_triplets(source)
+        whole = read_triplets(source, given=given)
         notes = notes_of(whole)
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=2)
     else:
         whole = list(source)
+        if absent := [name for name in given if any(name not in dict(t.given) for t in whole)]:
+            raise InputError(f"the triplets say nothing of {listed(absent)}: read them with these columns (`given`)")
     refuse_videos(whole)
     check_models(t.model for t in whole)  # now, not after hours of work
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
@@ -125,7 +131,7 @@ def evaluate(
         raise InputError("with every face measured, `person` can't say whose they are: name the faces by `target_face`")
     network = recogniser() if privacy else ""
     settings = Settings(
-        tuple(methods), detector, face, provider, identity or privacy, landmarks, commercial_only, network
+        tuple(methods), detector, face, provider, identity or privacy, landmarks, commercial_only, network, tuple(by)
     )
     session = Session(settings, profile)
     names = settings.names()

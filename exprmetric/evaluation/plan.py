@@ -116,9 +116,8 @@ def row_text(triplet: Triplet) -> bytes:
     t = triplet
     paths = (str(t.target), str(t.source), str(t.swapped))
     faces = [str(face or "") for face in (t.target_face, t.source_face, t.swapped_face)]
-    return (
-        json.dumps((t.id, *paths, t.model, t.group, t.target_label, t.source_label, t.person, *faces)).encode() + b"\n"
-    )
+    labels = (t.target_label, t.source_label, t.person)
+    return json.dumps((t.id, *paths, t.model, t.group, *labels, *faces, *t.given)).encode() + b"\n"
 
 
 def make_plan(triplets: Sequence[Triplet], pool: Executor, *, photo: Path | None = None) -> Plan:

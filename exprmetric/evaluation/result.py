@@ -147,8 +147,8 @@ def _with_faces(table: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     judged = judged_columns(Rows(table).methods)
-    for names, kind in ((FACE_COLUMNS, pa.int32()), (BOX_COLUMNS, pa.string()), (judged, pa.bool_())):
-        for name in names:
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(len(table), kind))
+    whole = schema(Rows(table).methods, inner=False)
+    for name in (*FACE_COLUMNS, *BOX_COLUMNS, *judged):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), whole.field(name).type))
     return table

@@ -6,6 +6,7 @@ it is. Names that repeat (paths, models, groups, reasons) are kept once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.choices import IDENTITY
+from exprmetric.choices import BLENDSHAPES, IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
@@ -32,11 +33,17 @@ FACE_COLUMNS = tuple(f"faces_{role}" for role in ROLES)
 """How many faces each image shows."""
 BOX_COLUMNS = tuple(f"box_{role}" for role in ROLES)
 """The face that was measured, `x0 y0 x1 y1` in whole px of the upright image."""
-INNER_COLUMNS = ("index", "content", "target_label", "source_label", "person")
+GIVEN = "given"
+"""What the manifest says in the columns by which scores are split, as JSON; see `exprmetric.evaluation.by`."""
+INNER_COLUMNS = ("index", "content", "target_label", "source_label", "person", GIVEN)
 """What joining the parts of a run needs besides: place in the input, hash of the target, labels."""
 
 SAME_PERSON_COLUMN = f"{IDENTITY}.same_person"
 """Whether the identity control takes the swapped face for the target's person; null in rows that weren't measured."""
+MOVED = f"{BLENDSHAPES}.moved"
+"""Which blendshapes changed most between target and swapped face, in words; see `exprmetric.methods.blendshapes`."""
+YAW = "yaw"
+"""Degrees by which the target's head is turned to a side; null where its landmarks don't say."""
 AGAIN = "found_again"
 """Of some rows whether a second detector finds the changed face too; null of all others."""
 
@@ -52,7 +59,7 @@ def carried_columns(methods: Sequence[str]) -> list[str]:
 
     They are null in most rows, see `exprmetric.evaluation.carried`.
     """
-    return [*(f"{method}.vector" for method in methods), AGAIN]
+    return [*(f"{method}.vector" for method in methods), AGAIN, YAW]
 
 
 def columns_of(methods: Sequence[str]) -> list[str]:
@@ -62,8 +69,9 @@ def columns_of(methods: Sequence[str]) -> list[str]:
 
 
 def judged_columns(methods: Sequence[str]) -> list[str]:
-    """`identity.same_person` where the identity control is measured."""
-    return [SAME_PERSON_COLUMN] if IDENTITY in methods else []
+    """`identity.same_person` where the identity control is measured, `blendshapes.moved` where blendshapes are."""
+    moved = any(method.partition(":")[0] == BLENDSHAPES for method in methods)
+    return [SAME_PERSON_COLUMN] * (IDENTITY in methods) + [MOVED] * moved
 
 
 def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False) -> pa.Schema:
@@ -76,10 +84,11 @@ def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False)
     if inner:
         fields += [pa.field(c, pa.int64() if c == "index" else names) for c in INNER_COLUMNS]
     fields += [pa.field(f"{m}.{d}", pa.float64()) for m in methods for d in DISTANCE_COLUMNS]
-    fields += [pa.field(c, pa.bool_()) for c in judged_columns(methods)]
+    fields += [pa.field(c, pa.string() if c == MOVED else pa.bool_()) for c in judged_columns(methods)]
     fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
     if inner:
-        fields += [pa.field(c, pa.bool_() if c == AGAIN else pa.binary()) for c in carried_columns(methods)]
+        kinds = {AGAIN: pa.bool_(), YAW: pa.float64()}
+        fields += [pa.field(c, kinds.get(c, pa.binary())) for c in carried_columns(methods)]
     fields += [pa.field(c, pa.binary()) for c in PRIVATE_COLUMNS if private]
     return pa.schema(fields)
 
@@ -131,6 +140,7 @@ def table(
         "target_label": [path_text(t.target_label) for t in triplets],
         "source_label": [path_text(t.source_label) for t in triplets],
         "person": [path_text(t.person) for t in triplets],
+        GIVEN: [given_text(t.given) for t in triplets],
     }
     pairs = np.array([len(t.roles) < len(ROLES) for t in triplets], bool)
     for method, values in distances.items():
@@ -141,16 +151,22 @@ def table(
         }
     for i, name in enumerate(FACE_COLUMNS):
         columns[name] = pa.array(counts[:, i], pa.int32(), mask=counts[:, i] < 0)
-    for name in judged_columns(list(distances)):
+    if IDENTITY in distances:
         apart = distances[IDENTITY][:, 0]
-        columns[name] = pa.array(apart < SAME_PERSON, mask=np.isnan(apart))
+        columns[SAME_PERSON_COLUMN] = pa.array(apart < SAME_PERSON, mask=np.isnan(apart))
     for i, name in enumerate(BOX_COLUMNS):
         columns[name] = [_box_text(row[i]) for row in measured]
     nothing = [None] * len(triplets)
     more = carried or {}
     columns |= {c: more.get(c, nothing) for c in carried_columns(list(distances))}
+    columns |= {c: more.get(c, nothing) for c in judged_columns(list(distances)) if c not in columns}
     private = {c: more[c] for c in PRIVATE_COLUMNS if c in more}
     return pa.table(columns | private, schema=schema(list(distances), private=bool(private)))
+
+
+def given_text(values: Sequence[tuple[str, str]]) -> str:
+    """What a row's manifest says in the columns that were asked for, as one text; '' for nothing."""
+    return json.dumps(dict(values), ensure_ascii=False, sort_keys=True) if values else ""
 
 
 def _box_text(box: Floats | None) -> str:
@@ -171,7 +187,7 @@ class Rows:
 
         columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
         kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS], pa.string())
-        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | {SAME_PERSON_COLUMN: pa.bool_()}
+        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | {SAME_PERSON_COLUMN: pa.bool_(), MOVED: pa.string()}
         fields = [pa.field(c, kinds.get(c, pa.float64())) for c in columns]
         return cls(pa.Table.from_pylist(list(records), schema=pa.schema(fields)))
 

@@ -31,6 +31,7 @@ _METHODS = {
         "note?": str,
     }
 }
+_PART = {"coverage": _COVERAGE, "methods": _METHODS}
 SUMMARY = {
     "exprmetric_version": str,
     "created": str,
@@ -38,7 +39,8 @@ SUMMARY = {
     "alarms?": [str],
     "notes?": [str],
     "methods": _METHODS,
-    "groups": {str: {"coverage": _COVERAGE, "methods": _METHODS}},
+    "groups": {str: _PART},
+    "by?": {str: {str: {**_PART, "models?": {str: _PART}}}},
     "identity": Maybe(
         {
             "n": int,

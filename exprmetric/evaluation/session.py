@@ -10,16 +10,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exprmetric.choices import CHANGED, IDENTITY
+from exprmetric.choices import BLENDSHAPES, CHANGED, IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.evaluation.blocks import Block, Integers
-from exprmetric.evaluation.carried import found_again, private_vectors, second_detector, target_vectors
+from exprmetric.evaluation.carried import (
+    found_again,
+    moved_shapes,
+    private_vectors,
+    second_detector,
+    target_vectors,
+    yaws,
+)
 from exprmetric.evaluation.choosing import Chooser, Chosen, check_face, choice_of, fingerprint, photo_of
 from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
-from exprmetric.evaluation.rows import AGAIN, table
+from exprmetric.evaluation.rows import AGAIN, MOVED, YAW, table
 from exprmetric.faces import open_finder
 from exprmetric.faces.point_models import DEFAULT, load_points
 from exprmetric.inputs.triplets import Triplet
@@ -53,6 +60,7 @@ class Settings:
         landmarks: the landmark model, which says where the eyes are: a key of
             `exprmetric.faces.point_models.LANDMARKS`.
         commercial_only: use no weights that exclude commercial use.
+        by: names by which scores are split: those of `exprmetric.choices.BY`, and columns of the manifest.
         privacy: the method by which people are looked up again (see `exprmetric.evaluation.privacy`); '': none.
     """
 
@@ -64,6 +72,7 @@ class Settings:
     landmarks: str = DEFAULT
     commercial_only: bool = False
     privacy: str = ""
+    by: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -226,6 +235,9 @@ class Session:
         """What rows carry until all are known."""
         sampled = plan.sampled[part.rows].tolist()
         found: dict[str, Sequence[Any]] = dict(target_vectors(self.methods, part, sampled))
+        found[YAW] = yaws(part)
+        if (method := next((m for m in self.methods if m.name.partition(":")[0] == BLENDSHAPES), None)) is not None:
+            found[MOVED] = moved_shapes(method.name, part)
         if network := self.settings.privacy:
             found |= private_vectors(network, part)
             if self.second:

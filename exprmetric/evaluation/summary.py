@@ -11,6 +11,7 @@ import numpy.typing as npt
 from exprmetric.choices import IDENTITY, ON_FAIL
 from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
+from exprmetric.evaluation.by import by_parts
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
 from exprmetric.io.plain import finite
 from exprmetric.methods.identity import SAME_PERSON
@@ -177,21 +178,23 @@ def summarise(
     *,
     on_fail: str = "exclude",
     seed: int = 0,
+    by: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`coverage`, `alarms`, `methods`, `groups` and `identity` of `summary.json`."""
+    """`coverage`, `alarms`, `methods`, `groups`, `by` (where asked for) and `identity` of `summary.json`."""
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
 
     def scores(part: Mask) -> dict[str, Any]:
         return {m: method_scores(rows, part, m, on_fail=on_fail, seed=seed) for m in methods}
 
+    def part_scores(part: Mask) -> dict[str, Any]:
+        return {"coverage": coverage(rows.where(part)), "methods": scores(part)}
+
     return {
         "coverage": coverage(rows),
         "alarms": alarms(rows, methods, identity),
         "methods": scores(np.ones(len(rows), bool)),
-        "groups": {
-            name: {"coverage": coverage(rows.where(part)), "methods": scores(part)}
-            for name, part in splits(rows).items()
-        },
+        "groups": {name: part_scores(part) for name, part in splits(rows).items()},
+        **({"by": by_parts(rows, by, part_scores)} if by else {}),
         "identity": identity_control(rows, identity, seed=seed) if identity else None,
     }

@@ -100,6 +100,14 @@ def shown_scores(methods: dict[str, Any]) -> list[str]:
     return [s for s in SCORES if any(s in m for m in methods.values())] or list(SCORES)
 
 
+def parts_of(summary: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, coverage and methods) of each value that `--by` splits by; of several models each by itself."""
+    for column, values in summary.get("by", {}).items():
+        for value, part in values.items():
+            for model, own in part.get("models", {"": part}).items():
+                yield f"{column}: {value}" + (f", {model}" if model else ""), own
+
+
 def _columns(*first: str, scores: Sequence[str]) -> list[Column]:
     head = [Column(name, words=name not in ("n", "failed")) for name in first]
     return [*head, *(Column(HEADINGS[s], s, ends=(f"{s}.low", f"{s}.high")) for s in scores)]
@@ -132,11 +140,9 @@ def splits(summary: dict[str, Any]) -> Sheet | None:
     """The scores of each split that the headline does not show; None where there is no other."""
     scores, models = shown_scores(summary["methods"]), models_of(summary)
     rows: list[Row] = []
-    for name, group in summary["groups"].items():
-        if name in models:
-            continue
-        failed = sum(group["coverage"]["failed"].values())
-        head: list[Content] = [SPLITS.get(name, name), group["coverage"]["ok"], failed]
+    groups = [(SPLITS.get(name, name), group) for name, group in summary["groups"].items() if name not in models]
+    for name, group in [*groups, *parts_of(summary)]:
+        head: list[Content] = [name, group["coverage"]["ok"], sum(group["coverage"]["failed"].values())]
         for method, found in group["methods"].items():
             rows.append(Row([*head, label(method, found), *(score_cell(found.get(s)) for s in scores)], name))
             head = ["", "", ""]
@@ -159,6 +165,8 @@ def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], di
     yield "all", summary["coverage"], summary["methods"]
     for name, group in summary["groups"].items():
         yield SPLITS.get(name, name), group["coverage"], group["methods"]
+    for name, group in parts_of(summary):
+        yield name, group["coverage"], group["methods"]
 
 
 def print_table(result: EvaluationResult) -> None:

@@ -41,7 +41,7 @@ class Triplet:
     independent; without one ('') those that share a target image are a group. `problem` says why the row can't be
     measured ('' = nothing known against it); such a row ends as 'unreadable'. `target_face` and so on say which of
     several faces in an image is meant; None leaves it to the evaluation. `person` is who the target shows, for
-    re-identification.
+    re-identification; `given` is what a manifest says in other columns that were asked for, (name, text) each.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Triplet:
     source_face: NamedFace | None = None
     swapped_face: NamedFace | None = None
     person: str = ""
+    given: tuple[tuple[str, str], ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -85,20 +86,24 @@ def notes_of(triplets: object) -> list[str]:
     return list(getattr(triplets, "notes", ()))
 
 
-def read_triplets(source: str | os.PathLike[str]) -> Sequence[Triplet]:
+def read_triplets(source: str | os.PathLike[str], *, given: Sequence[str] = ()) -> Sequence[Triplet]:
     """Read a folder (see `triplets_from_folder`) or a manifest file (see `triplets_from_manifest`).
+
+    Args:
+        source: the folder or file.
+        given: other columns of the manifest that are wanted.
 
     Raises InputError if there is nothing of that name, or it is wrong as a whole.
     """
     path = Path(os.fsdecode(source))
     if path.is_dir():
-        return triplets_from_folder(path)
+        return triplets_from_folder(path, given=given)
     if path.is_file():
-        return triplets_from_manifest(path)
+        return triplets_from_manifest(path, given=given)
     raise InputError(f"no such folder or manifest: {str(path)!r}")
 
 
-def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
+def triplets_from_folder(folder: str | os.PathLike[str], *, given: Sequence[str] = ()) -> Sequence[Triplet]:
     """Triplets of a folder that holds `target/`, `swapped/` and, where there is one, `source/`, sorted by id.
 
     `target/` may be called `original/`, and `swapped/` `anonymized/`. Without `source/` the rows are pairs, which are
@@ -123,33 +128,36 @@ def triplets_from_folder(folder: str | os.PathLike[str]) -> Sequence[Triplet]:
     if len(manifests) > 1:
         raise InputError(f"{show(root)} holds {listed(manifests)}; name the one to read")
     if manifests:
-        return triplets_from_manifest(manifests[0])
+        return triplets_from_manifest(manifests[0], given=given)
+    if given:
+        raise InputError(f"{show(root)} holds no manifest, and so no column {listed(given)}")
     folders, notes = find_roles(root, f"a manifest named {listed(_MANIFEST_NAMES)}")
     images = {role: images_by_stem(folder, notes) for role, folder in folders.items()}
     rows, more = match(images, folders)
     return Triplets((_folder_triplet(row, folders) for row in rows), [*notes, *more])
 
 
-def triplets_from_manifest(path: str | os.PathLike[str]) -> Sequence[Triplet]:
+def triplets_from_manifest(path: str | os.PathLike[str], *, given: Sequence[str] = ()) -> Sequence[Triplet]:
     """Triplets of a `.csv`, `.jsonl` or `.parquet` file, in its order.
 
     Columns `target swapped` are required, `source id model group person target_label source_label target_face
-    source_face swapped_face` optional, others ignored. A row without a source is a pair, which is measured by the
-    scores that need none. The last three name one of several faces: by its number from the left (0 is the leftmost), by
-    a box `x0 y0 x1 y1` in px of the upright image, or by the path of a photograph of the person. Relative paths start
-    at the manifest's folder. A row without an id gets the stem of its swapped image, or its row number ('row 0003')
-    where another row has that name. An empty cell under `target` or `swapped`, or a file that isn't there, is named in
-    `problem`.
+    source_face swapped_face` optional, others ignored, but for those in `given`. A row without a source is a pair,
+    which is measured by the scores that need none. The last three name one of several faces: by its number from the
+    left (0 is the leftmost), by a box `x0 y0 x1 y1` in px of the upright image, or by the path of a photograph of the
+    person. Relative paths start at the manifest's folder. A row without an id gets the stem of its swapped image, or
+    its row number ('row 0003') where another row has that name. An empty cell under `target` or `swapped`, or a file
+    that isn't there, is named in `problem`.
 
     Raises InputError for a missing column, no rows, an id used twice, and what `read_table` refuses.
     """
     manifest = Path(os.fsdecode(path))
-    table = read_table(manifest, ROLES + _OPTIONAL + _FACES)
+    table = read_table(manifest, tuple(dict.fromkeys([*ROLES, *_OPTIONAL, *_FACES, *given])))
+    table.require(*given)
     misspelt = get_close_matches(SOURCE, [_like_source(column) for column in table.columns], cutoff=0.8)
     table.require(*(role for role in ROLES if role != SOURCE or misspelt))
     if not len(table):
         raise InputError(f"{show(manifest)} has no rows")
-    return ManifestTriplets(table)
+    return ManifestTriplets(table, given)
 
 
 def single_triplet(
@@ -170,8 +178,9 @@ class ManifestTriplets(Sequence[Triplet]):
     Raises InputError for an id used twice.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, given: Sequence[str] = ()) -> None:
         self._table = table
+        self._given = tuple(given)
         self._numbered = _Names(table)
         reader = PathReader(table.path)
         read = {role: [_read_cell(role, text, reader) for text in table.cells[role].texts] for role in ROLES}
@@ -220,6 +229,7 @@ class ManifestTriplets(Sequence[Triplet]):
             target_label=cells["target_label"][row],
             source_label=cells["source_label"][row],
             person=cells["person"][row],
+            given=tuple((name, cells[name][row]) for name in self._given),
             problem="; ".join(filter(None, (self._problems[role][code] for role, code in codes.items()))),
             **faces,
         )

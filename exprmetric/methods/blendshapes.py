@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from exprmetric.errors import LowQualityError
 from exprmetric.faces import alignment, upright
 from exprmetric.faces.face import Face
 from exprmetric.faces.face_mesh import (
+    BLENDSHAPES,
     FIRST_CENTRE,
     FIRST_SIDE,
     PRESENCE,
@@ -30,6 +32,8 @@ from exprmetric.methods.registry import register_method
 from exprmetric.weights import store as weights
 
 READING = "face-mesh"
+MOST, LEAST = 3, 0.1
+"""Blendshapes that are named of a pair of faces, and by how much they changed at least."""
 
 
 def mesh_of(face: Face, network: FaceMesh) -> Mesh:
@@ -51,6 +55,19 @@ def mesh_of(face: Face, network: FaceMesh) -> Mesh:
             f"MediaPipe sees no face (presence {mesh.presence:.2f}, needed {PRESENCE}) where {face.detector} found one"
         )
     return mesh
+
+
+def moved(before: npt.ArrayLike, after: npt.ArrayLike) -> str:
+    """Which blendshapes changed most, such as `jawOpen -0.41, mouthSmileLeft -0.35`; `nothing` where none did by
+    `LEAST`. Left and right are the person's own.
+
+    Args:
+        before: (52,) scores of the target.
+        after: (52,) scores of the swapped face.
+    """
+    change = np.asarray(after, np.float64) - np.asarray(before, np.float64)
+    most = [i for i in np.argsort(-np.abs(change), kind="stable")[:MOST].tolist() if abs(change[i]) >= LEAST]
+    return ", ".join(f"{BLENDSHAPES[i]} {change[i]:+.2f}" for i in most) or "nothing"
 
 
 class BlendshapeMethod(Method):
