@@ -144,7 +144,7 @@ def _torch() -> Iterator[Finding]:
             "note", "torch", "not installed; only train and export need it", "pip install 'exprmetric[torch]'"
         )
         return
-    for name in ("torch", "timm", "torchmetrics", "safetensors", "tensorboard"):
+    for name in ("torch", "timm", "torchmetrics", "tensorboard"):
         found = package_version(name)
         if found:
             yield Finding("ok", name, found)

@@ -87,7 +87,7 @@ def test_a_photograph_turned_in_its_plane_changes_the_roll_alone(
 
 @pytest.mark.shared
 def test_a_smile_hardly_turns_the_head(shared: Path, finder: FaceFinder) -> None:
-    from exprmetric.training.renders import HeadModel, render, strength
+    from renders import HeadModel, render, strength
 
     model = HeadModel.load(shared / "data" / "ict_facekit.npz")
     faces = [finder.find(render(model.vertices(strength("happiness", s)), model.triangles)) for s in (0.0, 0.8)]
@@ -105,7 +105,7 @@ def test_a_mirror_turns_yaw_and_roll_round(portrait_photo: Path, finder: FaceFin
 @pytest.mark.shared
 @pytest.mark.parametrize("pose", [Pose(20, 0, 0), Pose(-30, 0, 0), Pose(0, 14, 0), Pose(0, -15, 15)])
 def test_the_pose_of_a_rendered_head_is_found(shared: Path, finder: FaceFinder, pose: Pose) -> None:
-    from exprmetric.training.renders import HeadModel, render
+    from renders import HeadModel, render
 
     model = HeadModel.load(shared / "data" / "ict_facekit.npz")
     face = finder.find(render(model.vertices(), model.triangles, pose))
@@ -116,7 +116,7 @@ def test_the_pose_of_a_rendered_head_is_found(shared: Path, finder: FaceFinder, 
 
 @pytest.mark.shared
 def test_the_pose_from_the_mesh_follows_a_rendered_head(mesh_weights: None, shared: Path, finder: FaceFinder) -> None:
-    from exprmetric.training.renders import HeadModel, render
+    from renders import HeadModel, render
 
     model, method = HeadModel.load(shared / "data" / "ict_facekit.npz"), load_method("pose-mesh")
     found = []

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from renders import EXPRESSIONS, HeadModel, render, strength
 
 from exprmetric.errors import InputError
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.methods import load_method
-from exprmetric.training.renders import EXPRESSIONS, HeadModel, render, strength
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_tracks_of_several_videos_become_people() -> None:
     second = video(stay(0, (0.9, 0.1), range(8)) + stay(1, C, range(2)), 10)
     people = find_people([first, second])
     assert people.names == ("person 1", "person 2")  # B has 13 faces, A 8; C's two are too few
-    assert people.faces(0) == 13 and people.faces(1) == 8 and people.nobodys == 2
+    assert people.faces(0) == 13 and people.faces(1) == 8 and people.faces(-1) == 2
     assert people.labels[0][first.track == 0].tolist() == [1] * 5
     assert people.labels[0][first.track == 2].tolist() == [1] * 3
     assert people.labels[1].tolist() == [0 if t == 0 else NOBODY for t in second.track]
@@ -74,9 +74,9 @@ def test_tracks_of_several_videos_become_people() -> None:
 def test_a_track_is_known_by_its_fit_faces() -> None:
     blurred = [Seen(i, 0, C, (0.0, 0.0), sharpness=1.0) for i in range(5)]
     found = find_people([video([*blurred, *stay(0, A, range(5, 8)), *stay(1, A, range(8))], 10)])
-    assert found.names == ("person 1",) and found.nobodys == 0
+    assert found.names == ("person 1",) and found.faces(-1) == 0
     unread = [Seen(i, 0, (np.nan, np.nan), (0.0, 0.0)) for i in range(5)]
-    assert find_people([video(unread, 5)]).nobodys == 5
+    assert find_people([video(unread, 5)]).faces(-1) == 5
 
 
 def test_photographs_name_people() -> None:

@@ -105,14 +105,6 @@ class EvaluationResult:
         """`summary` as JSON; never NaN."""
         return json.dumps(self.summary, indent=2, allow_nan=False, ensure_ascii=False)
 
-    def to_csv(self) -> str:
-        """`triplets` as CSV; distances with all their digits."""
-        import io
-
-        text = io.StringIO(newline="")
-        self._write_csv(text)
-        return text.getvalue()
-
     def _parts(self, size: int) -> Iterator[pa.Table]:
         for start in range(0, len(self.rows), size):
             yield self.rows.table.slice(start, size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -122,12 +121,6 @@ class VideoFaces:
         """Seconds from one frame that was looked at to the next (median); NaN of a single frame."""
         return float(np.median(np.diff(self.all_times))) if len(self.all_times) > 1 else float("nan")
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes that one face takes, in memory or in the file."""
-        arrays = (*(getattr(self, name) for name in ROWS), *self.vectors.values())
-        return sum(array.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
-
     def select(self, rows: npt.ArrayLike) -> VideoFaces:
         """The faces of some rows (indices, a mask or a slice as an array); the frames of the video stay all."""
         chosen = np.asarray(rows)
@@ -136,14 +129,6 @@ class VideoFaces:
             **{name: getattr(self, name)[chosen] for name in ROWS},
             vectors={name: v[chosen] for name, v in self.vectors.items()},
         )
-
-    def of_track(self, track: int) -> VideoFaces:
-        """The faces of one track, one a frame at most."""
-        return self.select(np.flatnonzero(self.track == track))
-
-    def with_vectors(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> VideoFaces:
-        """The same faces with more vectors."""
-        return replace(self, vectors={**self.vectors, **vectors})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write an `.npz` that holds numbers and text, no pickles; whole or not at all.

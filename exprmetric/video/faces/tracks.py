@@ -3,7 +3,7 @@
     decode thread ──► looks (thread pool) ──► link, landmarks, smooth ──► crops (thread pool) ──► methods, in batches
 
 Pictures live from their frame's decoding until its crops are made, and crops until their batch is read: a few dozen
-frames at any time, however long the video is. What stays is a row a face (`VideoFaces.row_bytes`), from a few thousand
+frames at any time, however long the video is. What stays is a row a face, from a few thousand
 rows on in a temporary file (`spool`).
 """
 

@@ -75,11 +75,6 @@ class People:
         """Faces of one person in all videos."""
         return sum(int((found == person).sum()) for found in self.labels)
 
-    @property
-    def nobodys(self) -> int:
-        """Faces that are of no person."""
-        return self.faces(NOBODY)
-
     def index(self, name: str) -> int:
         """The person of this name.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exprmetric.faces import Face
-from exprmetric.io.files import write_whole
 from exprmetric.io.video import FOLDER_RATE, read_frames
 from exprmetric.video.faces.table import VideoFaces
 
@@ -95,12 +94,3 @@ def _fitting(draw: Any, text: str, width: int) -> str:
     while text and draw.textlength(text + "...") > width:
         text = text[:-1]
     return text + "..."
-
-
-def write_png(path: Path, image: Any) -> None:
-    """Write a PIL image, whole or not at all; OSError where that can't be."""
-
-    def fill(file: IO[bytes]) -> None:
-        image.save(file, "PNG")
-
-    write_whole(path, fill)
