@@ -83,6 +83,7 @@ def agreement(
     from exprmetric.probes.card import print_tables, save_card
     from exprmetric.probes.card_plots import need_matplotlib
     from exprmetric.probes.dataset import person_faces, photographs
+    from exprmetric.probes.encoders import Bench
     from exprmetric.probes.rated import rated_set, state_use
 
     if out is not None and plots:
@@ -98,16 +99,12 @@ def agreement(
         result = probe_agreement(
             sets,
             encoders,
+            Bench(Path(), detector, provider, jobs, progress, face),
             people=person_faces(persons, persons_split) if persons else None,
             photographs=photographs(photos) if photos else None,
-            detector=detector,
-            face=face,
-            provider=provider,
-            jobs=jobs,
             limit=limit,
             most_photographs=curves,
             seed=seed,
-            progress=progress,
         )
     print_tables(result)
     if out is not None:

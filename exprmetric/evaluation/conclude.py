@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from exprmetric._version import __version__
 from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.carried import another_target
 from exprmetric.evaluation.large.private import PrivateVectors
@@ -15,7 +13,7 @@ from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
 from exprmetric.evaluation.rows import Rows
 from exprmetric.evaluation.session import Settings
 from exprmetric.evaluation.summary import summarise
-from exprmetric.io.environment import environment
+from exprmetric.io.environment import environment, stamp
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,9 +47,7 @@ def conclude(
     measured = [n for n in names if n not in (IDENTITY, settings.privacy) or n in settings.methods]
     identity = IDENTITY if settings.identity else None
     summary: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **stamp(SCHEMA_VERSION),
         **summarise(rows, measured, identity, on_fail=on_fail, seed=seed, by=settings.by),
         "notes": list(notes),
         "detector": description["detector"],

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import platform
+from datetime import datetime, timezone
 from importlib import metadata
+from typing import Any
+
+from exprmetric._version import __version__
 
 PACKAGES = (
     "exprmetric",
@@ -32,6 +36,15 @@ def environment() -> dict[str, str]:
         if version:
             found[name] = version
     return found
+
+
+def stamp(schema_version: int) -> dict[str, Any]:
+    """How every result begins: `schema_version`, `exprmetric_version`, and `created`, an ISO 8601 time."""
+    return {
+        "schema_version": schema_version,
+        "exprmetric_version": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def versions(found: dict[str, str]) -> dict[str, str]:

@@ -7,30 +7,26 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exprmetric._version import __version__
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.session import open_pool
-from exprmetric.faces import open_finder
-from exprmetric.io.environment import environment
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.plain import plain
-from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
 from exprmetric.metrics.agreement import Leak, identity_leak
 from exprmetric.metrics.rated import RatedScores
 from exprmetric.probes.curves import Response, measure_curves
 from exprmetric.probes.dataset import Faces, repeated_people
 from exprmetric.probes.detectors import DetectorShift, measure_detectors
+from exprmetric.probes.encoders import Bench
 from exprmetric.probes.judge import judge
 from exprmetric.probes.parts import unique_names
 from exprmetric.probes.rated import RatedSet
-from exprmetric.probes.vectors import Reader, Vectors, embed_faces
+from exprmetric.probes.vectors import Reader, Vectors
 
 SCHEMA_VERSION = 2
 LIMIT = 2000
@@ -115,17 +111,13 @@ class AgreementResult:
 def probe_agreement(
     rated: Sequence[RatedSet],
     methods: Sequence[Method],
+    bench: Bench,
     *,
     people: Faces | None = None,
     photographs: Faces | None = None,
-    detector: str = "auto",
-    face: str = "largest",
-    provider: str = "cpu",
-    jobs: int | None = None,
     limit: int = LIMIT,
     most_photographs: int = PHOTOGRAPHS,
     seed: int = 0,
-    progress: Progress = no_progress,
 ) -> AgreementResult:
     """Run all instruments.
 
@@ -135,14 +127,10 @@ def probe_agreement(
         people: faces with persons and labels, for the identity leak at equal labels.
         photographs: for curves and detectors; without it, those of `people`, or else of the first rated set, with at
             least 100 px.
-        detector: as in `evaluate`.
-        face: as in `evaluate`.
-        provider: as in `evaluate`.
-        jobs: as in `evaluate`.
+        bench: how faces are found; nothing is kept.
         limit: of people's faces.
         most_photographs: of photographs.
         seed: of every draw.
-        progress: told how far it is.
 
     Returns:
         Numbers over the faces that every method could measure, with every method's own coverage beside them.
@@ -155,16 +143,15 @@ def probe_agreement(
         raise InputError("agreement needs a rated set and a method")
     unique_names([*(s.name for s in rated), PEOPLE])
     unique_names([m.name for m in methods])
-    reader = Reader(open_finder(detector, face, provider=provider), methods)
     people = None if people is None else repeated_people(people, limit, seed)
-    with open_pool(jobs) as pool:
+    with open_pool(bench.jobs) as pool:
         if photographs is None:
             photographs = large_photographs(people if people is not None else rated[0].faces, most_photographs, seed)
         photographs = photographs.sample(most_photographs, seed)
-        vectors = {s.name: embed_faces(s.faces, reader, pool, progress, f"faces of {s.name}") for s in rated}
+        vectors = {s.name: bench.embed(s.faces, methods, f"faces of {s.name}", pool) for s in rated}
         if people is not None:
-            vectors[PEOPLE] = embed_faces(people, reader, pool, progress, "faces of people")
-        responses, shifts = _photographs(photographs, reader, pool, progress, provider, seed)
+            vectors[PEOPLE] = bench.embed(people, methods, "faces of people", pool)
+        responses, shifts = _photographs(photographs, methods, bench, pool, seed)
     scores, raters = {}, {}
     for each in rated:
         scores[each.name], raters[each.name] = judge(each, vectors[each.name], methods, seed)
@@ -182,19 +169,14 @@ def probe_agreement(
         )
         for m in methods
     )
-    about = {
-        "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    about = bench.about(SCHEMA_VERSION) | {
         "sets": {
             "rated": {s.name: _describe_rated(s) for s in rated},
             "people": None if people is None else _describe(people) | {"people": len(set(people.persons))},
             "photographs": _describe(photographs),
         },
         "compared": {name: int(v.ok.sum()) for name, v in vectors.items()},
-        "detector": {"asked": detector, "ran": reader.finder.detector.name, "fingerprint": reader.finder.fingerprint},
-        "settings": {"face": face, "provider": provider, "limit": limit, "seed": seed},
-        "environment": environment(),
+        "settings": {"face": bench.face, "provider": bench.provider, "limit": limit, "seed": seed},
     }
     failures = [{k: path_text(v) for k, v in f.items()} for found in vectors.values() for f in found.failures()]
     return AgreementResult(about, reports, raters, tuple(failures))
@@ -240,14 +222,14 @@ def large_photographs(faces: Faces, most: int, seed: int, smallest: int = SMALLE
 
 
 def _photographs(
-    photographs: Faces, reader: Reader, pool: Executor, progress: Progress, provider: str, seed: int
+    photographs: Faces, methods: Sequence[Method], bench: Bench, pool: Executor, seed: int
 ) -> tuple[dict[str, Response], dict[str, DetectorShift]]:
     if not len(photographs):
         return {}, {}
-    responses = measure_curves(photographs, reader, pool, progress)
-    if reader.finder.detector.aligned:  # there is no face to find in a crop
+    responses = measure_curves(photographs, Reader(bench.finder, methods), pool, bench.progress)
+    if bench.finder.detector.aligned:  # there is no face to find in a crop
         return responses, {}
-    return responses, measure_detectors(photographs, reader.methods, pool, progress, provider=provider, seed=seed)
+    return responses, measure_detectors(photographs, methods, pool, bench.progress, provider=bench.provider, seed=seed)
 
 
 def _leak(method: Method, people: Vectors | None, seed: int) -> Leak | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,17 @@ from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_c
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, open_finder
+from exprmetric.io.environment import environment, stamp
 from exprmetric.io.kept import digest, keep_arrays, kept_arrays
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
 from exprmetric.metrics.distances import DISTANCES
 from exprmetric.metrics.resampling import Distance
 from exprmetric.probes.checkpoint import Checkpoint
+from exprmetric.probes.dataset import Faces
 from exprmetric.probes.parts import FaceRows, Vectors, unique_names
 from exprmetric.probes.vectors import Reader, embed_faces
+from exprmetric.probes.vectors import Vectors as Embedded
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +60,14 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """How faces are found and vectors are kept.
+    """How all probes find faces, and where vectors are kept.
 
     Attributes:
         cache: folder of alignments and vectors; the folder `alignment` of a training serves.
         detector: as in `evaluate`.
         provider: as in `evaluate`.
         jobs: threads that read images, processes that align; None: one a core.
+        face: which of several faces; of a data set the one that training aligns.
     """
 
     cache: Path
@@ -69,10 +75,25 @@ class Bench:
     provider: str = "cpu"
     jobs: int | None = None
     progress: Progress = no_progress
+    face: str = CHOICE
 
+    @cached_property
     def finder(self) -> FaceFinder:
-        """The one that training aligns with."""
-        return open_finder(self.detector, CHOICE, provider=self.provider)
+        """What finds the face of an image."""
+        return open_finder(self.detector, self.face, provider=self.provider)
+
+    def embed(self, faces: Faces, methods: Sequence[Method], stage: str, pool: Executor) -> Embedded:
+        """What each method makes of each face; nothing is kept."""
+        return embed_faces(faces, Reader(self.finder, methods), pool, self.progress, stage)
+
+    def about(self, schema_version: int) -> dict[str, Any]:
+        """How every card begins: when, by which version, with which detector, beside which packages."""
+        ran = {"ran": self.finder.detector.name, "fingerprint": self.finder.fingerprint}
+        return {
+            **stamp(schema_version),
+            "detector": {"asked": self.detector, **ran},
+            "environment": environment(),
+        }
 
     def encode(self, rows: FaceRows, encoders: Sequence[Method]) -> dict[str, Encoded]:
         """Vectors of all encoders by name, from the cache where they are there.
@@ -81,7 +102,7 @@ class Bench:
             InputError: two encoders have one name, or an encoder gives numbers that are not finite.
         """
         unique_names([e.name for e in encoders])
-        faces = digest(self.finder().fingerprint, rows.dataset.name, *rows.dataset.contents(rows.rows))
+        faces = digest(self.finder.fingerprint, rows.dataset.name, *rows.dataset.contents(rows.rows))
         files = {e.name: self.cache / _file_name(e, faces) for e in encoders}
         found = {name: encoded for name, path in files.items() if (encoded := _read(path))}
         missing = [e for e in encoders if e.name not in found]
@@ -93,7 +114,7 @@ class Bench:
         if not methods:
             return {}
         with open_pool(self.jobs) as pool:
-            embedded = embed_faces(rows.faces, Reader(self.finder(), methods), pool, self.progress, rows.name)
+            embedded = self.embed(rows.faces, methods, rows.name, pool)
         made = {}
         for method in methods:
             cells = embedded.cells[method.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,7 +115,8 @@ class FaceRows:
     @property
     def faces(self) -> Faces:
         """As photographs, for methods."""
-        return Faces(self.name, self.images, _Loader(self))
+        index = dict(zip(self.images, self.rows, strict=True))
+        return Faces(self.name, self.images, lambda name: self.dataset.image(index[name]))
 
     @cached_property
     def known(self) -> Known:
@@ -129,19 +129,6 @@ class FaceRows:
             np.array([(s.valence, s.arousal) for s in samples], np.float64).reshape(-1, 2),
             tuple(s.person for s in samples),
         )
-
-
-class _Loader:
-    """Images by name, read by one thread at a time: a zip file has one place at which it is read."""
-
-    def __init__(self, rows: FaceRows) -> None:
-        self._dataset = rows.dataset
-        self._index = dict(zip(rows.images, rows.rows, strict=True))
-        self._lock = threading.Lock()
-
-    def __call__(self, name: str) -> Image:
-        with self._lock:
-            return self._dataset.image(self._index[name])
 
 
 @dataclass(frozen=True, eq=False)

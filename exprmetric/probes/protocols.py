@@ -11,17 +11,15 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exprmetric._version import __version__
 from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
-from exprmetric.io.environment import environment, package_version
+from exprmetric.io.environment import package_version
 from exprmetric.io.files import path_text
 from exprmetric.io.plain import plain
 from exprmetric.io.tables import listed
@@ -282,17 +280,13 @@ def _measure(protocol: Protocol, space: Space) -> Measurement | str:
 
 
 def _about(encoders: Sequence[Method], bench: Bench, seed: int, resamples: int) -> dict[str, Any]:
-    finder = bench.finder()
+    about = bench.about(SCHEMA_VERSION)
     more = {name: package_version(name) for name in ("scikit-learn", "torch")}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    return about | {
         "expressions": list(EXPRESSIONS),
         "encoders": {e.name: _describe(e) for e in encoders},
-        "detector": {"asked": bench.detector, "ran": finder.detector.name, "fingerprint": finder.fingerprint},
         "settings": {"seed": seed, "resamples": resamples},
-        "environment": {**environment(), **{k: v for k, v in more.items() if v}},
+        "environment": {**about["environment"], **{k: v for k, v in more.items() if v}},
     }
 
 

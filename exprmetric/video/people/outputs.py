@@ -8,12 +8,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from exprmetric._version import __version__
-from exprmetric.io.environment import environment
+from exprmetric.io.environment import environment, stamp
 from exprmetric.io.files import path_text
 from exprmetric.video.people.digest import Digest
 from exprmetric.video.people.library import Library
@@ -39,9 +37,7 @@ def about(library: Library) -> Record:
         videos[c.person].add(c.video)
     far = library.people.distances
     return {
-        "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **stamp(SCHEMA_VERSION),
         "method": {"name": library.method.name, "fingerprint": library.method.fingerprint},
         "settings": {k: v if not isinstance(v, Path) else path_text(v) for k, v in vars(library.reading).items()},
         "videos": [

@@ -6,18 +6,16 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exprmetric._version import __version__
 from exprmetric.choices import DEFAULT_METHODS, IDENTITY, PEOPLE, QUALITIES
 from exprmetric.errors import ExprmetricError, ImageError, InputError, NoFaceError
 from exprmetric.inputs.triplets import Triplet, Triplets, notes_of
 from exprmetric.inputs.videos import read_video_triplets
-from exprmetric.io.environment import environment
+from exprmetric.io.environment import environment, stamp
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.io.video import FOLDER_RATE
 from exprmetric.methods import Method, load_method
@@ -144,9 +142,7 @@ def _evaluate(
         progress("clips", done, len(triplets))
     records = [clip_record(t, c, names) for t, c in measured]
     summary: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "exprmetric_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **stamp(SCHEMA_VERSION),
         **summarise(
             measured,
             {n: m.distance for n, m in loaded.items()},
