@@ -117,7 +117,7 @@ def _kept_clip(cache: Path, detector: str, crop: int, size: int, stride: int, cl
         key,
         ("images", "times", "points", "faceless", "problem"),
         lambda: vars(read_clip(clip, finder, crop=crop, size=size, stride=stride)),
-        worth=lambda made: len(made["times"]) or not made["problem"],  # a disk that was away may be back next time
+        worth=lambda made: len(made["times"]) > 0 or not made["problem"],  # a disk that was away may be back next time
     )
     return ClipFrames(**{**found, "faceless": int(found["faceless"]), "problem": str(found["problem"])})
 
