@@ -1,4 +1,4 @@
-"""A method, a layout, a template and a recipe are each added to a copy of the package with one file and one line."""
+"""A score, a method, a layout, a template, a recipe: each is one line, and a file, more in a copy of the package."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ class Mine(Recipe[MineConfig, Model]):
     def step(self, model, batch):
         return {"total": model.encoder(self.seen(model, batch)).square().mean()}
 """
+SCORE = '    "near": Score(lambda t2c, s2c, s2t: t2c < 0.3, "near ↑", higher_is_better=True, needs_source=False),\n'
 ADDED = {
     "exprmetric/methods/mine.py": (METHOD, "methods/__init__.py", '    "landmarks",\n', '    "mine",\n'),
     "exprmetric/inputs/mine.py": (
@@ -106,11 +107,15 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "weights_manifest.json", folder)
     for file, (code, registry, after, line) in ADDED.items():
         (folder / file).write_text(code)
-        path = folder / "exprmetric" / registry
-        text = path.read_text()
-        assert text.count(after) == 1, f"{registry} has another shape now"
-        path.write_text(text.replace(after, after + line))
+        add_line(folder / "exprmetric" / registry, after, line)
+    add_line(folder / "exprmetric" / "metrics" / "preservation.py", "REGISTRY = {\n", SCORE)
     return folder
+
+
+def add_line(path: Path, after: str, line: str) -> None:
+    text = path.read_text()
+    assert text.count(after) == 1, f"{path.name} has another shape now"
+    path.write_text(text.replace(after, after + line))
 
 
 def run(grown: Path, code: str) -> str:
@@ -140,6 +145,31 @@ print(row.id, row.target, row.source)
 """,
     )
     assert out.splitlines() == ["True [50.0, 90.0]", "a swaps/a_t.png sources/a.png"]
+
+
+def test_a_score_is_in_tables_files_and_metrics(grown: Path) -> None:
+    out = run(
+        grown,
+        """
+from exprmetric.evaluation.tables import HEADINGS
+from exprmetric.metrics import HIGHER_IS_BETTER, SCORES, preservation_scores
+print(SCORES, HEADINGS["near"], HIGHER_IS_BETTER["near"])
+print(preservation_scores([0.1, 0.2, 0.5, 0.6], [0.3] * 4, [0.4] * 4)["near"], preservation_scores([0.1])["near"])
+""",
+    )
+    assert out.splitlines() == ["('near', 'l2_error', 'mean_t2c', 'ratio') near ↑ True", "0.5 1.0"]
+
+
+@pytest.mark.torch
+def test_a_score_is_the_same_on_tensors(grown: Path) -> None:
+    pytest.importorskip("torch", reason="needs the torch extra")
+    code = """
+import torch
+from exprmetric.torch.functional import SCORES, preservation_scores
+found = preservation_scores(*torch.tensor([[0.1, 0.2, 0.5, 0.6], [0.3] * 4, [0.4] * 4]))
+print(list(found) == list(SCORES), float(found["near"]))
+"""
+    assert run(grown, code).strip() == "True 0.5"
 
 
 @pytest.mark.torch

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from exprmetric._version import __version__
 from exprmetric.evaluation.compare import Comparison, Difference, Duel
-from exprmetric.evaluation.tables import HEADINGS, alarm_lines
+from exprmetric.evaluation.tables import alarm_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import NOTHING, WIDTH, Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
+from exprmetric.metrics.preservation import HEADINGS
 
 HEADINGS_HERE = {**HEADINGS, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")

@@ -10,13 +10,13 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
 from exprmetric.io.tables import brief, listed, printable, show
-from exprmetric.metrics.preservation import SCORES
+from exprmetric.metrics.preservation import SCORES, WITHOUT_SOURCE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _COVERAGE = {"triplets": int, "ok": int, "failed": {str: int}}
-_NEED_SOURCE = [score for score in SCORES if score != "mean_t2c"]
+_NEED_SOURCE = [score for score in SCORES if score not in WITHOUT_SOURCE]
 _ANCHORS = ("nothing_swapped", "source_pasted")
 _METHODS = {
     str: {

@@ -12,12 +12,11 @@ from exprmetric.evaluation.privacy import privacy_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
-from exprmetric.metrics.preservation import SCORES
+from exprmetric.metrics.preservation import HEADINGS, SCORES
 
 if TYPE_CHECKING:
     from exprmetric.evaluation.result import EvaluationResult
 
-HEADINGS = {"l2_error": "L2 error ↓", "mean_t2c": "mean t2c ↓", "ratio": "ratio ↑"}
 ANCHORS = {
     "nothing_swapped": "nothing swapped",
     "another_target": "another target's face",

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from exprmetric.errors import InputError
+from exprmetric.metrics import preservation
 
-SCORES = ("l2_error", "mean_t2c", "ratio", "mean_s2c", "mean_s2t")
+SCORES = (*preservation.SCORES, *preservation.MEANS)
 """The scores of `preservation_scores`, in this order."""
 
 
@@ -102,7 +103,8 @@ def per_triplet(t2c: Tensor, s2c: Tensor | None = None, s2t: Tensor | None = Non
     if s2c is None and s2t is None:
         if t2c.ndim != 1:
             raise InputError(f"scores need an (N,) tensor, got {tuple(t2c.shape)}")
-        return {"mean_t2c": widened(t2c)}
+        t = widened(t2c)
+        return {name: column.to(t.dtype) for name, column in preservation.columns(t, None, None).items()}
     if s2c is None or s2t is None:
         raise InputError("s2c and s2t belong together: give both, or neither where there is no source")
     if not t2c.shape == s2c.shape == s2t.shape or t2c.ndim != 1:
@@ -111,7 +113,7 @@ def per_triplet(t2c: Tensor, s2c: Tensor | None = None, s2t: Tensor | None = Non
             f"{tuple(s2t.shape)}"
         )
     t, s, r = widened(t2c), widened(s2c), widened(s2t)
-    return {"l2_error": (r - s).abs(), "mean_t2c": t, "ratio": (t < s).to(t.dtype), "mean_s2c": s, "mean_s2t": r}
+    return {name: column.to(t.dtype) for name, column in preservation.columns(t, s, r).items()}
 
 
 def preservation_scores(t2c: Tensor, s2c: Tensor | None = None, s2t: Tensor | None = None) -> dict[str, Tensor]:
