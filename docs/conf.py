@@ -35,3 +35,13 @@ maximum_signature_line_length = 80
 autodoc_mock_imports = [name for name in ("torch", "timm", "torchmetrics") if find_spec(name) is None]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+
+def _plain(app, context, lines):  # type: ignore[no-untyped-def]
+    """Help texts are no reStructuredText: their asterisks are asterisks."""
+    lines[:] = [line.replace("*", "\\*") for line in lines]
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    for part in ("description", "options"):
+        app.connect(f"sphinx-click-process-{part}", _plain)

@@ -40,6 +40,7 @@ PAGES = [
 QUICK = {"weights.md"}
 """Pages that need no swaps and no time; all others are marked slow."""
 NEEDS = {
+    "notebook.md": ("torch", "timm", "torchmetrics", "IPython"),
     "training-loop.md": ("torch", "timm", "torchmetrics"),
     "training.md": ("torch", "timm"),
     "video.md": ("av",),
