@@ -51,6 +51,27 @@ def test_triplets_by_hand() -> None:
     assert none.n == 0 and math.isnan(none.value)
 
 
+def test_lines_are_of_different_people_by_default_and_the_seed_decides_which(
+    faces: tuple[Floats, Floats, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings, ratings, persons = faces
+    drawn: list[tuple[int, int]] = []
+
+    def counted(size: int, count: int, people: Any, seed: int) -> Any:
+        lines = draw(size, min(count, 500), people, seed)
+        drawn.append((count, int(max(len(set(people[line])) for line in lines))))
+        assert all(len(set(people[line])) == size for line in lines)
+        return lines
+
+    monkeypatch.setattr("exprmetric.metrics.agreement.draw", counted)
+    whole = triplet_accuracy(embeddings, ratings, persons=persons, **FEW)
+    assert whole == triplet_accuracy(embeddings, ratings, persons=persons, across_people=True, seed=0, **FEW)
+    assert whole.n != triplet_accuracy(embeddings, ratings, persons=persons, across_people=False, **FEW).n
+    assert whole.n != triplet_accuracy(embeddings, ratings, persons=persons, seed=1, **FEW).n
+    rank_correlation(embeddings, ratings, persons=persons, **FEW)
+    assert drawn == [(200_000, 3)] * 4 + [(50_000, 2)]
+
+
 def test_triplets_against_plain_loops(faces: tuple[Floats, Floats, list[str]]) -> None:
     embeddings, ratings, _ = faces
     triplets = draw(3, 2000, np.arange(120), seed=4)

@@ -199,3 +199,12 @@ def test_distances_are_found_by_name() -> None:
     }
     with pytest.raises(ValueError, match=r"'manhattan'.*l2, cosine, ned, mse"):
         distance_function("manhattan")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "apart"),
+    [([179.0], [-179.0], 2.0), ([0.0], [725.0], 5.0), ([90.0], [-90.0], 180.0), ([350.0, 10.0], [10.0, 40.0], 25.0)],
+)
+def test_angles_are_compared_the_short_way_round(a: list[float], b: list[float], apart: float) -> None:
+    assert degrees([a, b], [b, a]).tolist() == [apart, apart]
+    assert degrees([a], [a]).tolist() == [0.0]
