@@ -16,6 +16,7 @@ import numpy.typing as npt
 from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.rows import AGAIN, Rows
+from exprmetric.io.sheet import Column, Number, Row, Sheet
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.retrieval import ABSENT, retrieval_ranks, retrieval_scores
 from exprmetric.metrics.uncertainty import bootstrap_means
@@ -172,41 +173,45 @@ def _scores(columns: Mapping[str, Any], groups: Any, seed: int) -> dict[str, dic
     }
 
 
+SHARES = {"rank1": "found first ↓", "rank5": "among five ↓", "mrr": "reciprocal rank ↓", "same_person": "same person ↓"}
+
+
+def privacy_sheet(summary: dict[str, Any]) -> Sheet | None:
+    """How often people are found again, each model by itself; None where nobody was looked up."""
+    found = summary.get("privacy")
+    if not found:
+        return None
+    models = found["models"] if len(found["models"]) > 1 else {}
+    columns = [Column("privacy", words=True), Column("n")]
+    columns += [Column(words, name, ends=(f"{name}.low", f"{name}.high")) for name, words in SHARES.items()]
+    parts = models or {next(iter(found["models"]), "") or "changed faces": found}
+    rows = [Row([name, part["n"], *(_cell(part[s]) for s in SHARES)]) for name, part in parts.items()]
+    originals = _cell(found["unchanged"]) if found["unchanged"] else Number(None if found["gallery"] == OTHERS else 1.0)
+    nothing = Number(None)
+    rows.append(Row(["  originals", "", originals, nothing, nothing, nothing], anchor=True))
+    rows.append(Row(["  a guess", "", Number(found["chance"]), nothing, nothing, nothing], anchor=True))
+    return Sheet(columns, rows, notes=privacy_lines(summary))
+
+
 def privacy_lines(summary: dict[str, Any]) -> list[str]:
-    """What `privacy` of a summary says, in sentences; [] where it was not measured."""
+    """What has to be said of `privacy`, in sentences; [] where nobody was looked up."""
     found = summary.get("privacy")
     if not found:
         return []
     bound = "" if found["gallery"] == OTHERS else ", an upper bound"
-    gallery = f"{found['gallery_size']} faces ({found['gallery']}{bound})"
-    unchanged = f", unchanged {_share(found['unchanged'])}" if found["unchanged"] else ""
-    chance = f"by chance {_percent(found['chance'])} are found first{unchanged}"
-    said = [f"re-identification by {found['network']} among {gallery}: {chance}"]
-    for name, part in found["models"].items() if len(found["models"]) > 1 else [("", found)]:
-        if not part["n"]:
-            said.append(f"{name}: no changed face was measured, so nobody was looked up".removeprefix(": "))
-            continue
-        first = f"{_share(part['rank1'])} of {part['n']} changed faces are found first"
-        five = f"{_share(part['rank5'])} among the first five (mean reciprocal rank {_number(part['mrr'])})"
-        same = f"to the identity control {_share(part['same_person'])} are still the target's person"
-        said.append(f"{name}: {first}, {five}; {same}" if name else f"{first}, {five}; {same}")
+    said = [
+        f"Each changed face was looked up by {found['network']} among {found['gallery_size']} faces: {found['gallery']}"
+        f"{bound}. Same person: identity distance to the target below {SAME_PERSON}."
+    ]
     if found["left_out"]:
-        said.append(f"{found['left_out']} changed faces were not looked up: there is no other photograph of the person")
-    if detected := found["detected"]:
         said.append(
-            f"a second detector ({detected['detector']}) finds {_share(detected)} of {detected['n']} changed faces too"
+            f"{found['left_out']} changed faces were not looked up: there is no other photograph of the person."
         )
-    return [*said, f"{found['limit'].removesuffix('.')}; identity vectors of this run are deleted"]
+    if detected := found["detected"]:
+        share = f"{100 * detected['value']:.1f} % of {detected['n']} changed faces"
+        said.append(f"A second detector ({detected['detector']}) finds {share} too.")
+    return [*said, found["limit"], "The identity vectors of this run are deleted."]
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _share(score: Mapping[str, Any]) -> str:
-    low, high = score["ci95"]
-    return _percent(score["value"]) + ("" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
-
-
-def _number(score: Mapping[str, Any]) -> str:
-    return "–" if score["value"] is None else f"{score['value']:.3f}"
+def _cell(score: Mapping[str, Any]) -> Number:
+    return Number(score["value"], *score["ci95"])

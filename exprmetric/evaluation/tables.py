@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exprmetric.evaluation.privacy import privacy_lines
+from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
@@ -180,12 +180,11 @@ def print_table(result: EvaluationResult) -> None:
     console.print(printable(head), markup=False)
     for line in alarm_lines(summary):
         console.print(line, markup=False, style="bold red")
-    for sheet in filter(None, (headline(summary), splits(summary))):
+    for sheet in filter(None, (headline(summary), splits(summary), privacy_sheet(summary))):
         sheet.print(console)
     for line in (
         *note_lines(summary["methods"]),
         identity_line(summary["identity"]),
-        *privacy_lines(summary),
         speed_line(summary["throughput"]),
     ):
         if line:
@@ -212,8 +211,8 @@ def markdown(result: EvaluationResult) -> str:
         lines += ["", markdown_text(note)]
     control = identity_line(summary["identity"])
     lines += ["", control[0].upper() + control[1:] + "."] if control else []
-    for sentence in privacy_lines(summary):
-        lines += ["", markdown_text(sentence[0].upper() + sentence[1:] + ".")]
+    if privacy := privacy_sheet(summary):
+        lines += ["", "**Privacy**", "", privacy.markdown(), "", *map(markdown_text, privacy.notes)]
     return "\n".join(lines)
 
 

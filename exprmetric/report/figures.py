@@ -205,7 +205,7 @@ def hidden(
     }
     if not stranger or not known:
         return None
-    highest = 1.05 * max(stranger, *(t2c for t2c, _ in known.values()))
+    highest = 1.15 * max(stranger, *(t2c for t2c, _ in known.values()))
     axes, x, y = _axes(1.0, highest, "found again, rank-1 (0 nobody, 1 everybody)", "expression error, mean t2c")
     dots = [
         Dot(x(found), y(t2c), series.get(name, 0), f"{name or 'all'}: rank-1 {found:.2f}, {method} mean t2c {t2c:.3f}")

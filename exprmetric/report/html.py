@@ -21,7 +21,7 @@ from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import choice_of, fingerprint
 from exprmetric.evaluation.compare import Comparison, compare, contestants
 from exprmetric.evaluation.compared import LEVEL, all_differences
-from exprmetric.evaluation.privacy import privacy_lines
+from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
 from exprmetric.evaluation.session import open_pool
@@ -135,7 +135,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         headline=headline(summary),
         splits=splits(summary),
         identity=identity_line(summary["identity"]),
-        privacy=privacy_lines(summary),
+        privacy=privacy_sheet(summary),
         speed=speed_line(summary["throughput"]),
         notes=note_lines(summary["methods"]),
         same_faces=fingerprint(finder, face) == summary["detector"]["fingerprint"],
