@@ -156,6 +156,7 @@ def test_the_first_region_hardly_matters(
     assert np.abs(again.blendshapes - mesh.blendshapes).mean() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_detectors_agree(installed: None, portrait_photo: Path, group_photo: Path) -> None:
     method = load_method("blendshapes")

@@ -89,6 +89,7 @@ def test_vectors_are_dlibs_own_of_anything(method: Method, faces: list[Face]) ->
     np.testing.assert_allclose(seen, [descriptor(chip) for chip in chips], rtol=0, atol=CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_vectors_are_dlibs_own_of_the_shared_faces(method: Method, shared_data: Callable[[str], Path]) -> None:
     finder, faces = FaceFinder(load_detector("dlib")), []

@@ -99,6 +99,7 @@ def test_the_encoder_takes_it_like_any_backbone_and_all_of_it_learns():
         assert plain(torch.rand(2, 1, 80, 80)).shape == (2, 1792)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("neck", "dimension"), [("linear", 0), ("four_convolutions", 8)])
 def test_it_is_exported_and_comes_back_into_torch(neck: str, dimension: int, tmp_path: Path):
     pytest.importorskip("onnx")

@@ -286,6 +286,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> DisentangleConfig:
     return replace(SMALL, backbone="tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta3", [1.0, 1e-9])
 def test_the_adversary_is_left_with_chance_where_the_branch_is_trained_against_it(
     beta3: float, tiny: DisentangleConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

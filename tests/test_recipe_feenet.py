@@ -132,6 +132,7 @@ def log_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_loss_falls_on_real_faces(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """FER+ is cropped to the face already, so that nothing need be aligned."""

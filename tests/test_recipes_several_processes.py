@@ -142,6 +142,7 @@ def log(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @needs_gloo
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_make_the_steps_of_one_with_the_doubled_batch(name: str, one, two):
