@@ -292,6 +292,23 @@ def test_leak_by_hand() -> None:
     assert leak.auc.value == 1.0
 
 
+def test_no_pair_of_a_person_is_drawn_twice_and_no_more_than_asked_for() -> None:
+    one, two = [[0.0], [1.0], [3.0], [7.0], [15.0]], [[100.0]]  # ten pairs, each with a distance of its own
+    seen: list[float] = []
+
+    def kept(a: Any, b: Any) -> Any:
+        far = np.abs(np.asarray(a, float) - np.asarray(b, float))[:, 0]
+        seen.extend(far[far < 50].tolist())
+        return far
+
+    for most, count in ((9, 9), (10, 10), (20, 10)):
+        seen.clear()
+        leak = identity_leak(one + two, ["a"] * 5 + ["b"], ["smile"] * 6, distance=kept, most=most, **FEW)
+        assert leak.ratio.n == len(seen) == len(set(seen)) == count
+    with pytest.raises(ValueError, match=r"^identity_leak needs either groups or ratings$"):
+        identity_leak(one, ["a"] * 5)
+
+
 def test_leak_auc_is_the_share_of_pairs_in_order() -> None:
     generator = np.random.default_rng(0)
     persons = np.repeat(np.arange(25), 3)

@@ -100,7 +100,8 @@ def test_a_type_that_isn_t_in_the_data_is_not_made_up():
     one_hot = np.repeat(np.eye(2), 20, axis=0)  # two classes, no doubt: of these only two-class triplets are clear
     made = vote_triplets(one_hot, 30)
     assert np.bincount(made.types, minlength=3).tolist() == [0, 10, 0]
-    assert len(vote_triplets(one_hot[:2], 30)) == 0
+    none = vote_triplets(one_hot[:2], 30)
+    assert (none.rows.shape, none.types.shape, none.rows.dtype, none.types.dtype) == ((0, 3), (0,), np.intp, np.intp)
     for votes, margin in ((one_hot, 0.0), (one_hot[0], 0.3), (-one_hot, 0.3), (0 * one_hot, 0.3)):
         with pytest.raises(ValueError, match="votes"):
             vote_triplets(votes, 3, margin=margin)
