@@ -51,7 +51,8 @@ def train(
 ) -> None:
     """Train by RECIPE. The same command goes on where a stopped run left off.
 
-    default is the shipped encoder: raters' votes, a mesh teacher, distances that agree with both, identity out.
+    distil is the shipped encoder, expression-2: a face network learns labels, votes and other networks' opinions;
+    default is expression-1, before it: raters' votes, a mesh teacher, distances that agree with both, identity out.
     wsupcon is paper 000: weighted supervised contrastive pre-training, then a classifier on the frozen encoder;
     classification, selfsupervised and autoencoder are what it is compared with. contrastive is paper 001 (nearby
     frames, swapped faces, far frames, false negatives), disentangle 002, contrawarping 003, feenet 004.

@@ -29,6 +29,7 @@ def faces() -> Faces:
     labels = torch.arange(FACES) % 8
     extra = {
         "mesh": torch.rand(FACES, 5, generator=chance),
+        "opinion": torch.rand(FACES, 7, generator=chance),
         "person": torch.arange(FACES) % 4,
         "landmarks": torch.rand(FACES, 68, 2, generator=chance) * 224,
         "found": torch.ones(FACES, dtype=torch.bool),

@@ -20,12 +20,15 @@ from torch import nn
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.encoder.models import Encoder
 from exprmetric.errors import ExprmetricError, InputError
+from exprmetric.weights.manifest import PROBABILITIES
 
 OPSET = 17
 METADATA = "exprmetric.encoder"
 """Property of the file that holds, as JSON, what the torch module is built from."""
+EMBEDDING = "embedding"
+"""The first output's name."""
 PARITY = 1e-4
-"""Largest allowed difference between torch and ONNX Runtime in any number of a unit-norm embedding."""
+"""Largest allowed difference between torch and ONNX Runtime in a number of a unit-norm embedding, or a probability."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Export:
     """What `export_encoder` made.
 
     Attributes:
-        parity: largest absolute difference, torch against ONNX Runtime, over unit-norm embeddings.
+        parity: largest absolute difference, torch against ONNX Runtime, over unit-norm embeddings and probabilities.
         rounding: the same between half-precision and original weights, both in torch.
         dimension: D. size: input side, px.
     """
@@ -73,11 +76,14 @@ def _architecture(config: dict[str, Any]) -> dict[str, Any]:
         "dimension": config.get("dimension", 0),
         "mirror": config.get("mirror", False),
         "neck": config.get("neck", "linear"),
+        "classes": config.get("classes", 0),
     }
 
 
 def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     """Write the encoder as ONNX: input `faces` (N, 1, S, S) luma 0..1, output `embedding` (N, D), not normalised.
+
+    An encoder that knows classes has a second output, `probabilities` (N, classes).
 
     Raises:
         InputError: `checkpoint` holds no encoder.
@@ -86,24 +92,23 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     encoder, config = load_encoder(checkpoint)
     size = int(config["size"])
     faces = _probe_faces(size)
-    original = _unit(_run_torch(encoder, faces))
+    original = _run_torch(encoder, faces)
     if half:
         for tensor in encoder.state_dict().values():
             if tensor.is_floating_point() and tensor.ndim > 1:
                 tensor.copy_(tensor.half().float())
-    rounded = _unit(_run_torch(encoder, faces))
+    rounded = _run_torch(encoder, faces)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.part")  # an earlier export stays until this one is proven
     try:
         _write(encoder, part, {**_architecture(config), "size": size}, half)
-        exported = _unit(_run_onnx(part, faces))
-        parity = float(np.abs(rounded - exported).max())
+        parity = _difference(rounded, _run_onnx(part, faces, list(rounded)))
         if not parity <= PARITY:  # so that NaN is refused too
             raise ExprmetricError(f"ONNX Runtime and torch differ by {parity:.2e} (allowed {PARITY:.0e}): not exported")
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
-    return Export(out, parity, float(np.abs(rounded - original).max()), encoder.dimension, size, config)
+    return Export(out, parity, _difference(rounded, original), encoder.dimension, size, config)
 
 
 def _write(encoder: Encoder, out: Path, settings: dict[str, Any], half: bool) -> None:
@@ -118,8 +123,8 @@ def _write(encoder: Encoder, out: Path, settings: dict[str, Any], half: bool) ->
             (torch.zeros(2, 1, size, size),),
             str(out),
             input_names=["faces"],
-            output_names=["embedding"],
-            dynamic_axes={"faces": {0: "n"}, "embedding": {0: "n"}},
+            output_names=[EMBEDDING],
+            dynamic_axes={"faces": {0: "n"}, EMBEDDING: {0: "n"}},
             opset_version=OPSET,
             dynamo=False,
             training=torch.onnx.TrainingMode.PRESERVE,  # batch norm stays apart, under its own names
@@ -127,6 +132,8 @@ def _write(encoder: Encoder, out: Path, settings: dict[str, Any], half: bool) ->
         )
     model = onnx.load(str(out))
     _name_all(model, encoder)
+    if encoder.classes is not None:
+        _add_probabilities(model, encoder.classes.out_features)
     if half:
         _store_half(model)
     onnx.helper.set_model_props(model, {METADATA: json.dumps(settings)})
@@ -143,6 +150,16 @@ def _name_all(model: Any, encoder: nn.Module) -> None:
     for node in [n for n in model.graph.node if n.op_type == "Identity" and n.output[0] in missing]:
         model.graph.node.remove(node)
     model.graph.initializer.extend(numpy_helper.from_array(v.numpy(), k) for k, v in missing.items())
+
+
+def _add_probabilities(model: Any, classes: int) -> None:
+    """The softmax of the layer of classes, as a second output."""
+    from onnx import TensorProto, helper
+
+    inputs = [EMBEDDING, "classes.weight", "classes.bias"]
+    model.graph.node.append(helper.make_node("Gemm", inputs, ["logits"], transB=1, name="classes"))
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], [PROBABILITIES], axis=1, name=PROBABILITIES))
+    model.graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["n", classes]))
 
 
 def _store_half(model: Any) -> None:
@@ -175,16 +192,29 @@ def _probe_faces(size: int) -> torch.Tensor:
     return nn.functional.interpolate(coarse, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
+Outputs = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+"""By name: unit-norm embeddings, and probabilities where there are some."""
+
+
 @torch.no_grad()
-def _run_torch(encoder: nn.Module, faces: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.asarray(encoder(faces).numpy(), np.float32)
+def _run_torch(encoder: Encoder, faces: torch.Tensor) -> Outputs:
+    embedding = encoder(faces)
+    found = {EMBEDDING: _unit(embedding.numpy())}
+    if encoder.classes is not None:
+        found[PROBABILITIES] = torch.softmax(encoder.logits(embedding), 1).numpy()
+    return found
 
 
-def _run_onnx(path: Path, faces: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _run_onnx(path: Path, faces: torch.Tensor, names: list[str]) -> Outputs:
     from exprmetric.weights.runtime import open_session
 
-    (embedding,) = open_session(str(path)).run(["embedding"], {"faces": faces.numpy()})
-    return np.asarray(embedding, np.float32)
+    found = dict(zip(names, open_session(str(path)).run(names, {"faces": faces.numpy()}), strict=True))
+    return {**found, EMBEDDING: _unit(found[EMBEDDING])}
+
+
+def _difference(a: Outputs, b: Outputs) -> float:
+    """Largest absolute difference of any number; NaN where one is."""
+    return float(np.max([np.abs(a[name] - b[name]).max() for name in a]))
 
 
 def _unit(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -216,6 +246,7 @@ def manifest_entry(made: Export, name: str) -> dict[str, Any]:
         "dimension": made.dimension,
         "normalise": True,
         "distance": "l2",
+        **({"classes": made.config["classes"]} if made.config.get("classes") else {}),
         "licence": "",
         "commercial_use": False,
         "training_data": "",

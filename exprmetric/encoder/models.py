@@ -79,9 +79,11 @@ class Encoder(nn.Module):
             on every photograph, and the first stages take the most time to train).
         mirror: outside training, the embedding is the mean over a face and its mirror image.
         neck: a key of `exprmetric.encoder.necks.NECKS`.
+        classes: expressions that a linear layer on the embedding tells apart; 0 for no such layer.
 
     Attributes:
         features: channels of the backbone's last feature map.
+        classes: the linear layer, embedding → logits; None without one.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Encoder(nn.Module):
         frozen: int = 0,
         mirror: bool = False,
         neck: str = "linear",
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
@@ -107,6 +110,7 @@ class Encoder(nn.Module):
         self.dimension: int = dimension or self.features
         self.mirror = mirror
         self.embedding = NECKS[neck](self.features, dimension)
+        self.classes = nn.Linear(self.dimension, classes) if classes else None
         self._on_map = neck in ON_MAP
         self._frozen: list[nn.Module] = []
         if frozen:
@@ -138,6 +142,17 @@ class Encoder(nn.Module):
         if self.mirror and not self.training:
             embedding = (embedding + self.embed_map(self.feature_map(images.flip(3)))) / 2
         return embedding
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """(B, D), not normalised → (B, classes): their softmax is the probability of each expression.
+
+        Raises:
+            InputError: this encoder has no layer for classes.
+        """
+        if self.classes is None:
+            raise InputError("this encoder knows no classes: it has an embedding and nothing behind it")
+        found: Tensor = self.classes(embedding)
+        return found
 
 
 IMAGENET = "efficientnet-lite0-imagenet"

@@ -27,6 +27,7 @@ class Architecture:
     mirror: bool
     size: int
     neck: str = "linear"
+    classes: int = 0
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -52,10 +53,12 @@ def _architecture(model: Any, path: Path) -> Architecture:
         mirror=fields.take("mirror", check.flag),
         size=fields.take("size", check.positive),
         neck=fields.take("neck", check.one_of(tuple(NECKS)), "linear"),
+        classes=fields.take("classes", check.integer, 0),
     )
     fields.done()
-    if found.dimension < 0:
-        fields.refuse("dimension", f"must be 0 or more, got {found.dimension}")
+    for name in ("dimension", "classes"):
+        if (value := getattr(found, name)) < 0:
+            fields.refuse(name, f"must be 0 or more, got {value}")
     return found
 
 
@@ -80,7 +83,7 @@ def load_encoder(path: Path, architecture: Architecture | None = None) -> tuple[
     wanted = [name for name, tensor in own.items() if tensor.is_floating_point()]
     missing = [name for name in wanted if name not in stored]
     # what the exporter adds is not named as a torch module names things
-    foreign = [name for name in stored if name not in own and name.startswith(("backbone.", "embedding."))]
+    foreign = [name for name in stored if name not in own and name.startswith(("backbone.", "embedding.", "classes."))]
     if missing or foreign:
         told = f"no {missing[0]!r}" if missing else f"a {foreign[0]!r} that it doesn't have"
         raise WeightsError(f"{path} holds other weights than those of {architecture}: {told}")

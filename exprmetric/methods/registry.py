@@ -36,12 +36,15 @@ def _encoders() -> dict[str, Factory]:
     """Every ONNX encoder of the weights manifest is a method; no code of its own."""
     from exprmetric.methods.onnx import OnnxEncoder
     from exprmetric.weights import store as weights
+    from exprmetric.weights.manifest import PROBABILITIES
 
     kinds = ("expression-encoder", "identity-encoder")
+    found = {e.name: e for e in weights.entries().values() if e.kind in kinds and e.format == "onnx"}
+    found |= {name: found[version] for name, version in weights.CURRENT.items() if version in found}
+    found |= {f"{name}-{PROBABILITIES}": e.of_probabilities() for name, e in found.items() if e.classes}
     return {
-        e.name: lambda provider, entry=e: OnnxEncoder(entry, provider=provider)  # type: ignore[misc]
-        for e in weights.entries().values()
-        if e.kind in kinds and e.format == "onnx"
+        name: lambda provider, entry=e: OnnxEncoder(entry, provider=provider)  # type: ignore[misc]
+        for name, e in found.items()
     }
 
 

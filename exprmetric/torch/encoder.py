@@ -23,6 +23,7 @@ from exprmetric.torch.frozen import Frozen
 from exprmetric.torch.functional import widened
 from exprmetric.torch.pixels import luma, resample, rounded, to_bytes, to_pixels
 from exprmetric.weights import store as weights
+from exprmetric.weights.manifest import PROBABILITIES
 from exprmetric.weights.store import Preprocessing, WeightsEntry
 
 EMBEDDING = "embedding"
@@ -82,6 +83,11 @@ class ExpressionEncoder(Frozen):
         self.unit = entry.normalise
         self.distance_name = entry.distance or "l2"
         self.dimension: int = network.dimension
+        self.output = entry.output
+        if self.output == PROBABILITIES:
+            if network.classes is None:
+                raise WeightsError(f"{entry.name}: the file has no layer for the probabilities that its entry names")
+            self.dimension = network.classes.out_features
         self.quantise = quantise
         self.precision = precision
         self.fingerprint = f"{entry.name}:{entry.sha256[:16]}/torch"
@@ -100,6 +106,8 @@ class ExpressionEncoder(Frozen):
     def represent(self, faces: Tensor) -> Tensor:
         """(B, 1, size, size), as `preprocess` makes them → (B, D)."""
         vectors = widened(self._run(faces))
+        if self.output == PROBABILITIES:
+            return torch.softmax(self.network.logits(vectors), 1)
         return F.normalize(vectors, dim=1, eps=1e-12) if self.unit else vectors
 
     def features(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-Parameters = Iterable[nn.Parameter]
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""Parameters, or groups of them as torch's optimisers take them: `{"params": [...], "lr": 0.1}`."""
 
 
 def _adamw(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
@@ -26,7 +28,7 @@ def _lars(parameters: Parameters, rate: float, decay: float) -> torch.optim.Opti
     import_timm()
     from timm.optim.lars import Lars
 
-    listed = list(parameters)
+    listed = [p for given in parameters for p in (given["params"] if isinstance(given, dict) else [given])]
     groups = [
         {"params": [p for p in listed if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in listed if p.ndim <= 1], "weight_decay": 0.0},

@@ -7,7 +7,7 @@ preprocessing, output tensor, distance. Finding and fetching the files is `exprm
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +17,12 @@ from exprmetric.weights.fields import Fields
 
 SCHEMA_VERSION = 1
 MANIFEST = "weights_manifest.json"
-KINDS = ("expression-encoder", "identity-encoder", "detector", "landmarks", "blendshapes", "3dmm", "backbone")
-FORMATS = ("onnx", "dlib", "tflite-task", "torch-pickle", "pickle", "keras-h5")
+KINDS = (
+    "expression-encoder", "identity-encoder", "detector", "landmarks", "blendshapes", "3dmm", "backbone", "teacher",
+)  # fmt: skip
+FORMATS = ("onnx", "dlib", "tflite-task", "tflite", "torch-pickle", "pickle", "keras-h5")
+PROBABILITIES = "probabilities"
+"""Name of the second output of an encoder that knows classes."""
 DISTANCES = ("l2", "cosine", "ned", "mse")
 COLORS = ("rgb", "bgr", "grey")
 LAYOUTS = ("nchw", "nhwc")
@@ -79,6 +83,7 @@ class WeightsEntry:
     dimension: int | None  # length of the vector, where known
     normalise: bool  # scale the vector to unit norm
     distance: str | None  # one of DISTANCES
+    classes: int | None  # expressions whose probabilities are a second output, PROBABILITIES; None: there is none
     notes: str
     commercial_why: str = ""  # in a sentence, why commercial use is allowed or not
 
@@ -87,6 +92,12 @@ class WeightsEntry:
         """In a sentence, why commercial use is allowed or not."""
         terms = f"Its licence is {self.licence or 'not stated'}; trained on {self.training_data or 'data not stated'}."
         return self.commercial_why or terms
+
+    def of_probabilities(self) -> WeightsEntry:
+        """The same file, read at its second output. Raises WeightsError where it has none."""
+        if self.classes is None:
+            raise WeightsError(f"the weights {self.name!r} have no output of probabilities")
+        return replace(self, output=PROBABILITIES, dimension=self.classes, classes=None, normalise=False, distance="l2")
 
 
 def manifest_path() -> Path:
@@ -158,6 +169,7 @@ def _entry(value: object, position: int, own: bool) -> WeightsEntry:
         dimension=fields.take("dimension", check.optional(check.positive), None),
         normalise=fields.take("normalise", check.flag, False),
         distance=fields.take("distance", check.optional(check.one_of(DISTANCES)), None),
+        classes=fields.take("classes", check.optional(check.positive), None),
         notes=fields.take("notes", check.any_text, ""),
         commercial_why=fields.take("commercial_why", check.any_text, ""),
     )

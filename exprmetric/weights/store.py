@@ -39,6 +39,8 @@ __all__ = [
 
 WEIGHTS_ENV = "EXPRMETRIC_WEIGHTS"
 CACHE_ENV = "EXPRMETRIC_CACHE"
+CURRENT = {"default": "expression-1"}
+"""What a name that outlives its files stands for now. Results name the version too, in the method's fingerprint."""
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
 _digests: dict[tuple[str, int, int], str] = {}  # (path, size, mtime_ns) -> SHA-256, within this process
 _commercial = ContextVar("commercial", default=False)
@@ -62,7 +64,7 @@ def entries(kind: str | None = None) -> dict[str, WeightsEntry]:
     if kind is not None and kind not in manifest.KINDS:
         raise WeightsError(f"unknown kind of weights {kind!r}: choose from {', '.join(manifest.KINDS)}")
     shipped, own = _shipped(), local_weights.entries(cache_dir())
-    if twice := shipped.keys() & own.keys():
+    if twice := (shipped.keys() | CURRENT.keys()) & own.keys():
         name = min(twice)
         raise WeightsError(f"your own weights {name!r} have the name of shipped ones: exprmetric weights remove {name}")
     return {name: item for name, item in {**shipped, **own}.items() if kind in (None, item.kind)}
@@ -70,7 +72,8 @@ def entries(kind: str | None = None) -> dict[str, WeightsEntry]:
 
 def add(document: object, file: Path, check_fit: local_weights.CheckFit) -> WeightsEntry:
     """Make a file of one's own known by an entry like those of the manifest; see `exprmetric.weights.own.add`."""
-    return local_weights.add(document, file, cache_dir(), _shipped(), check_fit)
+    taken = _shipped() | {name: _shipped()[now] for name, now in CURRENT.items() if now in _shipped()}
+    return local_weights.add(document, file, cache_dir(), taken, check_fit)
 
 
 def remove(name: str) -> None:
@@ -79,10 +82,19 @@ def remove(name: str) -> None:
 
 
 def entry(name: str) -> WeightsEntry:
-    """The manifest entry of this name. Raises UnknownWeightsError that suggests close names."""
+    """The manifest entry of this name; `default` is the current version of the shipped encoder.
+
+    `NAME-probabilities` is the entry of NAME read at its second output, where it has one.
+
+    Raises UnknownWeightsError that suggests close names.
+    """
     known = entries()
-    if name in known:
-        return known[name]
+    if CURRENT.get(name, name) in known:
+        return known[CURRENT.get(name, name)]
+    base, _, output = name.rpartition("-")
+    version = CURRENT.get(base, base)
+    if output == manifest.PROBABILITIES and version in known and known[version].classes:
+        return known[version].of_probabilities()
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
     raise UnknownWeightsError(f"no weights are named {name!r}: {hint}")

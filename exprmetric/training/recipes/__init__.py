@@ -7,6 +7,7 @@ from typing import Any
 from exprmetric.choices import resolve
 
 RECIPES = {
+    "distil": "exprmetric.training.recipes.distil:Distil",
     "default": "exprmetric.training.recipes.default:Default",
     "wsupcon": "exprmetric.training.recipes.wsupcon:WSupConRecipe",
     "classification": "exprmetric.training.recipes.classification:Classification",

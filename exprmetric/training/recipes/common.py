@@ -22,7 +22,7 @@ from exprmetric.errors import InputError
 from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.epoch_log import need_tensorboard
 from exprmetric.training.loop import Losses, Trainer, autocast, pick_device
-from exprmetric.training.optimisers import OPTIMISERS, warm_cosine
+from exprmetric.training.optimisers import OPTIMISERS, Parameters, warm_cosine
 
 Scores = dict[str, dict[str, Any]]
 """By split: score → number."""
@@ -111,6 +111,10 @@ class RecipeConfig:
         """A new encoder, untrained."""
         return Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
 
+    def learning(self, model: nn.Module) -> Parameters:
+        """What the optimiser changes; with a learning rate of its own for a part, where a recipe asks for it."""
+        return [p for p in model.parameters() if p.requires_grad]
+
     def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The learning rate's way over a training of so many steps."""
         return warm_cosine(optimizer, self.warmup, steps)
@@ -197,7 +201,7 @@ def descent(
     model: nn.Module, config: RecipeConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """The settings' optimiser of all that learns, and its learning rate's way over so many steps."""
-    learning = [p for p in model.parameters() if p.requires_grad]
+    learning = config.learning(model)
     optimizer = OPTIMISERS[config.optimiser](learning, config.learning_rate, config.weight_decay)
     return optimizer, config.scheduler(optimizer, steps)
 
