@@ -35,7 +35,7 @@ PAGES = [
     ROOT / "README.md",
     *(path for name in ("CONTRIBUTING.md", "SECURITY.md") if (path := ROOT / name).is_file()),
     *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "exprmetric" / "data" / "default.md",
+    *sorted((ROOT / "exprmetric" / "data").glob("*.md")),
 ]
 QUICK = {"weights.md"}
 """Pages that need no swaps and no time; all others are marked slow."""

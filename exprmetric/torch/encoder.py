@@ -131,7 +131,7 @@ class ExpressionEncoder(Frozen):
         return self.layer(name).register_forward_hook(keep)
 
     def layer(self, name: str) -> nn.Module:
-        """A submodule by its name, such as `backbone.s2`. Raises InputError for a name that is none."""
+        """A submodule by its name, such as `backbone.second.9`. Raises InputError for a name that is none."""
         try:
             return self.network.get_submodule(name)
         except AttributeError:

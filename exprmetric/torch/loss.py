@@ -27,11 +27,14 @@ class ExpressionLoss(nn.Module):
     With `margin`, `max(0, t2c - s2c + margin)`: the swapped face is to be nearer to the target's expression than to the
     source's, by that much. Distances are those of the metric: 0..2 for `l2` between unit-norm embeddings.
 
+    What descends on an encoder learns its blind spots too: judge it by the method `second` as well, a small encoder
+    that took no part in the training of `default`.
+
     Args:
         margin: of the margin form, 0 or more; None for plain t2c.
         layers: weight by layer. `embedding` is the encoder's own distance. Any other name is a submodule of the encoder
-            (`backbone.s2`), compared as perceptual losses do (Zhang et al. 2018): unit norm over the channels, squared
-            differences summed over them, mean over the places. None for `{"embedding": 1.0}`.
+            (`backbone.second.9`), compared as perceptual losses do (Zhang et al. 2018): unit norm over the channels,
+            squared differences summed over them, mean over the places. None for `{"embedding": 1.0}`.
         reduction: `mean`, `sum`, or `none` for (B,).
         value_range: of floating-point images. Values outside aren't clipped: they keep their gradient. Some of the
             first calls look at the images and warn, once, of those far outside or that leave half the range empty.

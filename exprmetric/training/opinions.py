@@ -7,7 +7,6 @@ the logarithm of its probability.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from exprmetric.datasets.layouts import EXPRESSIONS, digest
+from exprmetric.datasets.layouts import EXPRESSIONS
 from exprmetric.encoder.export import load_encoder
 from exprmetric.errors import InputError, MissingPackageError
-from exprmetric.io.files import kept_arrays, sha256_of, write_whole
+from exprmetric.io.files import sha256_of
+from exprmetric.io.kept import kept
 from exprmetric.weights import store as weights
 
 MINI_XCEPTION = "mini-xception"
@@ -45,19 +45,17 @@ def ask(teachers: Sequence[str], images: Tensor, *, crop: int, cache: Path) -> l
         InputError: a checkpoint has no classes, or sees another crop.
         MissingPackageError, WeightsNotFoundError, WeightsHashError: of mini-XCEPTION.
     """
-    pixels = hashlib.sha256(images.cpu().numpy().tobytes())
+    faces = images.cpu().numpy()
     said = []
     for teacher in teachers:
         known = teacher == MINI_XCEPTION
         file = weights.find(MINI_XCEPTION) if known else Path(teacher)
-        key = digest(pixels.hexdigest(), crop, sha256_of(file), SQUARE, FLOOR)[:12]
-        path = cache / f"opinions-{'mini-xception' if known else 'checkpoint'}-{key}.npz"
-        kept = kept_arrays(path, "said")
-        rows = kept["said"] if kept is not None else None
-        if rows is None:
-            rows = mini_xception(images.cpu().numpy()[:, 0], crop) if known else _checkpoint(file, images, crop)
-            cache.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda opened, rows=rows: np.savez(opened, said=rows))
+
+        def make(known: bool = known, file: Path = file) -> dict[str, npt.NDArray[np.float32]]:
+            return {"said": mini_xception(faces[:, 0], crop) if known else _checkpoint(file, images, crop)}
+
+        key = (faces, crop, sha256_of(file), SQUARE, FLOOR)
+        rows = kept(cache, f"opinions-{'mini-xception' if known else 'checkpoint'}", key, ("said",), make)["said"]
         said.append(torch.from_numpy(np.asarray(rows, np.float32)).to(images.device))
     return said
 
