@@ -443,7 +443,7 @@ def test_weights_are_listed():
 
     listed = json.loads(run("weights", "list", "--json").stdout)
     assert [w["name"] for w in listed] == list(weights.entries())
-    assert next(w for w in listed if w["name"] == "default")["place"] == "bundled"
+    assert next(w for w in listed if w["name"] == "expression-2")["place"] == "bundled"
     table = run("weights", "list").stdout
     assert all(name in table for name in weights.entries())
     refused(run("weights", "path", "defualt"), "default")

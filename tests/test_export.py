@@ -140,7 +140,7 @@ def test_a_linear_layer_and_the_mirror_image_are_exported_and_named(tmp_path: Pa
     mirrored = run_onnx(export.path, faces.flip(3))
     np.testing.assert_allclose(unit(mirrored), unit(run_onnx(export.path, faces)), atol=1e-5)
     properties = {p.key: json.loads(p.value) for p in onnx.load(str(export.path)).metadata_props}
-    assert properties == {METADATA: {**architecture, "neck": "linear", "size": SIZE}}
+    assert properties == {METADATA: {**architecture, "neck": "linear", "classes": 0, "size": SIZE}}
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "regnetx_004"])

@@ -122,4 +122,4 @@ def test_a_damaged_list_says_which_file(tmp_path: Path) -> None:
 def test_no_entry_of_ones_own_is_no_error() -> None:
     with pytest.raises(UnknownWeightsError):
         weights.remove("mine")
-    assert "default" in weights.entries()
+    assert "expression-2" in weights.entries()

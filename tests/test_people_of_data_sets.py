@@ -18,7 +18,7 @@ from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Annotate
 from exprmetric.datasets.clip_files import Clip
 from exprmetric.datasets.layouts import FaceDataset, open_datasets
-from exprmetric.training.recipes import default, disentangle
+from exprmetric.training.recipes import default, disentangle, distil
 
 pytestmark = pytest.mark.torch
 
@@ -42,6 +42,7 @@ def of_default(monkeypatch: pytest.MonkeyPatch) -> Annotate:
 
 ANNOTATE: dict[str, Callable[[pytest.MonkeyPatch], Annotate]] = {
     "default": of_default,
+    "distil": lambda _: distil.Distil.annotate,
     "disentangle": lambda _: disentangle.Disentangle.annotate,
     "contrastive": lambda _: clips.annotate_photographs(176, 64),
 }

@@ -39,7 +39,7 @@ __all__ = [
 
 WEIGHTS_ENV = "EXPRMETRIC_WEIGHTS"
 CACHE_ENV = "EXPRMETRIC_CACHE"
-CURRENT = {"default": "expression-1"}
+CURRENT = {"default": "expression-2"}
 """What a name that outlives its files stands for now. Results name the version too, in the method's fingerprint."""
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
 _digests: dict[tuple[str, int, int], str] = {}  # (path, size, mtime_ns) -> SHA-256, within this process
@@ -95,7 +95,7 @@ def entry(name: str) -> WeightsEntry:
     version = CURRENT.get(base, base)
     if output == manifest.PROBABILITIES and version in known and known[version].classes:
         return known[version].of_probabilities()
-    close = difflib.get_close_matches(name, known, n=3)
+    close = difflib.get_close_matches(name, {**known, **CURRENT}, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
     raise UnknownWeightsError(f"no weights are named {name!r}: {hint}")
 
