@@ -44,14 +44,15 @@ def _ferplus(
     faces, same_pairs, other_pairs = counts
     return Threshold(
         value,
-        f"{faces} faces of FER+ test on which 8 of 10 raters agree: within it are {same:g} % of {same_pairs:,} pairs with "
-        f"the same expression and {other:g} % of {other_pairs:,} pairs with different ones",
+        f"{faces} faces of FER+ test on which 8 of 10 raters agree: within it are {same:g} % of {same_pairs:,} pairs "
+        f"with the same expression and {other:g} % of {other_pairs:,} pairs with different ones",
     )
 
 
 CALIBRATED = {
     "feenet": Threshold(0.5, "paper 004: works well in practice"),
-    "default": _ferplus(0.84, 75, 3.3, (559, 29_145, 126_816)),  # expression-2
+    "default": _ferplus(0.84, 75, 3.3, (559, 29_145, 126_816)),
+    "expression-2": _ferplus(0.84, 75, 3.3, (559, 29_145, 126_816)),
     "expression-1": _ferplus(0.53, 75, 0.6),
     "lm68": _ferplus(0.30, 10, 5),
     "lm51": _ferplus(0.20, 11, 5),
