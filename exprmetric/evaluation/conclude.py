@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.carried import another_target
+from exprmetric.evaluation.kept import add_kept, maps_of, with_kept
 from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.privacy import privacy
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
 from exprmetric.evaluation.rows import Rows
 from exprmetric.evaluation.session import Settings
-from exprmetric.evaluation.summary import summarise
+from exprmetric.evaluation.summary import summarise, tells_people
+from exprmetric.evaluation.tables import models_of
+from exprmetric.evaluation.verdict import verdict
 from exprmetric.io.environment import environment, stamp
 
 if TYPE_CHECKING:
@@ -75,7 +80,11 @@ def conclude(
                     part[name]["anchors"]["another_target"] = {"mean_t2c": anchor}
         if name == IDENTITY and settings.identity:
             summary["identity"]["fingerprint"] = about["fingerprint"]
-    return EvaluationResult(summary, rows.without_inner())
+    maps = maps_of(description["methods"], [name for name in measured if not tells_people(name)])
+    add_kept(summary, rows, maps, on_fail=on_fail, seed=seed)
+    groups = len(np.unique(rows.codes("group")[0][rows.ok]))
+    summary["verdict"] = verdict(summary, groups, models_of(summary))
+    return EvaluationResult(summary, with_kept(rows.without_inner(), maps))
 
 
 def _parts(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -55,9 +55,10 @@ class EvaluationResult:
         """One record a triplet, in input order: id, model, group, target, source, swapped, status, reason (where `ok`,
         what has to be said of the row, such as `crop`), `faces_target`, `faces_source`, `faces_swapped` (how many faces
         each image shows), then `<method>.t2c`, `<method>.s2c`, `<method>.s2t` (None unless the status is `ok`; the last
-        two also without a source), `identity.same_person` (whether the identity control takes the swapped face for the
-        target's person), then `box_target`, `box_source`, `box_swapped` (the faces that were measured, `x0 y0 x1 y1`,
-        px)."""
+        two also without a source), `<method>.kept` where the method has a map (the probability that people give target
+        and swapped face the same answer), `identity.same_person` (whether the identity control takes the swapped face
+        for the target's person), then `box_target`, `box_source`, `box_swapped` (the faces that were measured,
+        `x0 y0 x1 y1`, px)."""
         return self.rows.records()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -111,7 +112,7 @@ class EvaluationResult:
 
     def _write_csv(self, text: IO[str]) -> None:
         # the default end of line, \r\n, is also what makes the writer quote a lone \r in a name
-        columns = columns_of(self.rows.methods)
+        columns = columns_of(self.rows.methods, self.rows.kept)
         writer = csv.writer(text)
         writer.writerow(columns)
         for part in self._parts(LINES):
@@ -128,7 +129,7 @@ class EvaluationResult:
     def _save_parquet(self, file: IO[bytes]) -> None:
         import pyarrow.parquet as pq
 
-        columns = schema(self.rows.methods, inner=False)
+        columns = schema(self.rows.methods, inner=False, kept=self.rows.kept)
         with pq.ParquetWriter(file, columns, **checksums("write_page_checksum")) as writer:
             for part in self._parts(ROW_GROUP):
                 writer.write_table(part.cast(columns))

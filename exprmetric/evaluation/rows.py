@@ -62,9 +62,9 @@ def carried_columns(methods: Sequence[str]) -> list[str]:
     return [*(f"{method}.vector" for method in methods), AGAIN, YAW]
 
 
-def columns_of(methods: Sequence[str]) -> list[str]:
-    """The columns of `triplets.csv`."""
-    numbers = [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS]
+def columns_of(methods: Sequence[str], kept: Sequence[str] = ()) -> list[str]:
+    """The columns of `triplets.csv`; `kept`: the methods that have a column `<method>.kept`."""
+    numbers = [f"{m}.{d}" for m in methods for d in (*DISTANCE_COLUMNS, *["kept"] * (m in kept))]
     return [*TRIPLET_COLUMNS, *FACE_COLUMNS, *numbers, *judged_columns(methods), *BOX_COLUMNS]
 
 
@@ -74,7 +74,7 @@ def judged_columns(methods: Sequence[str]) -> list[str]:
     return [SAME_PERSON_COLUMN] * (IDENTITY in methods) + [MOVED] * moved
 
 
-def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False) -> pa.Schema:
+def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False, kept: Sequence[str] = ()) -> pa.Schema:
     """Types of the columns; those of `triplets.parquet` where `inner` is false, with `PRIVATE_COLUMNS` where asked."""
     import pyarrow as pa
 
@@ -83,7 +83,8 @@ def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False)
     fields += [pa.field(c, pa.int32()) for c in FACE_COLUMNS]
     if inner:
         fields += [pa.field(c, pa.int64() if c == "index" else names) for c in INNER_COLUMNS]
-    fields += [pa.field(f"{m}.{d}", pa.float64()) for m in methods for d in DISTANCE_COLUMNS]
+    for m in methods:
+        fields += [pa.field(f"{m}.{d}", pa.float64()) for d in (*DISTANCE_COLUMNS, *["kept"] * (m in kept))]
     fields += [pa.field(c, pa.string() if c == MOVED else pa.bool_()) for c in judged_columns(methods)]
     fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
     if inner:
@@ -198,6 +199,11 @@ class Rows:
     def methods(self) -> list[str]:
         """Methods in the order of their columns."""
         return [c.removesuffix(".t2c") for c in self.table.column_names if c.endswith(".t2c")]
+
+    @cached_property
+    def kept(self) -> list[str]:
+        """Methods with a column `<method>.kept`."""
+        return [m for m in self.methods if f"{m}.kept" in self.table.column_names]
 
     def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
         """(N,) numbers 0..K-1 of a text column, and the K texts in sorted order."""

@@ -29,6 +29,7 @@ _METHODS = {
         "mean_s2t?": NUMBER_OR_NONE,
         "anchors?": {str: {str: NUMBER_OR_NONE}},
         "note?": str,
+        "kept?": SCORE | {"calibrated": bool, "error": NUMBER_OR_NONE},
     }
 }
 _PART = {"coverage": _COVERAGE, "methods": _METHODS}
@@ -38,6 +39,7 @@ SUMMARY = {
     "coverage": _COVERAGE,
     "alarms?": [str],
     "notes?": [str],
+    "verdict?": [str],
     "methods": _METHODS,
     "groups": {str: _PART},
     "by?": {str: {str: {**_PART, "models?": {str: _PART}}}},

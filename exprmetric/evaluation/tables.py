@@ -17,6 +17,8 @@ from exprmetric.metrics.preservation import HEADINGS, SCORES
 if TYPE_CHECKING:
     from exprmetric.evaluation.result import EvaluationResult
 
+SHOWN = {**HEADINGS, "kept": "kept ↑"}
+"""Scores of a table, with their headings."""
 ANCHORS = {
     "nothing_swapped": "nothing swapped",
     "another_target": "another target's face",
@@ -34,7 +36,10 @@ MOST_FAILURES = 10
 
 def score_cell(score: Mapping[str, Any] | None) -> Number:
     """A score `{"value", "ci95"}` of `summary.json` as a cell; nothing where it was not measured."""
-    return Number(None) if score is None else Number(score["value"], *score["ci95"])
+    if score is None:
+        return Number(None)
+    low, high = score["ci95"]
+    return Number(score["value"], low, high, mark="" if score.get("calibrated", True) else "‡")
 
 
 def cell(score: Mapping[str, Any] | None) -> str:
@@ -85,7 +90,16 @@ def label(method: str, scores: dict[str, Any]) -> str:
 
 def note_lines(methods: dict[str, Any]) -> list[str]:
     """What the marks mean."""
-    return [f"† {method}: {scores['note']}" for method, scores in methods.items() if scores.get("note")]
+    lines = [f"† {method}: {scores['note']}" for method, scores in methods.items() if scores.get("note")]
+    far = {m: s["kept"]["error"] for m, s in methods.items() if "kept" in s and not s["kept"]["calibrated"]}
+    if far:
+        off = ", ".join(
+            f"{m} by {error:.2f}" if error is not None else f"{m} was never judged" for m, error in far.items()
+        )
+        lines.append(
+            f"‡ kept is not calibrated, and enters no verdict: off on faces that took no part in its fit ({off})"
+        )
+    return lines
 
 
 def models_of(summary: dict[str, Any]) -> list[str]:
@@ -96,7 +110,7 @@ def models_of(summary: dict[str, Any]) -> list[str]:
 
 def shown_scores(methods: dict[str, Any]) -> list[str]:
     """The scores that some method has: those that need a source are absent where there is none."""
-    return [s for s in SCORES if any(s in m for m in methods.values())] or list(SCORES)
+    return [s for s in SHOWN if any(s in m for m in methods.values())] or list(SCORES)
 
 
 def parts_of(summary: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,7 +123,7 @@ def parts_of(summary: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 def _columns(*first: str, scores: Sequence[str]) -> list[Column]:
     head = [Column(name, words=name not in ("n", "failed")) for name in first]
-    return [*head, *(Column(HEADINGS[s], s, ends=(f"{s}.low", f"{s}.high")) for s in scores)]
+    return [*head, *(Column(SHOWN[s], s, ends=(f"{s}.low", f"{s}.high")) for s in scores)]
 
 
 def headline(summary: dict[str, Any]) -> Sheet:
@@ -155,8 +169,8 @@ def every_split(summary: dict[str, Any]) -> Sheet:
     for name, coverage, methods in _sections(summary):
         for method, found in methods.items():
             head = [name, method, found["n"], coverage["triplets"]]
-            rows.append(Row([*head, *(score_cell(found.get(s)) for s in SCORES), found.get("note", "")]))
-    return Sheet([*columns, *_columns(scores=SCORES), Column("note", words=True)], rows)
+            rows.append(Row([*head, *(score_cell(found.get(s)) for s in SHOWN), found.get("note", "")]))
+    return Sheet([*columns, *_columns(scores=SHOWN), Column("note", words=True)], rows)
 
 
 def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -180,6 +194,8 @@ def print_table(result: EvaluationResult) -> None:
     console.print(printable(head), markup=False)
     for line in alarm_lines(summary):
         console.print(line, markup=False, style="bold red")
+    for line in summary.get("verdict", []):  # older results have none
+        console.print(printable(line), markup=False)
     for sheet in filter(None, (headline(summary), splits(summary), privacy_sheet(summary))):
         sheet.print(console)
     for line in (
@@ -203,6 +219,8 @@ def markdown(result: EvaluationResult) -> str:
     lines = [coverage_line(summary["coverage"]) + f"; detector `{summary['detector']['ran']}`."]
     for line in alarm_lines(summary):
         lines += ["", f"**{markdown_text(line)}**"]
+    if said := summary.get("verdict"):
+        lines += ["", " ".join(map(markdown_text, said))]
     whole = headline(summary)
     lines += ["", "**Models**" if models_of(summary) else "**All triplets**", "", whole.markdown()]
     if rest := splits(summary):

@@ -37,17 +37,19 @@ class Number:
         low: lower end of its interval, likewise.
         high: upper end of it, likewise.
         form: how it is written, such as `.3f` or `+.3f`; `p` is a p-value.
+        mark: of a note that belongs to it, behind the number.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     form: str = ".3f"
+    mark: str = ""
 
     @property
     def text(self) -> str:
         """`0.123`, or a dash."""
-        return self._say(self.value)
+        return f"{self._say(self.value)} {self.mark}".rstrip()
 
     @property
     def interval(self) -> str:
@@ -68,7 +70,7 @@ class Number:
     @property
     def rounded(self) -> float:
         """The value as it is shown: what looks equal ranks equal. NaN where unknown."""
-        return float(self.text) if known(self.value) and self.form != "p" else math.nan
+        return float(self._say(self.value)) if known(self.value) and self.form != "p" else math.nan
 
 
 def known(value: float | None) -> bool:
@@ -268,6 +270,7 @@ _LATEX = {
     "−": "$-$",
     "±": r"$\pm$",
     "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     NOTHING: "--",
 }
 

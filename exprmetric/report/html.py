@@ -32,6 +32,7 @@ from exprmetric.evaluation.tables import (
     label,
     note_lines,
     number,
+    shown_scores,
     speed_line,
     splits,
 )
@@ -133,6 +134,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         "report.html",
         summary=summary,
         headline=headline(summary),
+        headline_keys=shown_scores(summary["methods"]),
         splits=splits(summary),
         identity=identity_line(summary["identity"]),
         privacy=privacy_sheet(summary),
