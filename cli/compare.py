@@ -20,14 +20,31 @@ from exprmetric.choices import MATCHES
     show_default=True,
     help="What makes two targets or sources the same: their bytes (the files must still be there), or their paths.",
 )
+@click.option(
+    "--method", "-m", "methods", multiple=True, help="Compare by this method alone; repeatable.  [default: all]"
+)
+@click.option(
+    "--score",
+    type=click.Choice(["kept", "mean_t2c", "l2_error", "ratio"]),
+    help="The primary score, tested by itself.  [default: kept where it is calibrated, else mean_t2c]",
+)
 @format_option()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and the sign flips.")
-def compare(results: tuple[Path, ...], match: str, form: str, out: Path | None, seed: int) -> None:
+def compare(
+    results: tuple[Path, ...],
+    match: str,
+    methods: tuple[str, ...],
+    score: str | None,
+    form: str,
+    out: Path | None,
+    seed: int,
+) -> None:
     """Compare models that were given the same targets and sources.
 
     Each RESULT is a folder that `evaluate --out` wrote; each model in it is compared with every other. Differences are
-    paired, their intervals and p-values go over groups, and p-values are corrected for the number of tests (Holm).
+    paired, their intervals and p-values go over groups (and over sources where groups share them). One primary score is
+    tested by itself; all others are exploratory. p-values are corrected for the number of tests of a kind (Holm).
     Rows without a partner are counted and named.
 
     Exit status: 0 compared, 1 no two models share a measured target and source, 2 wrong usage.
@@ -37,7 +54,7 @@ def compare(results: tuple[Path, ...], match: str, form: str, out: Path | None, 
     from exprmetric.evaluation.compared import FORMATS as writers
     from exprmetric.report.comparison import write_html
 
-    comparison = run(load_contestants(results), match=match, seed=seed)
+    comparison = run(load_contestants(results), match=match, methods=methods, score=score or "", seed=seed)
     writers[form](comparison)
     if out is not None:
         write_html(comparison, out)

@@ -60,7 +60,10 @@ def test_scores_are_those_of_plain_arithmetic(tmp_path: Path):
     control = found["identity", "nearer_to_source"]
     assert control.difference == pytest.approx(np.mean(nearer[0]) - np.mean(nearer[1]))
     assert control.wins == sum(x > y for x, y in zip(*nearer, strict=True))
-    assert [d.p_holm for d in duel.differences] == pytest.approx(holm([d.p for d in duel.differences]))
+    (primary,) = (d for d in duel.differences if d.primary)  # it is tested by itself
+    assert (primary.method, primary.score) == ("lm68", "mean_t2c") and primary.p_holm == primary.p
+    rest = [d for d in duel.differences if not d.primary]
+    assert [d.p_holm for d in rest] == pytest.approx(holm([d.p for d in rest]))
 
 
 def test_a_model_against_itself_ties_everywhere(tmp_path: Path):
@@ -160,11 +163,45 @@ def test_each_model_of_a_result_takes_part_under_a_name_of_its_own(tmp_path: Pat
     assert names == ["R: x", "y", "R: (no model)", "Q", "P"]
     comparison = compare(contestants({"R": both, "Q": other, "P": plain}))
     assert len(comparison.duels) == 10 and {d.n for d in comparison.duels} == {12}
-    assert comparison.tests == 10 * 7
-    smallest = min(d.p for duel in comparison.duels for d in duel.differences)
-    assert min(d.p_holm for duel in comparison.duels for d in duel.differences) == pytest.approx(
-        min(1.0, smallest * 70)
-    )
+    assert comparison.tests == 10 * 6  # the primary score is not among them
+    for primary, count in ((True, 10), (False, 60)):
+        found = [d for duel in comparison.duels for d in duel.differences if d.primary == primary]
+        assert min(d.p_holm for d in found) == pytest.approx(min(1.0, min(d.p for d in found) * count))
+
+
+def test_the_smallest_p_possible_is_said_and_the_verdict_claims_nothing_beyond_it(tmp_path: Path):
+    for count, smallest in ((3, 0.25), (7, 2 / 2**7)):
+        a = [row(tmp_path / "a", f"t{i}", f"s{i}", seed=1) for i in range(count)]
+        better = [replace(r, distances={m: d._replace(t2c=d.t2c - 0.05) for m, d in r.distances.items()}) for r in a]
+        comparison = compare(contestants({"A": result(a), "B": result(better)}))
+        (duel,) = comparison.duels
+        assert duel.smallest_p == smallest == duel.primary.p
+        said = " ".join(verdicts(comparison))
+        assert ("B keeps expressions better than A" in said) == (smallest < 0.05)
+        assert ("p can't be below 0.250" in said) == (smallest > 0.05)
+
+
+def test_groups_that_share_sources_resample_both_and_take_the_larger_p(tmp_path: Path):
+    a = [row(tmp_path / "a", f"t{i}", f"s{j}", seed=1) for i in range(8) for j in range(3)]
+    worse = [
+        replace(r, distances={m: d._replace(t2c=d.t2c + (0.2 if "_s0" in r.triplet.id else 0.0)) for m, d in r.distances.items()})
+        for r in a
+    ]  # one source alone makes the difference: sure over targets, not over sources
+    (duel,) = compare(contestants({"A": result(a), "B": result(worse)})).duels
+    assert (duel.groups, duel.sources, duel.smallest_p) == (8, 3, 0.25)
+    assert duel.primary.p == 1.0 or duel.primary.p >= 0.25
+    assert duel.primary.low < duel.primary.difference < duel.primary.high == pytest.approx(0, abs=0.03)
+
+
+def test_one_method_and_a_score_of_it_can_be_asked_for(tmp_path: Path):
+    models = contestants({"A": result(rows_of(tmp_path, 1)), "B": result(rows_of(tmp_path, 2))})
+    found = compare(models, methods=["other"], score="ratio")
+    assert {d.method for d in found.duels[0].differences} == {"other"}
+    assert found.primary == ("other", "ratio") and found.tests == 2
+    with pytest.raises(InputError, match="no result has the method 'nothing'"):
+        compare(models, methods=["nothing"])
+    with pytest.raises(InputError, match="unknown score"):
+        compare(models, score="nothing")
 
 
 # --- files and the command ---

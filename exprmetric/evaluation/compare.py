@@ -19,15 +19,20 @@ from exprmetric.choices import ALL, IDENTITY, MATCHES
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
+from exprmetric.evaluation.verdict import primary as primary_method
 from exprmetric.io.images import content_hash
 from exprmetric.io.plain import plain
-from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, win_tie_loss
+from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, smallest_p, win_tie_loss
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, WITHOUT_SOURCE, per_triplet
-from exprmetric.metrics.uncertainty import Floats, bootstrap_means
+from exprmetric.metrics.uncertainty import Floats, bootstrap_means, two_way_means
 
 NEARER = "nearer_to_source"
 """The control's score: the share of swapped faces whose identity is nearer to the source's."""
-HIGHER = {**HIGHER_IS_BETTER, NEARER: True}
+KEPT = "kept"
+HIGHER = {**HIGHER_IS_BETTER, NEARER: True, KEPT: True}
+NEED_NO_SOURCE = (*WITHOUT_SOURCE, KEPT)
+EXAMPLES = 6
+"""Pairs on which two models differ most that a page shows."""
 
 Pair = tuple[str, ...]
 """Target and source: content hashes, or paths; '' for a source that a row doesn't have. Where a result has a row for
@@ -46,6 +51,7 @@ class Contestant:
         notes: by method, what must stand beside its numbers.
         alarms: of the whole result, with the result's name: the numbers may not mean what they seem to.
         every_face: each face of a target has a row.
+        kept: methods whose `kept` is calibrated.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Contestant:
     notes: dict[str, str]
     alarms: tuple[str, ...] = ()
     every_face: bool = False
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Difference:
         b: mean of the second model.
         difference: a - b, with its 95 % interval over groups (NaN for one group).
         p: of a sign-flip test over groups.
-        p_holm: the same, corrected for all tests of the comparison.
+        p_holm: the same, corrected for all tests of its kind: the primary ones of all duels, or the exploratory ones.
+        primary: it is the comparison's primary score, tested by itself; the others are exploratory.
         wins: rows in which a is better than b.
         ties: rows in which they are equal.
         losses: rows in which a is worse.
@@ -84,6 +92,22 @@ class Difference:
     wins: int
     ties: int
     losses: int
+    primary: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair on which two models differ much: the images, the faces' boxes, and both models' score."""
+
+    target: str
+    source: str
+    swapped_a: str
+    swapped_b: str
+    box_target: str
+    box_a: str
+    box_b: str
+    a: float
+    b: float
 
 
 @dataclass(frozen=True)
@@ -93,30 +117,51 @@ class Duel:
     Attributes:
         n: pairs (target, source) that both measured.
         groups: how many independent groups they form.
+        sources: how many sources they have where groups share sources, and are then resampled too; else 0.
+        smallest_p: no p-value can be smaller with so many groups.
         repeated: pairs that a model swapped several times; its mean over them counts once.
         unpaired: ids of the rows that count for nothing, by the reason.
         left_out: methods that can't be compared, by name, with the reason.
         notes: what else a reader has to know.
+        examples: the pairs with the largest differences of the primary method's t2c, the largest first.
     """
 
     a: str
     b: str
     n: int
     groups: int
+    sources: int
+    smallest_p: float
     repeated: int
     unpaired: dict[str, list[str]]
     left_out: dict[str, str]
     notes: list[str]
     differences: list[Difference]
+    examples: list[Example]
+
+    @property
+    def primary(self) -> Difference | None:
+        """The difference that is tested by itself; None where nothing could be compared."""
+        return next((d for d in self.differences if d.primary), None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every two of the models; `tests` is how many p-values Holm's correction is over, `alarms` are their results'."""
+    """Every two of the models.
+
+    Attributes:
+        matched_by: what makes two targets or sources the same.
+        models: their names.
+        alarms: of their results.
+        primary: method and score that are tested by themselves.
+        tests: how many exploratory p-values Holm's correction is over.
+        duels: every two of the models.
+    """
 
     matched_by: str
     models: list[str]
     alarms: list[str]
+    primary: tuple[str, str]
     tests: int
     duels: list[Duel]
 
@@ -146,10 +191,12 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
             fingerprints[IDENTITY] = identity["fingerprint"]
         detector = content.summary["detector"]["fingerprint"]
         every = content.summary["settings"]["face"] == ALL
+        methods = content.summary["methods"].items()
+        kept = frozenset(name for name, m in methods if m.get(KEPT, {}).get("calibrated"))
         notes = {name: m["note"] for name, m in content.summary["methods"].items() if "note" in m}
         alarms = tuple(f"{result}: {alarm}" for alarm in content.summary.get("alarms", ()))  # older results have none
         found += [
-            (result, model, Contestant("", part, fingerprints, detector, notes, alarms, every))
+            (result, model, Contestant("", part, fingerprints, detector, notes, alarms, every, kept))
             for model, part in rows.items()
         ]
     count = Counter(model for _, model, _ in found)
@@ -187,30 +234,68 @@ def load_contestants(folders: Sequence[Path]) -> list[Contestant]:
     return found
 
 
-def compare(models: Sequence[Contestant], *, match: str = "content", seed: int = 0) -> Comparison:
+def compare(
+    models: Sequence[Contestant],
+    *,
+    match: str = "content",
+    methods: Sequence[str] = (),
+    score: str = "",
+    seed: int = 0,
+) -> Comparison:
     """Every two models on the pairs (target, source) that both measured.
 
     Args:
         models: two or more, with names of their own.
         match: `content`: a pair is the same where the bytes of its target and source are, wherever they lie; the files
             must still be there. `path`: where the paths in the results are.
+        methods: those that are compared, the first of them primary; none: all, `default` primary where it is there.
+        score: the primary score, which is tested by itself; '' for `kept` where it is calibrated, else `mean_t2c`.
         seed: of the bootstrap and of the sign flips.
 
     Raises:
-        InputError: an unknown `match`.
+        InputError: an unknown `match`, method or score.
     """
     if match not in MATCHES:
         raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
+    first = _primary(models, methods, score)
     key = _Keys(match)
     keyed = [(model, key.pairs(model.rows, every=model.every_face)) for model in models]
-    duels = [_duel(keyed[i], keyed[j], match=match, seed=seed) for i, j in combinations(range(len(models)), 2)]
-    p_values = [d.p for duel in duels for d in duel.differences]
-    corrected = iter(holm(p_values).tolist())
+    settings = _Settings(match, tuple(methods), first, seed)
+    duels = [_duel(keyed[i], keyed[j], settings) for i, j in combinations(range(len(models)), 2)]
+    corrected, tests = {}, 0
+    for primary in (True, False):
+        p_values = [d.p for duel in duels for d in duel.differences if d.primary == primary]
+        corrected[primary], tests = iter(holm(p_values).tolist()), len(p_values)
     duels = [
-        replace(duel, differences=[replace(d, p_holm=next(corrected)) for d in duel.differences]) for duel in duels
+        replace(duel, differences=[replace(d, p_holm=next(corrected[d.primary])) for d in duel.differences])
+        for duel in duels
     ]
     alarms = list(dict.fromkeys(alarm for model in models for alarm in model.alarms))
-    return Comparison(match, [m.name for m in models], alarms, len(p_values), duels)
+    return Comparison(match, [m.name for m in models], alarms, first, tests, duels)
+
+
+def _primary(models: Sequence[Contestant], methods: Sequence[str], score: str) -> tuple[str, str]:
+    """Method and score that are tested by themselves."""
+    shared = [m for m in (models[0].fingerprints if models else ()) if all(m in c.fingerprints for c in models)]
+    for name in methods:
+        if not any(name in c.fingerprints for c in models):
+            known = ", ".join(dict.fromkeys(m for c in models for m in c.fingerprints))
+            raise InputError(f"no result has the method {name!r}; there is {known}")
+    method = methods[0] if methods else primary_method(shared)
+    known_scores = [NEARER] if method == IDENTITY else [*SCORES, KEPT]
+    if score and score not in known_scores:
+        raise InputError(f"unknown score {score!r} of {method}; known: {', '.join(known_scores)}")
+    if method == IDENTITY:
+        return method, NEARER
+    return method, score or (KEPT if models and all(method in c.kept for c in models) else "mean_t2c")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    match: str
+    methods: tuple[str, ...]
+    primary: tuple[str, str]
+    seed: int
 
 
 class _Keys:
@@ -249,7 +334,8 @@ Found = dict[Pair, list[int]]
 """Places of the rows of each pair."""
 
 
-def _duel(first: Keyed, second: Keyed, *, match: str, seed: int) -> Duel:
+def _duel(first: Keyed, second: Keyed, settings: _Settings) -> Duel:
+    match = settings.match
     a, b = first[0], second[0]
     found_a, found_b = (_by_pair(keyed) for keyed in (first, second))
     ok_a, ok_b = (_measured(keyed[0].rows, found) for keyed, found in ((first, found_a), (second, found_b)))
@@ -262,16 +348,62 @@ def _duel(first: Keyed, second: Keyed, *, match: str, seed: int) -> Duel:
         _groups(a.rows, [found_a[p][0] for p in pairs]), _groups(b.rows, [found_b[p][0] for p in pairs])
     )
     methods, left_out = _methods(a, b)
+    if settings.methods:
+        methods = [m for m in settings.methods if m in methods]
+        left_out = {m: why for m, why in left_out.items() if m in settings.methods}
+    crossed = _crossed(pairs, groups)
     differences: list[Difference] = []
     for method in methods:
-        for scores, part in _parts(method, pairs):
+        for scores, part in _parts(method, pairs, kept=all(method in c.rows.kept for c in (a, b))):
             columns_a = _means(method, scores, a.rows, [ok_a[pairs[i]] for i in part])
             columns_b = _means(method, scores, b.rows, [ok_b[pairs[i]] for i in part])
-            differences += _differences(method, columns_a, columns_b, [groups[i] for i in part], seed)
+            sources = [pairs[i][1] for i in part] if crossed else []
+            differences += _differences(method, columns_a, columns_b, [groups[i] for i in part], sources, settings)
     repeated = sum(len(ok[p]) > 1 for ok in (ok_a, ok_b) for p in pairs)
     notes = [] if a.detector == b.detector else [f"faces were found differently: {a.detector} and {b.detector}"]
     notes += [f"method {name}: {a.notes[name]}" for name in methods if name in a.notes]
-    return Duel(a.name, b.name, len(pairs), len(set(groups)), repeated, unpaired, left_out, notes, differences)
+    shared = {p[1] for p in pairs} if crossed else set()
+    smallest = max((smallest_p(len(kind)) for kind in (set(groups), shared) if kind), default=float("nan"))
+    places = [(ok_a[p][0], ok_b[p][0]) for p in pairs]
+    examples = _examples(settings.primary[0], a.rows, b.rows, places) if settings.primary[0] in methods else []
+    return Duel(
+        a.name,
+        b.name,
+        len(pairs),
+        len(set(groups)),
+        len(shared),
+        smallest,
+        repeated,
+        unpaired,
+        left_out,
+        notes,
+        differences,
+        examples,
+    )
+
+
+def _crossed(pairs: Sequence[Pair], groups: Sequence[str]) -> bool:
+    """Some source is in several groups, and there are several sources."""
+    of_source: dict[str, set[str]] = {}
+    for pair, group in zip(pairs, groups, strict=True):
+        of_source.setdefault(pair[1], set()).add(group)
+    return len(of_source) > 1 and "" not in of_source and any(len(found) > 1 for found in of_source.values())
+
+
+def _examples(method: str, a: Rows, b: Rows, places: Sequence[tuple[int, int]]) -> list[Example]:
+    """The pairs whose t2c differs most, with the first row of each model."""
+    if not places:
+        return []
+    t2c_a, t2c_b = a.distance(method, "t2c"), b.distance(method, "t2c")
+    gaps = np.array([abs(t2c_a[i] - t2c_b[j]) for i, j in places])
+    found = []
+    for k in np.argsort(-gaps, kind="stable")[:EXAMPLES].tolist():
+        i, j = places[k]
+        x, y = a.record(i), b.record(j)
+        boxes = (x.get("box_target") or "", x.get("box_swapped") or "", y.get("box_swapped") or "")
+        images = (x["target"], x["source"], x["swapped"], y["swapped"])
+        found.append(Example(*images, *boxes, float(t2c_a[i]), float(t2c_b[j])))
+    return found
 
 
 def _by_pair(keyed: Keyed) -> Found:
@@ -328,16 +460,16 @@ def _methods(a: Contestant, b: Contestant) -> tuple[list[str], dict[str, str]]:
     return [name for name in a.fingerprints if name not in left_out], left_out
 
 
-def _parts(method: str, pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[str], list[int]]]:
+def _parts(method: str, pairs: Sequence[Pair], *, kept: bool) -> Iterator[tuple[Sequence[str], list[int]]]:
     """Which scores of a method are taken over which of the pairs: some need a source."""
-    of_method = [NEARER] if method == IDENTITY else list(SCORES)
+    of_method = [NEARER] if method == IDENTITY else [*SCORES, *[KEPT] * kept]
     sourced = [i for i, (_, source, *_) in enumerate(pairs) if source]
     if len(sourced) == len(pairs):
         parts = [(of_method, sourced)]
     else:
         parts = [
-            ([s for s in of_method if s in WITHOUT_SOURCE], list(range(len(pairs)))),
-            ([s for s in of_method if s not in WITHOUT_SOURCE], sourced),
+            ([s for s in of_method if s in NEED_NO_SOURCE], list(range(len(pairs)))),
+            ([s for s in of_method if s not in NEED_NO_SOURCE], sourced),
         ]
     yield from ((scores, part) for scores, part in parts if scores and part)
 
@@ -345,10 +477,12 @@ def _parts(method: str, pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[str], 
 def _means(method: str, scores: Sequence[str], rows: Rows, places: Sequence[Sequence[int]]) -> dict[str, Floats]:
     """(N,) columns by score: what each pair adds to it, the mean over the rows of a pair."""
     flat = np.array([i for part in places for i in part], np.int64)
-    wanted = DISTANCE_COLUMNS[: 1 if set(scores) <= set(WITHOUT_SOURCE) else None]
+    wanted = DISTANCE_COLUMNS[: 1 if set(scores) <= set(NEED_NO_SOURCE) else None]
     columns = per_triplet(*(rows.distance(method, d)[flat] for d in wanted))
     if NEARER in scores:
         columns[NEARER] = (columns["mean_s2c"] < columns["mean_t2c"]).astype(np.float64)
+    if KEPT in scores:
+        columns[KEPT] = rows.distance(method, KEPT)[flat]
     columns = {score: columns[score] for score in scores}
     sizes = np.array([len(part) for part in places])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -356,11 +490,21 @@ def _means(method: str, scores: Sequence[str], rows: Rows, places: Sequence[Sequ
 
 
 def _differences(
-    method: str, a: Mapping[str, Floats], b: Mapping[str, Floats], groups: Sequence[str], seed: int
+    method: str,
+    a: Mapping[str, Floats],
+    b: Mapping[str, Floats],
+    groups: Sequence[str],
+    sources: Sequence[str],
+    settings: _Settings,
 ) -> Iterator[Difference]:
+    """Of each score; where `sources` are given, they are resampled and flipped too, and the larger p-value counts."""
+    seed = settings.seed
     paired = {score: a[score] - b[score] for score in a}
-    intervals = bootstrap_means(paired, groups, seed=seed)
+    intervals = (
+        two_way_means(paired, groups, sources, seed=seed) if sources else bootstrap_means(paired, groups, seed=seed)
+    )
     for score, values in paired.items():
+        p_values = [sign_flip_p(values, kind, seed=seed) for kind in (groups, sources) if kind]
         yield Difference(
             method,
             score,
@@ -368,7 +512,8 @@ def _differences(
             float(b[score].mean()),
             float(values.mean()),
             *intervals[score],
-            sign_flip_p(values, groups, seed=seed),
+            max(p_values, default=float("nan")),
             float("nan"),
             *win_tie_loss(a[score], b[score], higher_is_better=HIGHER[score]),
+            primary=(method, score) == settings.primary,
         )

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from exprmetric._version import __version__
-from exprmetric.evaluation.compare import Comparison, Difference, Duel
-from exprmetric.evaluation.tables import alarm_lines
+from exprmetric.evaluation.compare import HIGHER, Comparison, Difference, Duel
+from exprmetric.evaluation.tables import SHOWN, alarm_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import NOTHING, WIDTH, Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
-from exprmetric.metrics.preservation import HEADINGS
 
-HEADINGS_HERE = {**HEADINGS, "nearer_to_source": "nearer to source ↑"}
+HEADINGS_HERE = {**SHOWN, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
 """Scores with a win/tie/loss matrix: one a method. The table has the others' counts."""
 MOST_NAMES = 10
@@ -31,7 +30,7 @@ NUMBERS = tuple(map(Column, ("A", "B", "A − B [95 %]", "p", "p Holm", "win/tie
 def differences(duel: Duel) -> Sheet:
     """All scores of two models side by side."""
     columns = [Column("method", words=True), Column("score", words=True), *NUMBERS]
-    return Sheet(columns, [Row([d.method, HEADINGS_HERE[d.score], *_cells(d)], d.method) for d in duel.differences])
+    return Sheet(columns, [Row([d.method, _score(d), *_cells(d)], d.method) for d in duel.differences])
 
 
 def all_differences(duels: Sequence[Duel]) -> Sheet:
@@ -43,9 +42,38 @@ def all_differences(duels: Sequence[Duel]) -> Sheet:
         head: list[Content] = [duel.a, duel.b, duel.n]
         for d in duel.differences:
             sure = frozenset({7}) if d.p_holm < LEVEL else frozenset[int]()
-            rows.append(Row([*head, d.method, HEADINGS_HERE[d.score], *_cells(d)], (duel.a, duel.b), strong=sure))
+            rows.append(Row([*head, d.method, _score(d), *_cells(d)], (duel.a, duel.b), strong=sure))
             head = ["", "", ""]
     return Sheet(columns, rows)
+
+
+def _score(d: Difference) -> str:
+    """The score's heading, marked where it is the primary one."""
+    return HEADINGS_HERE[d.score] + " (primary)" * d.primary
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """What the comparison shows of the primary score, a sentence for every two models that share pairs."""
+    method, score = comparison.primary
+    name = HEADINGS_HERE[score].rpartition(" ")[0]
+    first = f"Primary score: {name} of {method}, tested by itself; all others are exploratory."
+    return [first, *(_verdict(duel, d) for duel in comparison.duels if (d := duel.primary) is not None)]
+
+
+def _verdict(duel: Duel, d: Difference) -> str:
+    number = Number(d.difference, d.low, d.high, "+.3f")
+    better = d.difference > 0 if HIGHER[d.score] else d.difference < 0
+    winner, loser = (duel.a, duel.b) if better else (duel.b, duel.a)
+    told = f"A − B = {number}, p = {Number(d.p_holm, form='p')}, {duel.n} pairs in {duel.groups} groups"
+    clear = d.p_holm < LEVEL and d.low == d.low and not d.low <= 0 <= d.high
+    if clear and d.score == "nearer_to_source":
+        return f"{winner} moves the identity more often than {loser} ({told})."
+    if clear:
+        return f"{winner} keeps expressions better than {loser} ({told})."
+    why = ""
+    if not duel.smallest_p < LEVEL:
+        why = f" With so few groups p can't be below {duel.smallest_p:.3f}, whatever the models do."
+    return f"No difference between {duel.a} and {duel.b} is shown ({told}).{why}"
 
 
 def _cells(d: Difference) -> list[Content]:
@@ -80,6 +108,17 @@ def win_tie_losses(comparison: Comparison) -> Iterator[tuple[str, str, Wins]]:
         yield method, score, counts
 
 
+def limits(duel: Duel) -> Iterator[str]:
+    """How sure the numbers of two models can be."""
+    if duel.n:
+        yield f"With {duel.groups} groups no p can be below {Number(duel.smallest_p, form='p').text.lstrip('< ')}."
+    if duel.sources:
+        yield (
+            f"Groups share sources: intervals resample targets and the {duel.sources} sources, and p is the larger of "
+            "flipping groups and flipping sources."
+        )
+
+
 def left_over(duel: Duel, most: int = MOST_NAMES) -> Iterator[str]:
     """A line for each reason why rows or methods of two models are not compared, and for what else matters."""
     for reason, ids in duel.unpaired.items():
@@ -94,8 +133,8 @@ def left_over(duel: Duel, most: int = MOST_NAMES) -> Iterator[str]:
 
 def _how(comparison: Comparison) -> str:
     return (
-        f"rows are paired where target and source are the same by {comparison.matched_by}; p: sign flips of groups, "
-        f"Holm's correction over {comparison.tests} tests"
+        f"Rows are paired where target and source are the same by {comparison.matched_by}; p: sign flips of groups, "
+        f"Holm's correction over the primary tests, and over {comparison.tests} exploratory ones"
     )
 
 
@@ -113,14 +152,16 @@ def print_table(comparison: Comparison) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(_how(comparison), markup=False)
     for alarm in _alarms(comparison):
         console.print(alarm, markup=False, style="bold red")
+    for line in verdicts(comparison):
+        console.print(printable(line), markup=False, style="bold")
+    console.print(f"{_how(comparison)}.", markup=False)
     for duel in comparison.duels:
         console.print(Text("\n" + printable(_title(duel)), style="bold"))
         if duel.differences:
             differences(duel).print(console)
-        for line in left_over(duel):
+        for line in (*limits(duel), *left_over(duel)):
             console.print(Text("  " + printable(line)))
     if len(comparison.models) > 2:
         for matrix in matrices(comparison):
@@ -129,13 +170,14 @@ def print_table(comparison: Comparison) -> None:
 
 def markdown(comparison: Comparison) -> str:
     """The same in Markdown; what an input named is escaped."""
-    lines = [f"{_how(comparison).capitalize()}."]
+    lines = []
     for alarm in _alarms(comparison):
-        lines += ["", f"**{markdown_text(alarm)}**"]
+        lines += [f"**{markdown_text(alarm)}**", ""]
+    lines += [" ".join(map(markdown_text, verdicts(comparison))), "", f"{_how(comparison)}."]
     for duel in comparison.duels:
         lines += ["", f"**{markdown_text(_title(duel))}**"]
         lines += ["", differences(duel).markdown()] if duel.differences else []
-        lines += ["", *(f"- {markdown_text(line)}" for line in left_over(duel))]
+        lines += ["", *(f"- {markdown_text(line)}" for line in (*limits(duel), *left_over(duel)))]
     for matrix in matrices(comparison):
         lines += ["", f"**{markdown_text(matrix.title)}**", "", matrix.markdown()]
     return "\n".join(lines)
@@ -145,7 +187,7 @@ def latex(comparison: Comparison) -> str:
     """A table for a paper (booktabs) of every two models."""
     alarms = "".join(f"% {alarm}\n" for alarm in _alarms(comparison))
     return alarms + "\n\n".join(
-        differences(duel).latex(f"{_title(duel)}. {_how(comparison).capitalize()}. exprmetric {__version__}.")
+        differences(duel).latex(f"{_title(duel)}. {_how(comparison)}. exprmetric {__version__}.")
         for duel in comparison.duels
     )
 

@@ -73,7 +73,8 @@ def _identity(identity: Mapping[str, Any] | None) -> list[str]:
     low, high = moved["ci95"]
     if high is not None and high < 0.5:
         return [f"{said}: most were hardly swapped, and a kept expression is then no merit."]
-    return [f"{said}."] if low is not None and low > 0.5 else [f"{said}: it is open whether most were swapped at all."]
+    spans = low is not None and high is not None and low <= 0.5 <= high
+    return [f"{said}: it is open whether most were swapped at all." if spans else f"{said}."]
 
 
 def _expression(methods: Mapping[str, Any]) -> list[str]:

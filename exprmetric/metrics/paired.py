@@ -7,7 +7,7 @@ test flips the sign of whole groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import erfc, nan, sqrt
+from math import ceil, erfc, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ EXACT_GROUPS = 14
 NORMAL_GROUPS = 5_000
 """From so many groups on, the flips' sum is as good as normal."""
 _BLOCK = 4_000_000
+POWER = 1.959964 + 0.841621
+"""Normal quantiles of a two-sided test at 0.05, and of a power of 0.8."""
 
 
 def sign_flip_p(differences: npt.ArrayLike, groups: Sequence[object], *, seed: int = 0) -> float:
@@ -60,6 +62,25 @@ def sign_flip_p(differences: npt.ArrayLike, groups: Sequence[object], *, seed: i
         signs = generator.integers(0, 2, (min(block, FLIPS - start), count)) * 2.0 - 1.0
         extreme += int(np.sum(np.abs(signs @ sums) >= reached))
     return (extreme + 1) / (FLIPS + 1)
+
+
+def smallest_p(groups: int) -> float:
+    """The smallest p-value that `sign_flip_p` can give with so many groups; NaN for none."""
+    if groups < 1:
+        return nan
+    if groups <= EXACT_GROUPS:
+        return float(min(1.0, 2.0 / 2**groups))
+    return 0.0 if groups >= NORMAL_GROUPS else 1.0 / (FLIPS + 1)
+
+
+def targets_needed(spread: float, difference: float) -> int:
+    """How many groups a paired difference needs to be found four times in five, two-sided at 0.05.
+
+    Args:
+        spread: standard deviation of the groups' mean differences.
+        difference: the true mean difference, not 0.
+    """
+    return max(2, ceil((POWER * spread / difference) ** 2))
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:

@@ -65,3 +65,45 @@ def bootstrap_means(
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
     return {name: (float(lo), float(hi)) for name, lo, hi in zip(columns, low, high, strict=True)}
+
+
+def two_way_means(
+    columns: Mapping[str, npt.ArrayLike],
+    first: Groups,
+    second: Groups,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of column means where rows share groups in two ways, such as a target and a source.
+
+    Targets and sources are drawn independently; a row counts (times its target was drawn) x (times its source was)
+    (Owen 2007's pigeonhole bootstrap). It errs on the wide side.
+
+    Args:
+        columns: (N,) values by name.
+        first: N groups of one kind.
+        second: N groups of the other kind.
+        resamples: how many bootstrap samples.
+        level: coverage of the interval, 0..1.
+        seed: of the draws.
+
+    Returns:
+        (low, high) by name; (nan, nan) where either kind has fewer than two groups.
+    """
+    codes = [group_codes(groups) for groups in (first, second)]
+    counts = [int(c.max()) + 1 if c.size else 0 for c in codes]
+    if min(counts) < 2:
+        return dict.fromkeys(columns, (math.nan, math.nan))
+    values = np.stack([np.asarray(v, np.float64) for v in columns.values()], axis=1)
+    generator = np.random.default_rng(seed)
+    means = np.full((resamples, values.shape[1]), np.nan)
+    for i in range(resamples):
+        draws = [generator.multinomial(n, np.full(n, 1.0 / n))[c] for n, c in zip(counts, codes, strict=True)]
+        weights = (draws[0] * draws[1]).astype(np.float64)
+        if weights.any():
+            means[i] = weights @ values / weights.sum()
+    tail = (1.0 - level) / 2.0
+    low, high = np.nanquantile(means, [tail, 1.0 - tail], axis=0)
+    return {name: (float(lo), float(hi)) for name, lo, hi in zip(columns, low, high, strict=True)}
