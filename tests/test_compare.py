@@ -20,6 +20,7 @@ from results import Row, content_file, result, row
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.compare import Duel, compare, contestants, load_contestants
+from exprmetric.evaluation.compared import verdicts
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.metrics.paired import holm
 
@@ -184,7 +185,12 @@ def test_the_smallest_p_possible_is_said_and_the_verdict_claims_nothing_beyond_i
 def test_groups_that_share_sources_resample_both_and_take_the_larger_p(tmp_path: Path):
     a = [row(tmp_path / "a", f"t{i}", f"s{j}", seed=1) for i in range(8) for j in range(3)]
     worse = [
-        replace(r, distances={m: d._replace(t2c=d.t2c + (0.2 if "_s0" in r.triplet.id else 0.0)) for m, d in r.distances.items()})
+        replace(
+            r,
+            distances={
+                m: d._replace(t2c=d.t2c + (0.2 if "_s0" in r.triplet.id else 0.0)) for m, d in r.distances.items()
+            },
+        )
         for r in a
     ]  # one source alone makes the difference: sure over targets, not over sources
     (duel,) = compare(contestants({"A": result(a), "B": result(worse)})).duels
