@@ -81,15 +81,15 @@ def _expression(methods: Mapping[str, Any]) -> list[str]:
     name = primary(list(methods))
     if not name or methods[name]["mean_t2c"]["value"] is None:
         return []
-    found, lines = methods[name], []
+    found, lines = methods[name], list[str]()
     kept, anchors = found.get("kept"), found.get("anchors", {})
     if kept and kept["calibrated"] and kept["value"] is not None:
-        ends = [percent(anchors["nothing_swapped"]["kept"]) + " when both look at one face"]
+        beside = [percent(anchors["nothing_swapped"]["kept"]) + " when both look at one face"]
         if (pasted := anchors.get("source_pasted", {}).get("kept")) is not None:
-            ends.append(f"{percent(pasted)} if the source's face had been pasted")
+            beside.append(f"{percent(pasted)} if the source's face had been pasted")
         lines.append(
             "Someone who sees the target and someone who sees the swap would name the same expression in "
-            f"{_range(kept)} of the cases ({name}); {', '.join(ends)}."
+            f"{_range(kept)} of the cases ({name}); {', '.join(beside)}."
         )
     far = anchors.get("source_pasted", {}).get("mean_t2c")
     if far:

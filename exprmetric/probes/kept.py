@@ -6,18 +6,16 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exprmetric._version import __version__
 from exprmetric.data import maps
 from exprmetric.errors import InputError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import open_finder
-from exprmetric.io.environment import environment
+from exprmetric.io.environment import environment, stamp
 from exprmetric.io.files import write_whole
 from exprmetric.io.plain import plain
 from exprmetric.io.progress import Progress, no_progress
@@ -122,12 +120,7 @@ def to_json(made: dict[str, KeptMap], methods: Sequence[Method]) -> str:
     }
     names = {m.name for m in methods}
     old = {k: v for k, v in maps.shipped()["maps"].items() if v["method"] not in names and k not in new}
-    about = {
-        "schema_version": 1,
-        "exprmetric_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "environment": environment(),
-    }
+    about = stamp(1) | {"environment": environment()}
     return json.dumps(about | {"maps": old | new}, indent=1, allow_nan=False)
 
 
