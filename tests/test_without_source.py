@@ -123,6 +123,15 @@ def test_a_mixed_manifest_keeps_both_kinds_and_splits_them(
     assert cells == [(bool(i % 2), False) for i in range(6)]
     page = report_page(result, jobs=1)
     assert 'alt="source of' in page and "without_source" not in page
+    loaded = EvaluationResult.load(result.save(tmp_path / "out"))
+    assert json.loads(loaded.to_json()) == json.loads(result.to_json())
+    of_models = [
+        Triplet(t.id, t.target, None if i % 2 else t.source, t.swapped, "AB"[i % 2])
+        for i, t in enumerate(read_triplets(swaps))
+    ]
+    two = EvaluationResult.load(evaluate(of_models, **FAST).save(tmp_path / "two"))
+    assert "ratio" in two.summary["groups"]["A"]["methods"]["lm68"]
+    assert "ratio" not in two.summary["groups"]["B"]["methods"]["lm68"]
 
 
 def test_the_worst_is_counted_for_each_score_among_the_rows_that_have_it(swaps: Path, tmp_path: Path) -> None:

@@ -151,12 +151,22 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
 
 def check_scores(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
     """InputError, which names the place, where a method that has distances to sources lacks a score that needs them."""
-    parts = {"methods": summary["methods"]}
-    parts |= {f"groups.{name}.methods": group["methods"] for name, group in summary["groups"].items()}
-    for place, methods in parts.items():
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    models = table["model"].cast(pa.string())
+    pairs = pc.any(
+        pc.and_(pc.equal(table["source"].cast(pa.string()), ""), pc.equal(table["status"].cast(pa.string()), OK))
+    )
+    mixed = bool(pairs.as_py())
+    parts = [("methods", summary["methods"], table)]
+    for name, group in summary["groups"].items():
+        own = table.filter(pc.equal(models, name)) if mixed else table
+        parts.append((f"groups.{name}.methods", group["methods"], own))
+    for place, methods, rows in parts:
         for method, scores in methods.items():
             column = f"{method}.s2c"
-            if column not in table.column_names or table[column].null_count == len(table):
+            if column not in rows.column_names or rows[column].null_count == len(rows):
                 continue
             anchors = scores.get("anchors", {})
             needed = dict.fromkeys((*_NEED_SOURCE, "mean_s2c", "mean_s2t"), scores)
