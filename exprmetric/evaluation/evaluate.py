@@ -142,9 +142,11 @@ def evaluate(
             if privacy and not out
             else None
         )
-        folder = Path(out or scratch) if out or scratch else None
-        journaled = Memory(names, len(triplets)) if folder is None else Journal(folder, names, len(triplets))
-        journal = opened.enter_context(journaled)
+        journal: Journal | Memory
+        if folder := out or scratch:
+            journal = opened.enter_context(Journal(Path(folder), names, len(triplets)))
+        else:
+            journal = opened.enter_context(Memory(names, len(triplets)))
         with profile.stage("hash files"):
             plan = make_plan(triplets, pool, photo=photo_of(face))
         about = session.description() | {"settings": settings.as_dict()}

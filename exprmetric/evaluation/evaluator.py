@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ class Evaluator:
     def reset(self) -> None:
         """Forget all that was measured."""
         self._status: Counter[str] = Counter()
-        self._sums: Counter[str] = Counter()
+        self._sums: defaultdict[str, float] = defaultdict(float)
         self._counts: Counter[str] = Counter()
 
     def update(self, target: Pictures, source: Pictures | None, swapped: Pictures) -> list[tuple[str, str]]:
@@ -126,8 +126,8 @@ class Evaluator:
             return lambda: read_image(batches[role][at])
 
         sides = [(seen[role * count + at], pixels(role)) for role in range(len(batches))]
-        images, own = zip(sides[0], sides[2] if len(sides) > 2 else NO_SOURCE, sides[1], strict=True)
-        chosen = self._session.chooser.choose(images, own)
+        three = [sides[0], sides[2] if len(sides) > 2 else NO_SOURCE, sides[1]]
+        chosen = self._session.chooser.choose([image for image, _ in three], [own for _, own in three])
         if errors := chosen.errors:
             return None, errors[0][1].status, "; ".join(f"{role}: {error}" for role, error in errors)
         return chosen.trio, OK, chosen.note
@@ -192,7 +192,8 @@ class Evaluator:
             if about != json.loads(json.dumps(self._session.description())):
                 raise InputError("an evaluator of other methods, weights or detector can't be merged into this one")
             self._status.update(status)
-            self._sums.update(sums)
+            for name, value in sums.items():
+                self._sums[name] += value
             self._counts.update(counts)
 
 

@@ -71,7 +71,7 @@ class Requirement:
         """The number of a `summary.json`; None where it holds none."""
         if self.name == "coverage":
             counts = summary["coverage"]
-            return counts["ok"] / counts["triplets"] if counts["triplets"] else None
+            return float(counts["ok"]) / float(counts["triplets"]) if counts["triplets"] else None
         owner, _, score = self.name.rpartition(".")
         part = summary.get(owner) if owner in _ELSEWHERE else summary["methods"].get(owner)
         found = (part or {}).get(score)

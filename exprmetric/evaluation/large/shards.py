@@ -153,7 +153,8 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         vectors = None
         if settings.privacy:
-            in_order = [(found[number], document) for number, document in sorted(zip(found, documents, strict=True))]
+            each = zip(found.values(), documents, strict=True)
+            in_order = sorted(each, key=lambda pair: int(pair[1]["shard"]))
             if all((path / private.FILE).is_file() for path, _ in in_order):
                 files = [(path / private.FILE, str(document.get("vectors"))) for path, document in in_order]
                 vectors = private.of_shards(Path(folder), files)
