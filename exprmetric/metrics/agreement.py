@@ -13,7 +13,6 @@ import numpy.typing as npt
 from exprmetric.metrics.distances import l2
 from exprmetric.metrics.leak import Leak, identity_leak
 from exprmetric.metrics.resampling import (
-    RESAMPLES,
     Distance,
     Estimate,
     Floats,
@@ -27,6 +26,7 @@ from exprmetric.metrics.resampling import (
     units,
     value_codes,
 )
+from exprmetric.metrics.uncertainty import PAIR_RESAMPLES
 
 __all__ = ["MARGIN", "Estimate", "Leak", "identity_leak", "rank_correlation", "triplet_accuracy"]
 
@@ -44,7 +44,7 @@ def triplet_accuracy(
     persons: Sequence[object] | None = None,
     across_people: bool = True,
     distance: Distance = l2,
-    resamples: int = RESAMPLES,
+    resamples: int = PAIR_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """Share of clear triplets of faces whose nearest pair is the same for the method as for people; chance is 1/3.
@@ -93,7 +93,7 @@ def rank_correlation(
     pairs: int | npt.ArrayLike = 50_000,
     persons: Sequence[object] | None = None,
     distance: Distance = l2,
-    resamples: int = RESAMPLES,
+    resamples: int = PAIR_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """Spearman's correlation between the method's distances and rating distances, over pairs of different people.

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.metrics.resampling import Estimate, bootstrap
+from exprmetric.metrics.uncertainty import TABLE_RESAMPLES
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -29,7 +30,6 @@ LEVELS = 10
 """Levels of probability in a reliability diagram, each with as many pairs."""
 LIMIT = 0.10
 """Expected calibration error on a left-out set from which on a map is not used."""
-RESAMPLES = 300
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,6 @@ def judge(made: KeptMap, distances: Floats, same: Floats, pairs: Indices, units:
         gaps = np.bincount(level, w * (predicted - same), len(levels))
         return [float(np.abs(gaps).sum() / w.sum())]
 
-    (found,) = bootstrap(error, units, resamples=RESAMPLES, seed=seed)
+    (found,) = bootstrap(error, units, resamples=TABLE_RESAMPLES, seed=seed)
     told = [(float(predicted[part].mean()), float(same[part].mean())) for part in levels]
     return Judged(Estimate(*found, n=len(predicted)), tuple(p for p, _ in told), tuple(o for _, o in told))

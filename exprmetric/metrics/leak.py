@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from exprmetric.metrics.distances import l2
 from exprmetric.metrics.resampling import (
-    RESAMPLES,
     Distance,
     Estimate,
     Floats,
@@ -21,7 +20,7 @@ from exprmetric.metrics.resampling import (
     pair_distances,
     units,
 )
-from exprmetric.metrics.uncertainty import group_codes
+from exprmetric.metrics.uncertainty import PAIR_RESAMPLES, group_codes
 
 NEAREST = 0.05
 """Share of all pairs of faces, by their rating distance, that show the same expression."""
@@ -64,7 +63,7 @@ def identity_leak(
     most: int = 20,
     doubles: int = 4,
     nearest: float = NEAREST,
-    resamples: int = RESAMPLES,
+    resamples: int = PAIR_RESAMPLES,
     seed: int = 0,
 ) -> Leak:
     """Distances between people against distances within one person, at the same expression.

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from exprmetric.metrics.distances import l2
 from exprmetric.metrics.resampling import (
-    RESAMPLES,
     Distance,
     Estimate,
     Floats,
@@ -27,6 +26,7 @@ from exprmetric.metrics.resampling import (
     ratio,
     units,
 )
+from exprmetric.metrics.uncertainty import PAIR_RESAMPLES
 
 TYPES = ("one_class", "two_class", "three_class")
 """By the number of classes among the three faces, less one."""
@@ -87,7 +87,7 @@ def odd_one_out_accuracy(
     *,
     persons: Sequence[object] | None = None,
     distance: Distance = l2,
-    resamples: int = RESAMPLES,
+    resamples: int = PAIR_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Triplet accuracy, overall (`all`) and by each of TYPES; chance is 1/3.

@@ -23,7 +23,6 @@ from exprmetric.metrics.agreement import MARGIN, clear_triplets, mid_ranks, near
 from exprmetric.metrics.distances import l2
 from exprmetric.metrics.leak import Leak, MatchedMeans, near_pairs
 from exprmetric.metrics.resampling import (
-    RESAMPLES,
     Distance,
     Estimate,
     Floats,
@@ -37,6 +36,7 @@ from exprmetric.metrics.resampling import (
     units,
     value_codes,
 )
+from exprmetric.metrics.uncertainty import PAIR_RESAMPLES
 
 TRIPLETS, PAIRS = 200_000, 50_000
 """At most, across people and within them; of more, so many are drawn."""
@@ -151,7 +151,9 @@ class RatedLines:
         self.pairs = {ACROSS: pairs[two], WITHIN: draw_within(2, PAIRS, self.people, seed)}
         self.near = near_pairs(self.people, self.ratings, seed=seed)
 
-    def scores(self, embeddings: npt.ArrayLike, distance: Distance = l2, *, resamples: int = RESAMPLES) -> RatedScores:
+    def scores(
+        self, embeddings: npt.ArrayLike, distance: Distance = l2, *, resamples: int = PAIR_RESAMPLES
+    ) -> RatedScores:
         """All scores of a method's (N, D) vectors, with intervals over people.
 
         Raises:
@@ -159,7 +161,7 @@ class RatedLines:
         """
         return self._scores([list(self._parts(embeddings, distance))], resamples)
 
-    def against(self, other: RatedLines, *, resamples: int = RESAMPLES) -> RatedScores:
+    def against(self, other: RatedLines, *, resamples: int = PAIR_RESAMPLES) -> RatedScores:
         """How far two groups of raters of the same faces agree: one group's ratings as a method, judged by the other's.
 
         The numbers are means of both directions, and count the lines of both.

@@ -16,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.metrics.distances import l2
-from exprmetric.metrics.uncertainty import LEVEL, group_codes
+from exprmetric.metrics.uncertainty import LEVEL, PAIR_RESAMPLES, group_codes
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Distance = Callable[[npt.ArrayLike, npt.ArrayLike], Floats]
 Statistic = Callable[[Floats], Sequence[float]]
 
-RESAMPLES = 1000
 CHUNK = 4096
 """Pairs whose vectors are in memory at a time."""
 
@@ -114,7 +113,7 @@ def every_pair(count: int, most: int, seed: int) -> Indices:
 
 
 def bootstrap(
-    statistic: Statistic, units: Indices, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    statistic: Statistic, units: Indices, *, resamples: int = PAIR_RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> list[tuple[float, float, float]]:
     """(value, low, high) of each number that `statistic` gives for (N,) row weights; percentile intervals.
 

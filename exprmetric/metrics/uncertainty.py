@@ -13,6 +13,11 @@ Floats = npt.NDArray[np.float64]
 Groups = Sequence[object] | npt.NDArray[np.integer]
 
 RESAMPLES = 2000
+"""Of the bootstrap of a result's scores, which are means and quickly drawn again."""
+PAIR_RESAMPLES = 1000
+"""Of a statistic over all pairs or triplets of faces."""
+TABLE_RESAMPLES = 300
+"""Of a table of many intervals: twenty encoders under ten protocols, say."""
 LEVEL = 0.95
 
 

@@ -16,13 +16,11 @@ from exprmetric.errors import InputError
 from exprmetric.io.tables import listed
 from exprmetric.metrics.odd_one_out import Triplets
 from exprmetric.metrics.resampling import Distance, Floats, Indices
+from exprmetric.metrics.uncertainty import TABLE_RESAMPLES
 from exprmetric.probes.dataset import Faces, person_faces, repeated_people
 
 Vectors = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
-
-RESAMPLES = 300
-"""Of a bootstrap: twenty encoders under ten protocols are many intervals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +86,7 @@ class Space:
     distance: Distance
     compared: tuple[Vectors, Triplets] | None = None
     seed: int = 0
-    resamples: int = RESAMPLES
+    resamples: int = TABLE_RESAMPLES
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,12 +24,13 @@ from exprmetric.io.files import path_text
 from exprmetric.io.plain import plain
 from exprmetric.io.tables import listed
 from exprmetric.methods import Method
+from exprmetric.metrics.uncertainty import TABLE_RESAMPLES
 from exprmetric.probes import affect, classify, comparisons, retrieve
 from exprmetric.probes.checkpoint import Checkpoint
 from exprmetric.probes.encoders import Bench, distance_of
 from exprmetric.probes.fec import FecSet, among
 from exprmetric.probes.measurement import Measurement, NotMeasuredError, one_thread
-from exprmetric.probes.parts import RESAMPLES, FaceRows, JudgedSet, Part, Space, unique_names
+from exprmetric.probes.parts import FaceRows, JudgedSet, Part, Space, unique_names
 
 SCHEMA_VERSION = 1
 
@@ -200,7 +201,7 @@ def probe_protocols(
     people: FaceRows | None = None,
     fec: FecSet | None = None,
     seed: int = 0,
-    resamples: int = RESAMPLES,
+    resamples: int = TABLE_RESAMPLES,
 ) -> ProtocolResult:
     """Judge encoders.
 
