@@ -40,12 +40,16 @@ def read_map(plain: dict[str, Any]) -> KeptMap:
     """A map from the JSON values that `plain` made of it."""
     left_out = {
         name: Judged(
-            Estimate(
-                j["error"]["value"], *(float("nan") if v is None else v for v in j["error"]["ci95"]), j["error"]["n"]
-            ),
+            Estimate(j["error"]["value"], *_interval(j["error"]["ci95"]), n=j["error"]["n"]),
             tuple(j["predicted"]),
             tuple(j["observed"]),
         )
         for name, j in plain["left_out"].items()
     }
     return KeptMap(tuple(plain["distances"]), tuple(plain["probabilities"]), left_out, plain["about"])
+
+
+def _interval(stored: list[float | None]) -> tuple[float, float]:
+    """NaN where there is null."""
+    low, high = (float("nan") if v is None else v for v in stored)
+    return low, high

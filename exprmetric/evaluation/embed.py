@@ -67,7 +67,8 @@ def embed_images(
 
     Args:
         face: which of several faces in an image: `largest`, `center`, `error`.
-        landmarks, commercial_only: as in `exprmetric.evaluate`.
+        landmarks: as in `exprmetric.evaluate`.
+        commercial_only: as in `exprmetric.evaluate`.
     """
     session = Session(Settings((method,), detector, face, provider, False, landmarks, commercial_only))
     session.reader.only = session.finder.choose

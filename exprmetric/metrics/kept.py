@@ -38,7 +38,8 @@ class Judged:
 
     Attributes:
         error: expected calibration error: mean |predicted - observed| over levels of the prediction; n: pairs.
-        predicted, observed: the reliability diagram, a point a level.
+        predicted: of the reliability diagram, one for each level.
+        observed: likewise.
     """
 
     error: Estimate
@@ -51,7 +52,8 @@ class KeptMap:
     """A monotone map from the distance of a method to a probability.
 
     Attributes:
-        distances, probabilities: its knots, from distance 0 on; straight lines between them, level behind the last.
+        distances: its knots, from 0 on.
+        probabilities: at the knots; straight lines between them, level behind the last.
         left_out: by set, how well the map of the other sets fits it.
         about: faces, pairs and ceiling of each set.
     """
@@ -86,7 +88,8 @@ def agreement(shares: npt.ArrayLike, first: Indices, second: Indices) -> Floats:
 
     Args:
         shares: (N, K) shares of raters by answer, each row's sum 1.
-        first, second: (P,) rows of the two faces.
+        first: (P,) rows of one face.
+        second: (P,) rows of the other face.
     """
     p = np.asarray(shares, np.float64)
     return np.asarray((p[first] * p[second]).sum(1))
@@ -96,7 +99,8 @@ def ceiling(shares: npt.ArrayLike, raters: npt.ArrayLike) -> float:
     """The probability that two different raters of one face give the same answer, mean over N faces.
 
     Args:
-        shares: (N, K); raters: (N,) how many answered; faces of one rater say nothing.
+        shares: (N, K) of raters by answer.
+        raters: (N,) how many answered; faces of one rater say nothing.
     """
     p, n = np.asarray(shares, np.float64), np.asarray(raters, np.float64)
     told = n > 1
@@ -152,7 +156,9 @@ def judge(made: KeptMap, distances: Floats, same: Floats, pairs: Indices, units:
     """How well a map fits pairs of a set that took no part in it.
 
     Args:
-        distances, same: (P,) of the set's pairs; pairs: (P, 2) their rows.
+        distances: (P,) of the set's pairs.
+        same: (P,) likewise.
+        pairs: (P, 2) their rows.
         units: (N,) codes of the people that the bootstrap resamples, or of faces.
     """
     predicted = made(distances)

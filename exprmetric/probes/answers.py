@@ -27,7 +27,8 @@ class Answered:
     """Faces and their raters' answers.
 
     Attributes:
-        shares: (N, K) of raters by answer; raters: (N,) how many answered.
+        shares: (N, K) of raters by answer.
+        raters: (N,) how many answered.
     """
 
     faces: Faces

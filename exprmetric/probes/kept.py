@@ -49,7 +49,11 @@ def fit_maps(
         sets: faces with raters' answers; of one set alone nothing can be left out, and no map counts as calibrated.
             Where people are known, pairs are of two people, as target and swapped face are.
         methods: as `load_method` and `open_checkpoint` give them.
-        detector, face, provider, jobs: as in `evaluate`; seed: of pairs and bootstrap.
+        detector: as in `evaluate`.
+        face: as in `evaluate`.
+        provider: as in `evaluate`.
+        jobs: as in `evaluate`.
+        seed: of pairs and bootstrap.
 
     Raises:
         InputError: no set or method, two have one name, or a set has no two faces that can be measured.
