@@ -179,7 +179,9 @@ def _shift_frames(rows: list[Triplet], chosen: Mapping[Path, Split], where: Mapp
             if "source" in where:
                 images["source"] = _find(where["source"], "source", {**split, "frame": frame or split["frame"]}, False)
             lacking = [_missing(where[role], role, split) for role, image in images.items() if image is None]
-            rows[at] = replace(rows[at], **{"source": None, **images}, problem="; ".join(lacking))
+            rows[at] = replace(
+                rows[at], target=images["target"], source=images.get("source"), problem="; ".join(lacking)
+            )
     return notes
 
 
