@@ -133,6 +133,11 @@ def _cast(column: str, to: pa.DataType, fill: Any) -> Callable[[pa.Table], pa.Ta
     return change
 
 
+def _named(column: str, other: str) -> Callable[[pa.Table], pa.Table]:
+    """A table one of whose columns is called otherwise."""
+    return lambda table: table.rename_columns([other if c == column else c for c in table.column_names])
+
+
 ODD_TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "a column less": (lambda t: t.drop_columns(["status"]), "lacks the columns 'status'"),
     "a distance less": (lambda t: t.drop_columns(["lm68.s2c"]), "lacks the columns 'lm68.s2c'"),
@@ -144,6 +149,8 @@ ODD_TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "distances that are text": (_cast("lm68.t2c", pa.string(), "0.1"), "'lm68.t2c' holds no numbers but string"),
     "distances that are dates": (_cast("lm68.t2c", pa.date32(), 3), "'lm68.t2c' holds no numbers"),
     "faces that are text": (_cast("faces_target", pa.string(), "1"), "'faces_target' holds no whole numbers"),
+    "a count whose name is damaged": (_named("faces_source", "feces_source"), "lacks the columns 'faces_source'"),
+    "a box whose name is damaged": (_named("box_swapped", "box_swappad"), "lacks the columns 'box_swapped'"),
     "half of a method": (lambda t: t.append_column("new.t2c", t["lm68.t2c"]), "lacks distances of 'new'"),
     "a row less": (lambda t: t.slice(1), "7 rows with 6 measured, and that says 8 with 6"),
     "other statuses": (_cast("status", pa.string(), "ok"), "8 rows with 8 measured, and that says 8 with 6"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS
+from exprmetric.evaluation.rows import BOX_COLUMNS, DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
 from exprmetric.io.tables import brief, listed, printable, show
 from exprmetric.metrics.preservation import SCORES, WITHOUT_SOURCE
@@ -125,6 +125,10 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
     numbers = [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS]
     if missing := [c for c in (*TRIPLET_COLUMNS, *numbers) if c not in table.column_names]:
         refuse(f"lacks the columns {listed(missing)}")
+    for together in (FACE_COLUMNS, BOX_COLUMNS):  # older results have none
+        absent = [c for c in together if c not in table.column_names]
+        if absent and len(absent) < len(together):
+            refuse(f"lacks the columns {listed(absent)}")
     all_numbers = [c for c in table.column_names if c.rpartition(".")[2] in DISTANCE_COLUMNS and "." in c]
     counted = [c for c in FACE_COLUMNS if c in table.column_names]
     for column in (*TRIPLET_COLUMNS, *all_numbers, *counted):
