@@ -228,7 +228,7 @@ def run_bash(code: str, folder: Path, shims: Path) -> None:
         return
     path = f"{shims}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", code], cwd=folder, text=True, capture_output=True, timeout=300,
+        ["bash", "-euo", "pipefail", "-c", code], cwd=folder, text=True, capture_output=True, timeout=900,
         env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
