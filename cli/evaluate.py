@@ -22,7 +22,7 @@ from exprmetric_cli.options import (
     tell,
 )
 
-from exprmetric.choices import BY, ENGINES
+from exprmetric.choices import BY, ENGINES, MORE_SCORES
 
 if TYPE_CHECKING:
     from exprmetric.inputs.triplets import Triplet
@@ -48,6 +48,14 @@ if TYPE_CHECKING:
     metavar=f"[{'|'.join(BY)}|COLUMN]",
     help="Split the scores by the target's yaw, face size or number of faces, or by a column of the manifest. Repeat "
     "for several.",
+)
+@click.option(
+    "--score",
+    "scores",
+    type=click.Choice(MORE_SCORES),
+    multiple=True,
+    help="Measure it too. efid: the Fréchet distance between the expressions of targets and of swapped faces; "
+    "id_retrieval: whether a swapped face's identity is found among all sources.",
 )
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
 @click.option(
@@ -89,6 +97,7 @@ def evaluate(
     quiet: bool,
     required: tuple[str, ...],
     by: tuple[str, ...],
+    scores: tuple[str, ...],
     layout: str | None,
     **names: Any,
 ) -> None:
@@ -158,6 +167,7 @@ def evaluate(
                 jobs=jobs,
                 seed=seed,
                 by=by,
+                scores=scores,
                 out=out,
                 saved=draw,
                 cache=kept,

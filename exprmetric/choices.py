@@ -24,6 +24,8 @@ ON_FAIL = ("exclude", "worst")
 """Score without the triplets that could not be measured, or count them as the worst."""
 BY = ("yaw", "size", "faces")
 """What is known of each target, by which scores may be split; all else is a column of the manifest."""
+MORE_SCORES = ("efid", "id_retrieval")
+"""Scores that need all vectors at once, which are measured where they are asked for."""
 MATCHES = ("content", "path")
 """By what the rows of two results are paired."""
 ENGINES = ("local", "ray")

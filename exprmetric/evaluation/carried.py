@@ -22,6 +22,7 @@ from exprmetric.evaluation.rows import OK, PRIVATE_COLUMNS, Rows
 from exprmetric.faces.detection import AUTO_ORDER, Detector, available_detectors, load_detector
 from exprmetric.faces.head import head_pose
 from exprmetric.faces.place import Place, at_place, place_of
+from exprmetric.inputs.triplets import ROLES
 from exprmetric.io.faults import of_image
 from exprmetric.io.images import read_image
 from exprmetric.methods.base import Method
@@ -72,6 +73,18 @@ def moved_shapes(method: str, part: Block) -> list[str | None]:
         return moved(target.vectors[method], swapped.vectors[method])
 
     return [told(c, status) for c, status in zip(part.chosen, part.status, strict=True)]
+
+
+def cloud_vectors(columns: Sequence[str], part: Block) -> dict[str, list[bytes | None]]:
+    """Columns of `cloud_columns`: float32 bytes of rows that were measured; None also where there is no source."""
+
+    def cells(column: str) -> list[bytes | None]:
+        method, _, role = column.removeprefix("cloud.").rpartition(".")
+        place = ROLES.index(role)
+        faces = [_face(c.faces[place]) if s == OK else None for c, s in zip(part.chosen, part.status, strict=True)]
+        return [None if face is None else face.vectors[method].tobytes() for face in faces]
+
+    return {column: cells(column) for column in columns}
 
 
 def private_vectors(network: str, part: Block) -> dict[str, list[bytes | None]]:

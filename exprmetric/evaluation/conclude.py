@@ -9,6 +9,7 @@ import numpy as np
 
 from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.carried import another_target
+from exprmetric.evaluation.clouds import efid, id_retrieval
 from exprmetric.evaluation.kept import add_kept, maps_of, with_kept
 from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.privacy import privacy
@@ -35,6 +36,7 @@ def conclude(
     made_with: dict[str, str] | None = None,
     notes: Sequence[str] = (),
     vectors: PrivateVectors | None = None,
+    clouds: PrivateVectors | None = None,
 ) -> EvaluationResult:
     """The result of all rows.
 
@@ -45,11 +47,12 @@ def conclude(
         made_with: versions of what measured the rows; None: those that are here.
         notes: how rows were found in the input, where the user should know.
         vectors: by which people are looked up again; None: they aren't.
+        clouds: the vectors of `Settings.clouds`.
     """
     given = Rows(table)
     rows = given.grouped()
     names = settings.names()
-    measured = [n for n in names if n not in (IDENTITY, settings.privacy) or n in settings.methods]
+    measured = [n for n in names if n not in (IDENTITY, settings.privacy, settings.retrieval) or n in settings.methods]
     identity = IDENTITY if settings.identity else None
     summary: dict[str, Any] = {
         **stamp(SCHEMA_VERSION),
@@ -67,6 +70,11 @@ def conclude(
         "throughput": throughput,
         "environment": made_with or environment(),
     }
+    if clouds is not None:
+        if settings.efid:
+            summary["efid"] = {name: efid(rows, clouds, name) for name in dict.fromkeys(settings.methods)}
+        if settings.retrieval:
+            summary["id_retrieval"] = id_retrieval(rows, clouds, settings.retrieval, seed=seed)
     if vectors is not None:
         second = str(description.get("second_detector", ""))
         summary["privacy"] = privacy(rows, given, vectors, settings.privacy, second, seed=seed)

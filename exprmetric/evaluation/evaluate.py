@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exprmetric.choices import ALL, BY, CHANGED, DEFAULT_METHODS, ON_FAIL
+from exprmetric.choices import ALL, BY, CHANGED, DEFAULT_METHODS, MORE_SCORES, ON_FAIL
 from exprmetric.errors import InputError
 from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
 from exprmetric.evaluation.comparing import Pixels
@@ -59,6 +59,7 @@ def evaluate(
     block: int | None = None,
     seed: int = 0,
     by: Sequence[str] = (),
+    scores: Sequence[str] = (),
     out: str | os.PathLike[str] | None = None,
     saved: Saved = lambda result, folder: None,
     cache: str | os.PathLike[str] | None = None,
@@ -87,6 +88,9 @@ def evaluate(
         jobs: threads that read and represent images. The numbers don't depend on it.
         block: new images that a block of rows needs. The numbers don't depend on it.
         seed: of the bootstrap.
+        scores: `efid` (the Fréchet distance between expressions of targets and of swapped faces) and `id_retrieval`
+            (whether the swapped face's identity is found among all sources), which keep vectors on disk while the run
+            lasts, as `privacy` does.
         by: split the scores by these: `yaw`, `size`, `faces` of the target, or columns of the manifest.
         out: a folder to save the result in. Rows are kept there as they come, in `partial/`: the same call after a kill
             goes on from there and ends with the same files.
@@ -130,8 +134,21 @@ def evaluate(
     if face == ALL and any(t.person and not t.target_face for t in whole):
         raise InputError("with every face measured, `person` can't say whose they are: name the faces by `target_face`")
     network = recogniser() if privacy else ""
+    if unknown := [name for name in scores if name not in MORE_SCORES]:
+        raise InputError(f"unknown score {unknown[0]!r}; known: {', '.join(MORE_SCORES)}")
+    finder = recogniser() if "id_retrieval" in scores else ""
     settings = Settings(
-        tuple(methods), detector, face, provider, identity or privacy, landmarks, commercial_only, network, tuple(by)
+        tuple(methods),
+        detector,
+        face,
+        provider,
+        identity or privacy,
+        landmarks,
+        commercial_only,
+        network,
+        tuple(by),
+        "efid" in scores,
+        finder,
     )
     session = Session(settings, profile)
     names = settings.names()
@@ -139,7 +156,7 @@ def evaluate(
         pool = opened.enter_context(open_pool(jobs))
         scratch = (
             opened.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-            if privacy and not out
+            if (privacy or settings.clouds) and not out
             else None
         )
         journal: Journal | Memory
@@ -161,14 +178,23 @@ def evaluate(
         throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
         measured = journal.rows()
         vectors = journal.private() if privacy else None
+        clouds = journal.private(settings.clouds) if settings.clouds else None
         result = conclude(
-            measured, about, settings, throughput, on_fail=on_fail, seed=seed, notes=notes, vectors=vectors
+            measured,
+            about,
+            settings,
+            throughput,
+            on_fail=on_fail,
+            seed=seed,
+            notes=notes,
+            vectors=vectors,
+            clouds=clouds,
         )
         if out:
             with journal.writing():
                 result.write(Path(out))
                 if piece:
-                    save_shard(Path(out), piece, whole, measured, about, throughput, notes, vectors)
+                    save_shard(Path(out), piece, whole, measured, about, throughput, notes, vectors, clouds)
                 else:
                     drop_shard(Path(out))
                 saved(result, Path(out))

@@ -53,6 +53,18 @@ PRIVATE_COLUMNS = ("private.target", "private.swapped")
 `exprmetric.evaluation.large.private`."""
 
 
+def cloud_columns(methods: Sequence[str], retrieval: str) -> tuple[str, ...]:
+    """Vectors as bytes, `cloud.METHOD.ROLE`, of all rows that were measured; see `exprmetric.evaluation.clouds`.
+
+    Args:
+        methods: whose clouds of targets and of swapped faces are compared.
+        retrieval: by which swapped faces are looked up among sources; '': none.
+    """
+    wanted = [(m, role) for m in methods for role in ("target", "swapped")]
+    wanted += [(retrieval, role) for role in ("source", "swapped") if retrieval]
+    return tuple(dict.fromkeys(f"cloud.{method}.{role}" for method, role in wanted))
+
+
 def carried_columns(methods: Sequence[str]) -> list[str]:
     """What some rows carry until all are known: the vectors of some targets, as bytes, and what a second detector
     finds.
@@ -74,8 +86,18 @@ def judged_columns(methods: Sequence[str]) -> list[str]:
     return [SAME_PERSON_COLUMN] * (IDENTITY in methods) + [MOVED] * moved
 
 
-def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False, kept: Sequence[str] = ()) -> pa.Schema:
-    """Types of the columns; those of `triplets.parquet` where `inner` is false, with `PRIVATE_COLUMNS` where asked."""
+def schema(
+    methods: Sequence[str],
+    *,
+    inner: bool = True,
+    private: bool = False,
+    kept: Sequence[str] = (),
+    clouds: Sequence[str] = (),
+) -> pa.Schema:
+    """Types of the columns; those of `triplets.parquet` where `inner` is false, with `PRIVATE_COLUMNS` where asked.
+
+    `clouds` are of `cloud_columns`.
+    """
     import pyarrow as pa
 
     names = pa.dictionary(pa.int32(), pa.string()) if inner else pa.string()
@@ -91,6 +113,7 @@ def schema(methods: Sequence[str], *, inner: bool = True, private: bool = False,
         kinds = {AGAIN: pa.bool_(), YAW: pa.float64()}
         fields += [pa.field(c, kinds.get(c, pa.binary())) for c in carried_columns(methods)]
     fields += [pa.field(c, pa.binary()) for c in PRIVATE_COLUMNS if private]
+    fields += [pa.field(c, pa.binary()) for c in clouds]
     return pa.schema(fields)
 
 
@@ -123,7 +146,8 @@ def table(
         distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`, and the last two without a source.
         faces: (N, 3) how many faces target, source and swapped image show; -1, or no array, where that isn't known.
         boxes: N times 3 boxes (4,) that were measured, px; None where there is none.
-        carried: by column of `carried_columns` and `PRIVATE_COLUMNS`, N values; None where a row carries none.
+        carried: by column of `carried_columns`, `PRIVATE_COLUMNS` and `cloud_columns`, N values; None where a row
+            carries none.
     """
     import pyarrow as pa
 
@@ -162,7 +186,9 @@ def table(
     columns |= {c: more.get(c, nothing) for c in carried_columns(list(distances))}
     columns |= {c: more.get(c, nothing) for c in judged_columns(list(distances)) if c not in columns}
     private = {c: more[c] for c in PRIVATE_COLUMNS if c in more}
-    return pa.table(columns | private, schema=schema(list(distances), private=bool(private)))
+    clouds = {c: values for c, values in more.items() if c.startswith("cloud.")}
+    kinds = schema(list(distances), private=bool(private), clouds=list(clouds))
+    return pa.table(columns | private | clouds, schema=kinds)
 
 
 def given_text(values: Sequence[tuple[str, str]]) -> str:

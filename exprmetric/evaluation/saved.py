@@ -33,6 +33,8 @@ _METHODS = {
     }
 }
 _PART = {"coverage": _COVERAGE, "methods": _METHODS}
+_CLOUDS = {"value": NUMBER_OR_NONE, "n": int, "dimension": int, "halves": NUMBER_OR_NONE}
+_RETRIEVAL = {"n": int, "rank1": SCORE}
 SUMMARY = {
     "exprmetric_version": str,
     "created": str,
@@ -53,6 +55,8 @@ SUMMARY = {
             "fingerprint": str,
         }
     ),
+    "efid?": {str: {**_CLOUDS, "models?": {str: _CLOUDS}}},
+    "id_retrieval?": {**_RETRIEVAL, "network": str, "gallery_size": int, "models?": {str: _RETRIEVAL}},
     "privacy?": {
         "network": str,
         "gallery": str,

@@ -14,6 +14,7 @@ from exprmetric.choices import BLENDSHAPES, CHANGED, IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.evaluation.blocks import Block, Integers
 from exprmetric.evaluation.carried import (
+    cloud_vectors,
     found_again,
     moved_shapes,
     private_vectors,
@@ -26,7 +27,7 @@ from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
-from exprmetric.evaluation.rows import AGAIN, MOVED, YAW, table
+from exprmetric.evaluation.rows import AGAIN, MOVED, YAW, cloud_columns, table
 from exprmetric.faces import open_finder
 from exprmetric.faces.point_models import DEFAULT, load_points
 from exprmetric.inputs.triplets import Triplet
@@ -61,6 +62,8 @@ class Settings:
             `exprmetric.faces.point_models.LANDMARKS`.
         commercial_only: use no weights that exclude commercial use.
         by: names by which scores are split: those of `exprmetric.choices.BY`, and columns of the manifest.
+        efid: compare the clouds of targets' and swapped faces' vectors (see `exprmetric.evaluation.clouds`).
+        retrieval: the method by which swapped faces are looked up among sources; '': none.
         privacy: the method by which people are looked up again (see `exprmetric.evaluation.privacy`); '': none.
     """
 
@@ -73,16 +76,24 @@ class Settings:
     commercial_only: bool = False
     privacy: str = ""
     by: tuple[str, ...] = ()
+    efid: bool = False
+    retrieval: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
+
+    @property
+    def clouds(self) -> tuple[str, ...]:
+        """The columns of vectors that are kept until all rows are known."""
+        return cloud_columns(self.methods if self.efid else (), self.retrieval)
 
     def names(self) -> list[str]:
         """The methods asked for, without doubles, and the identity control and who looks people up behind them."""
         if not self.methods:
             raise InputError("no method was asked for")
         behind = [IDENTITY] * (self.identity or bool(self.privacy)) + [self.privacy] * bool(self.privacy)
+        behind += [self.retrieval] * bool(self.retrieval)
         return list(dict.fromkeys([*self.methods, *behind]))
 
 
@@ -238,6 +249,7 @@ class Session:
         found[YAW] = yaws(part)
         if (method := next((m for m in self.methods if m.name.partition(":")[0] == BLENDSHAPES), None)) is not None:
             found[MOVED] = moved_shapes(method.name, part)
+        found |= cloud_vectors(self.settings.clouds, part)
         if network := self.settings.privacy:
             found |= private_vectors(network, part)
             if self.second:

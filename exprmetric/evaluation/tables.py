@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exprmetric.evaluation.clouds import cloud_lines
 from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
@@ -201,6 +202,7 @@ def print_table(result: EvaluationResult) -> None:
     for line in (
         *note_lines(summary["methods"]),
         identity_line(summary["identity"]),
+        *cloud_lines(summary),
         speed_line(summary["throughput"]),
     ):
         if line:
@@ -229,6 +231,8 @@ def markdown(result: EvaluationResult) -> str:
         lines += ["", markdown_text(note)]
     control = identity_line(summary["identity"])
     lines += ["", control[0].upper() + control[1:] + "."] if control else []
+    for sentence in cloud_lines(summary):
+        lines += ["", markdown_text(sentence[0].upper() + sentence[1:] + ".")]
     if privacy := privacy_sheet(summary):
         lines += ["", "**Privacy**", "", privacy.markdown(), "", *map(markdown_text, privacy.notes)]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ import numpy as np
 from exprmetric.choices import IDENTITY
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import choice_of, fingerprint
+from exprmetric.evaluation.clouds import cloud_lines
 from exprmetric.evaluation.compare import Comparison, compare, contestants
 from exprmetric.evaluation.compared import LEVEL, all_differences
 from exprmetric.evaluation.privacy import privacy_sheet
@@ -138,6 +139,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         splits=splits(summary),
         identity=identity_line(summary["identity"]),
         privacy=privacy_sheet(summary),
+        clouds=cloud_lines(summary),
         speed=speed_line(summary["throughput"]),
         notes=note_lines(summary["methods"]),
         same_faces=fingerprint(finder, face) == summary["detector"]["fingerprint"],

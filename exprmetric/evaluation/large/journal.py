@@ -178,12 +178,12 @@ class Journal:
             raise InputError(f"rows vanished from {self.folder} while this run wrote; the same command goes on")
         return found
 
-    def private(self) -> PrivateVectors:
-        """Identity vectors of all rows, mapped from files in the journal's folder, which go with it."""
+    def private(self, columns: tuple[str, ...] = PRIVATE_COLUMNS) -> PrivateVectors:
+        """Vectors of all rows, mapped from files in the journal's folder, which go with it."""
         self.flush()
         parts = sorted(self.folder.glob(PATTERN))
-        read = (table for part in parts if (table := _read_part(part, ["index", *PRIVATE_COLUMNS])) is not None)
-        return PrivateVectors.gather(self.folder, [_read_index(part) for part in parts], read)
+        read = (table for part in parts if (table := _read_part(part, ["index", *columns])) is not None)
+        return PrivateVectors.gather(self.folder, [_read_index(part) for part in parts], read, columns)
 
     def finish(self) -> None:
         """The result stands beside the journal: remove it, and what killed runs have left beside the result."""
@@ -235,7 +235,7 @@ class Memory:
     def rows(self) -> pa.Table:
         return joined(self._rows)
 
-    def private(self) -> PrivateVectors:
+    def private(self, columns: tuple[str, ...] = PRIVATE_COLUMNS) -> PrivateVectors:
         """A run that keeps identity vectors writes files."""
         raise NotImplementedError
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FILE = "vectors.parquet"
 """Of a shard."""
+CLOUDS = "clouds.parquet"
+"""Of a shard: the vectors of `exprmetric.evaluation.clouds`."""
 TAKEN = 8192
 """Vectors in memory at a time."""
 Vectors = npt.NDArray[np.float32]
@@ -34,17 +36,23 @@ class PrivateVectors:
 
     Attributes:
         folder: where the files are.
-        vectors: (N, D) of targets, and of changed faces.
+        vectors: (N, D) of each column: by default of targets, and of changed faces.
         known: (N,) which rows have them.
+        columns: their names.
     """
 
     folder: Path
-    vectors: tuple[Vectors, Vectors]
-    known: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+    vectors: tuple[Vectors, ...]
+    known: tuple[npt.NDArray[np.bool_], ...]
+    columns: tuple[str, ...] = PRIVATE_COLUMNS
 
     @classmethod
     def gather(
-        cls, folder: Path, indices: Sequence[npt.NDArray[np.int64]], tables: Iterable[pa.Table]
+        cls,
+        folder: Path,
+        indices: Sequence[npt.NDArray[np.int64]],
+        tables: Iterable[pa.Table],
+        columns: tuple[str, ...] = PRIVATE_COLUMNS,
     ) -> PrivateVectors:
         """Vectors of the parts of a run, put in the order of the input.
 
@@ -56,13 +64,13 @@ class PrivateVectors:
         order = np.argsort(np.concatenate([np.empty(0, np.int64), *indices]), kind="stable")
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        known = tuple(np.zeros(len(order), bool) for _ in PRIVATE_COLUMNS)
-        mapped: list[Vectors | None] = [None] * len(PRIVATE_COLUMNS)
+        known = tuple(np.zeros(len(order), bool) for _ in columns)
+        mapped: list[Vectors | None] = [None] * len(columns)
         start = 0
         for table in tables:
             own = place[start : start + table.num_rows]
             start += table.num_rows
-            for side, column in enumerate(PRIVATE_COLUMNS):
+            for side, column in enumerate(columns):
                 for at in range(0, table.num_rows, TAKEN):
                     cells = table[column].slice(at, TAKEN).to_pylist()
                     there = np.array([cell is not None for cell in cells], bool)
@@ -71,17 +79,17 @@ class PrivateVectors:
                     some = np.stack([np.frombuffer(cell, np.float32) for cell in cells if cell is not None])
                     file = mapped[side]
                     if file is None:
-                        mapped[side] = file = _file(folder / f"{column}.f32", len(order), some.shape[1])
+                        mapped[side] = file = _file(folder / f"{_safe(column)}.f32", len(order), some.shape[1])
                     file[own[at : at + TAKEN][there]] = some
                     known[side][own[at : at + TAKEN][there]] = True
         width = next((m.shape[1] for m in mapped if m is not None), 0)
-        target, changed = (np.empty((len(order), width), np.float32) if m is None else m for m in mapped)
-        return cls(folder, (target, changed), (known[0], known[1]))
+        found = tuple(np.empty((len(order), width), np.float32) if m is None else m for m in mapped)
+        return cls(folder, found, known, columns)
 
     def picked(self, side: int, rows: npt.NDArray[np.int64]) -> Vectors:
         """(M, D) vectors of some rows' targets (0) or changed faces (1), in a file of their own."""
         whole = self.vectors[side]
-        found = _file(self.folder / f"picked-{PRIVATE_COLUMNS[side]}.f32", len(rows), whole.shape[1])
+        found = _file(self.folder / f"picked-{_safe(self.columns[side])}.f32", len(rows), whole.shape[1])
         for at in range(0, len(rows), TAKEN):
             found[at : at + TAKEN] = whole[rows[at : at + TAKEN]]
         return found
@@ -92,12 +100,17 @@ class PrivateVectors:
         import pyarrow.parquet as pq
 
         path.touch(mode=0o600)
-        with pq.ParquetWriter(path, pa.schema([(c, pa.binary()) for c in PRIVATE_COLUMNS])) as writer:
+        with pq.ParquetWriter(path, pa.schema([(c, pa.binary()) for c in self.columns])) as writer:
             for at in range(0, len(self.known[0]), TAKEN):
                 part = slice(at, at + TAKEN)
-                sides = zip(PRIVATE_COLUMNS, self.vectors, self.known, strict=True)
+                sides = zip(self.columns, self.vectors, self.known, strict=True)
                 writer.write_table(pa.table({c: _cells(v[part], k[part]) for c, v, k in sides}))
         return digest(path)
+
+
+def _safe(column: str) -> str:
+    """A name for a file: a distance stands behind a colon."""
+    return column.replace(":", "-")
 
 
 def _cells(vectors: Vectors, known: npt.NDArray[np.bool_]) -> pa.Array:
@@ -123,7 +136,9 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def of_shards(folder: Path, files: Sequence[tuple[Path, str]]) -> PrivateVectors:
+def of_shards(
+    folder: Path, files: Sequence[tuple[Path, str]], columns: tuple[str, ...] = PRIVATE_COLUMNS
+) -> PrivateVectors:
     """Vectors of shards, in their order.
 
     Args:
@@ -142,10 +157,11 @@ def of_shards(folder: Path, files: Sequence[tuple[Path, str]]) -> PrivateVectors
     starts = np.cumsum([0, *counts])
     indices = [np.arange(start, start + count) for start, count in zip(starts.tolist(), counts, strict=False)]
     tables: Any = (pq.read_table(path) for path, _ in files)
-    return PrivateVectors.gather(folder, indices, tables)
+    return PrivateVectors.gather(folder, indices, tables, columns)
 
 
 def forget(folders: Iterable[Path]) -> None:
     """Delete what shards keep of people, once their merged result is written."""
     for folder in folders:
-        (folder / FILE).unlink(missing_ok=True)
+        for name in (FILE, CLOUDS):
+            (folder / name).unlink(missing_ok=True)

@@ -159,7 +159,8 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     pieces = max(1, min(len(job.rows), PIECES), len(job.rows) // MOST_ROWS)
     work = ray.put(Work(job.session.settings, job.plan, job.cache, _about(job.session)))
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
-    names = job.session.settings.names()
+    settings = job.session.settings
+    names = settings.names()
     found = ray.data.from_numpy(np.array_split(job.rows, pieces)).map_batches(
         Worker,
         batch_size=None,
@@ -170,7 +171,9 @@ def _measure(ray: Any, job: Job) -> Iterator[pa.Table]:
     batches = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
     try:
         for rows in batches:
-            yield _encoded(rows, schema(names, private=bool(job.session.settings.privacy)))
+            yield _encoded(
+                rows, schema(names, private=bool(job.session.settings.privacy), clouds=job.session.settings.clouds)
+            )
     finally:  # a thread of Ray that is still fetching when the cluster goes would end this process
         batches.close()
         for thread in threading.enumerate():

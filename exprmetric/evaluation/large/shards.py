@@ -68,6 +68,7 @@ def save_shard(
     throughput: dict[str, Any],
     notes: Sequence[str] = (),
     vectors: PrivateVectors | None = None,
+    clouds: PrivateVectors | None = None,
 ) -> None:
     """Write what `merge` needs into a shard's folder.
 
@@ -77,6 +78,7 @@ def save_shard(
         run: settings and description of the session.
         notes: how rows were found in the input.
         vectors: of this shard's people, which stay here until it is merged.
+        clouds: the same of `Settings.clouds`.
     """
     import pyarrow.parquet as pq
 
@@ -95,6 +97,7 @@ def save_shard(
         "notes": list(notes),
         "rows": _digest(content.getvalue()),
         **({} if vectors is None else {"vectors": vectors.save(out / private.FILE)}),
+        **({} if clouds is None else {"clouds": clouds.save(out / private.CLOUDS)}),
     }
     write_whole(out / ROWS, lambda file: file.write(content.getvalue()))
     text = json.dumps({**document, SEAL: _digest(_canonical(document))}, indent=1).encode()
@@ -151,15 +154,21 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
     notes = list(dict.fromkeys(note for document in documents for note in document.get("notes", ())))
     about, made_with = model["run"], model["environment"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        vectors = None
+        vectors = clouds = None
+        by_number = sorted(zip(found, documents, strict=True), key=lambda pair: pair[0])
+        in_order = [(found[number], document) for number, document in by_number]
         if settings.privacy:
-            each = zip(found.values(), documents, strict=True)
-            in_order = sorted(each, key=lambda pair: int(pair[1]["shard"]))
             if all((path / private.FILE).is_file() for path, _ in in_order):
                 files = [(path / private.FILE, str(document.get("vectors"))) for path, document in in_order]
                 vectors = private.of_shards(Path(folder), files)
             else:
                 notes.append("the shards' identity vectors are deleted, as by an earlier merge: nobody was looked up")
+        if settings.clouds:
+            if all((path / private.CLOUDS).is_file() for path, _ in in_order):
+                files = [(path / private.CLOUDS, str(document.get("clouds"))) for path, document in in_order]
+                clouds = private.of_shards(Path(folder), files, settings.clouds)
+            else:
+                notes.append("the shards' vectors are deleted, as by an earlier merge: no efid, no ID retrieval")
         return conclude(
             joined(tables),
             about,
@@ -170,6 +179,7 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
             made_with=made_with,
             notes=notes,
             vectors=vectors,
+            clouds=clouds,
         )
 
 
