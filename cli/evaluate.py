@@ -22,7 +22,7 @@ from exprmetric_cli.options import (
     tell,
 )
 
-from exprmetric.choices import BY, ENGINES, MORE_SCORES
+from exprmetric.choices import BY, ENGINES, MORE_SCORES, PRESETS
 
 if TYPE_CHECKING:
     from exprmetric.inputs.triplets import Triplet
@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 )
 @result_options
 @require_option
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="paper: the table of face-swap papers: ID retrieval, pose, expression, gaze, L2 error, ratio.",
+)
 @click.option(
     "--by",
     multiple=True,
@@ -98,6 +103,7 @@ def evaluate(
     required: tuple[str, ...],
     by: tuple[str, ...],
     scores: tuple[str, ...],
+    preset: str | None,
     layout: str | None,
     **names: Any,
 ) -> None:
@@ -115,6 +121,7 @@ def evaluate(
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage, 3 a --require is not met, 130 interrupted.
     """
     from exprmetric.errors import ExprmetricError
+    from exprmetric.evaluation import paper
     from exprmetric.evaluation.evaluate import evaluate as run
     from exprmetric.evaluation.large.cache import cache_folder
     from exprmetric.evaluation.result import EvaluationResult
@@ -127,6 +134,12 @@ def evaluate(
         raise click.UsageError("name an INPUT, or --target and --swapped, with --source where there is one")
     if out is not None and source is not None and out.resolve() in (source.resolve(), source.resolve().parent):
         raise click.UsageError(f"--out {out} would mix the results with the input: name another folder")
+    if preset:
+        named_here = (
+            click.get_current_context().get_parameter_source("methods") == click.core.ParameterSource.COMMANDLINE
+        )
+        methods = tuple(dict.fromkeys([*paper.paper_methods(), *(methods if named_here else ())]))
+        scores = tuple(dict.fromkeys([*paper.SCORES, *scores]))
     asked = requirements(required, methods)
     named = layout or any(value is not None for value in names.values())
     if named and source is None:
@@ -179,7 +192,10 @@ def evaluate(
         goes_on = f": what was measured is kept, and the same command goes on from there ({out}/partial)" if out else ""
         click.echo(f"interrupted{goes_on}", err=True)
         sys.exit(130)
-    writers[form](result)
+    if preset:
+        paper.print_paper(result, form)
+    else:
+        writers[form](result)
     if undrawn:
         raise undrawn[0]
     if out is not None:

@@ -26,6 +26,8 @@ BY = ("yaw", "size", "faces")
 """What is known of each target, by which scores may be split; all else is a column of the manifest."""
 MORE_SCORES = ("efid", "id_retrieval")
 """Scores that need all vectors at once, which are measured where they are asked for."""
+PRESETS = ("paper",)
+"""Methods, scores and the table that belong together; `paper`: what face-swap papers print."""
 MATCHES = ("content", "path")
 """By what the rows of two results are paired."""
 ENGINES = ("local", "ray")
