@@ -84,6 +84,7 @@ def result(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluati
     return EvaluationResult.load(out)
 
 
+@pytest.mark.slow
 def test_the_scores_of_a_part_are_those_of_its_rows_alone(result: EvaluationResult, manifest: Path) -> None:
     by = result.summary["by"]
     assert list(by) == ["light", "yaw"] and list(by["light"]) == ["day", "night", UNKNOWN]
@@ -99,6 +100,7 @@ def test_the_scores_of_a_part_are_those_of_its_rows_alone(result: EvaluationResu
     assert UNKNOWN not in by["yaw"]
 
 
+@pytest.mark.slow
 def test_other_scores_do_not_change_and_shards_merge_to_the_same(
     result: EvaluationResult, manifest: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_other_scores_do_not_change_and_shards_merge_to_the_same(
     assert merge([tmp_path / "1", tmp_path / "2"]).summary["by"] == result.summary["by"]
 
 
+@pytest.mark.slow
 def test_the_table_names_column_and_value(manifest: Path) -> None:
     asked = ["evaluate", str(manifest), "-m", "lm51", "--detector", "dlib", "--no-identity", "--no-cache", "-q"]
     shown = CliRunner().invoke(main, [*asked, "--by", "light", "--by", "size", "--format", "csv"])
@@ -141,6 +144,7 @@ def test_the_blendshapes_that_moved_most_are_named_with_their_sign() -> None:
     assert moved(before, before) == "nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_each_row_says_which_blendshapes_moved(
     manifest: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

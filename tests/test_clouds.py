@@ -22,6 +22,7 @@ from exprmetric.evaluation.privacy import recogniser
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.inputs.triplets import ROLES, Triplet, read_triplets
 
+pytestmark = pytest.mark.slow
 SCORES = ("efid", "id_retrieval")
 
 

@@ -64,6 +64,7 @@ def test_eyes_of_five_points_are_moved_with_the_face() -> None:
     assert (eyes_of_five_points(five, "somebody's") == five[:2]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("detector", ["scrfd", "dlib"])
 def test_the_mesh_sees_the_eyes_where_dlib_sees_them(detector: str, portrait_photo: Path, shared: Path) -> None:
@@ -76,6 +77,7 @@ def test_the_mesh_sees_the_eyes_where_dlib_sees_them(detector: str, portrait_pho
     assert inner.mean() < 0.08 * np.linalg.norm(np.diff(by_dlib.eye_centres, axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_mesh_hardly_depends_on_who_finds_the_face(portrait_photo: Path, shared: Path) -> None:
     need("mediapipe-face-landmarker")
@@ -85,6 +87,7 @@ def test_the_mesh_hardly_depends_on_who_finds_the_face(portrait_photo: Path, sha
     assert apart < 0.01 * np.linalg.norm(np.diff(one.eye_centres, axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("landmarks", ["mesh", "none"])
 @pytest.mark.parametrize("degrees", [40, 135])
@@ -175,6 +178,7 @@ def test_every_weight_says_in_a_sentence_who_may_use_it() -> None:
     assert {r["name"]: r["why"] for r in rows}["yunet"].startswith("The file is MIT, but")
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_one_command_runs_on_weights_that_a_company_may_use(tmp_path: Path, group_photo: Path, shared: Path) -> None:
     need("mediapipe-face-landmarker")

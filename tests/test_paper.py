@@ -74,6 +74,7 @@ def test_a_column_whose_weights_are_missing_is_a_dash_with_the_command(monkeypat
     )
 
 
+@pytest.mark.slow
 def test_one_command_prints_it(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
