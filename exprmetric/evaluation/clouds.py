@@ -70,11 +70,10 @@ def id_retrieval(rows: Rows, clouds: PrivateVectors, network: str, *, seed: int 
     known = rows.ok & clouds.known[source] & clouds.known[swapped]
     queries = np.flatnonzero(known)
     labels, gallery = _distinct(clouds.vectors[source], queries)
-    ranks = retrieval_ranks(
-        clouds.picked(swapped, queries), clouds.picked(source, gallery), labels, np.arange(len(gallery))
-    )
     first = np.zeros(len(rows))
-    first[queries] = ranks == 1
+    if len(queries):
+        of_swapped, of_source = clouds.picked(swapped, queries), clouds.picked(source, gallery)
+        first[queries] = retrieval_ranks(of_swapped, of_source, labels, np.arange(len(gallery))) == 1
     groups = rows.codes("group")[0]
 
     def scored(part: Mask) -> dict[str, Any]:
