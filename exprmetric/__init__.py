@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
     from exprmetric.evaluation.evaluator import Evaluator
     from exprmetric.evaluation.result import EvaluationResult
+    from exprmetric.evaluation.simple import compare, embed
+    from exprmetric.inputs.pairs import draw_pairs
     from exprmetric.io.images import read_image
     from exprmetric.methods.base import Method
     from exprmetric.methods.registry import available_methods, load_method, register_method
+    from exprmetric.video.scores.evaluate import evaluate_video
 
 _LAZY = {
+    "compare": "exprmetric.evaluation.simple",
+    "draw_pairs": "exprmetric.inputs.pairs",
+    "embed": "exprmetric.evaluation.simple",
+    "evaluate_video": "exprmetric.video.scores.evaluate",
     "Evaluator": "exprmetric.evaluation.evaluator",
     "EvaluationResult": "exprmetric.evaluation.result",
     "evaluate": "exprmetric.evaluation.evaluate",
@@ -39,8 +46,12 @@ __all__ = [
     "Method",
     "__version__",
     "available_methods",
+    "compare",
+    "draw_pairs",
+    "embed",
     "evaluate",
     "evaluate_triplet",
+    "evaluate_video",
     "load_method",
     "read_image",
     "register_method",

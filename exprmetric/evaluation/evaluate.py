@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.engines import ENGINES, check_engine
+from exprmetric.evaluation.given import as_image, given_triplets
 from exprmetric.evaluation.large.journal import Journal, Memory
 from exprmetric.evaluation.large.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.plan import make_plan
@@ -30,7 +31,7 @@ from exprmetric.evaluation.session import Job, Session, Settings, open_pool
 from exprmetric.evaluation.summary import check_models
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.face_names import NamedFace
-from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
+from exprmetric.inputs.triplets import notes_of, read_triplets, refuse_videos
 from exprmetric.io.environment import environment, versions
 from exprmetric.io.images import read_image
 from exprmetric.io.progress import Profile, Progress, no_progress
@@ -44,7 +45,7 @@ Saved = Callable[[EvaluationResult, Path], object]
 
 
 def evaluate(
-    source: str | os.PathLike[str] | Iterable[Triplet],
+    source: str | os.PathLike[str] | Iterable[Any],
     methods: Sequence[str] = DEFAULT_METHODS,
     *,
     detector: str = "auto",
@@ -70,8 +71,10 @@ def evaluate(
     """Measure how well the swapped faces keep the targets' expressions.
 
     Args:
-        source: a folder or manifest (see `exprmetric.inputs.triplets`), or triplets. How rows were found where
-            names differ is said in `summary["notes"]`, and as warnings where a folder or manifest is read here.
+        source: a folder or manifest (see `exprmetric.inputs.triplets`), or rows: triplets, tuples (target, source,
+            swapped) or (target, swapped), mappings or a data frame with these names, of paths, arrays (H, W, 3) or
+            Pillow images. How rows were found where names differ is said in `summary["notes"]`, and as warnings where a
+            folder or manifest is read here.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
         face: which of several faces in a target: `changed` (that which the swapped image shows changed most, else the
@@ -122,7 +125,7 @@ def evaluate(
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=2)
     else:
-        whole = list(source)
+        whole = given_triplets(source, out)
         if absent := [name for name in given if any(name not in dict(t.given) for t in whole)]:
             raise InputError(f"the triplets say nothing of {listed(absent)}: read them with these columns (`given`)")
     refuse_videos(whole)
@@ -217,7 +220,7 @@ def evaluate_triplet(
     """Distances of one triplet.
 
     Args:
-        target: a path, or an RGB uint8 (H, W, 3) array.
+        target: a path, an RGB uint8 (H, W, 3) array or a Pillow image.
         source: the same; None where there is none, as of an anonymized face.
         swapped: the same.
         methods: as in `evaluate`.
@@ -239,7 +242,7 @@ def evaluate_triplet(
     def seen(image: ImageSource) -> tuple[Outcome, Pixels]:
         return session.reader.represent([session.reader.read(image)])[0], lambda: read_image(image)
 
-    three = (target, source, swapped)
+    three = tuple(None if image is None else as_image(image) for image in (target, source, swapped))
     images, pixels = zip(*(NO_SOURCE if image is None else seen(image) for image in three), strict=True)
     photo = photo_of(face)
     names = (None if photo is None else NamedFace(photo=photo), None, None)

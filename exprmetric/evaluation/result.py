@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from exprmetric.errors import InputError
+import numpy as np
+
+from exprmetric.errors import InputError, MissingPackageError
+from exprmetric.evaluation.plot import plot
 from exprmetric.evaluation.rows import (
     BOX_COLUMNS,
     FACE_COLUMNS,
@@ -23,6 +27,7 @@ from exprmetric.evaluation.rows import (
     schema,
 )
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, checksums, read_parquet
+from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown, score_cell
 from exprmetric.io.files import Fill, write_files, write_whole
 from exprmetric.io.shapes import read_json
 from exprmetric.io.tables import show
@@ -60,6 +65,57 @@ class EvaluationResult:
         for the target's person), then `box_target`, `box_source`, `box_swapped` (the faces that were measured,
         `x0 y0 x1 y1`, px)."""
         return self.rows.records()
+
+    def __repr__(self) -> str:
+        """The scores in one line."""
+        scores = ", ".join(f"{m}: t2c {score_cell(s['mean_t2c'])}" for m, s in self.summary["methods"].items())
+        return f"<EvaluationResult: {coverage_line(self.summary['coverage'])}; {scores}>"
+
+    def _repr_html_(self) -> str:
+        """The verdict and the headline, for notebooks."""
+        lines = [*alarm_lines(self.summary), *self.summary.get("verdict", [])]
+        return "".join(f"<p>{html.escape(line)}</p>" for line in lines) + headline(self.summary).html()
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas data frame.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        try:
+            return self.rows.table.to_pandas()
+        except ImportError as error:
+            raise MissingPackageError("to_pandas needs pandas: pip install pandas") from error
+
+    def to_latex(self) -> str:
+        """The headline as a table for a paper (booktabs), its caption with coverage and versions."""
+        return latex(self)
+
+    def to_markdown(self) -> str:
+        """The tables in Markdown."""
+        return markdown(self)
+
+    def worst(self, n: int = 10, method: str = "") -> list[Record]:
+        """The measured rows with the largest t2c, the worst first.
+
+        Args:
+            n: at most so many.
+            method: whose t2c; '' for the first method.
+        """
+        name = method or next(iter(self.summary["methods"]))
+        if name not in self.rows.methods:
+            raise InputError(f"the result has no method {name!r}; it has {', '.join(self.rows.methods)}")
+        far = np.where(self.rows.ok, self.rows.distance(name, "t2c"), -np.inf)
+        order = np.argsort(-far, kind="stable")[: min(n, int(self.rows.ok.sum()))]
+        return self.rows.records(order.tolist())
+
+    def plot(self) -> Any:
+        """Mean t2c of each method and model with its interval, between both anchors, as a Matplotlib figure.
+
+        Raises:
+            MissingPackageError: Matplotlib is not installed.
+        """
+        return plot(self.summary)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `summary.json`, `triplets.csv` and `triplets.parquet`; each file appears whole or not at all.

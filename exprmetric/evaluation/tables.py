@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,26 @@ from exprmetric.io.tables import markdown_text, printable
 from exprmetric.metrics.preservation import HEADINGS, SCORES
 
 if TYPE_CHECKING:
-    from exprmetric.evaluation.result import EvaluationResult
+    from exprmetric.evaluation.rows import Rows
+
+
+class Result(Protocol):
+    """What `evaluate` returns, as far as tables show it."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        ...
+
+    @property
+    def rows(self) -> Rows:
+        """One row a triplet."""
+        ...
+
+    def to_json(self) -> str:
+        """The summary as JSON."""
+        ...
+
 
 SHOWN = {**HEADINGS, "kept": "kept ↑"}
 """Scores of a table, with their headings."""
@@ -183,7 +202,7 @@ def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], di
         yield name, group["coverage"], group["methods"]
 
 
-def print_table(result: EvaluationResult) -> None:
+def print_table(result: Result) -> None:
     """On stdout: the headline with its anchors, then one line a split and method, then what has to be known."""
     from rich.console import Console
 
@@ -215,7 +234,7 @@ def print_table(result: EvaluationResult) -> None:
         console.print(f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", markup=False)
 
 
-def markdown(result: EvaluationResult) -> str:
+def markdown(result: Result) -> str:
     """The tables in Markdown; what an input named is escaped."""
     summary = result.summary
     lines = [coverage_line(summary["coverage"]) + f"; detector `{summary['detector']['ran']}`."]
@@ -249,20 +268,20 @@ def caption(summary: dict[str, Any]) -> str:
     )
 
 
-def latex(result: EvaluationResult) -> str:
+def latex(result: Result) -> str:
     """The headline for a paper (booktabs), with coverage and versions as its caption; comments hold the alarms."""
     alarms = [f"% {line}" for line in alarm_lines(result.summary)]
     return "\n".join([*alarms, headline(result.summary).latex(caption(result.summary), "tab:expression")])
 
 
-def print_csv(result: EvaluationResult) -> None:
+def print_csv(result: Result) -> None:
     """One line a split and method: scores, interval ends, coverage. Alarms go to stderr: the columns have no place."""
     for line in alarm_lines(result.summary):
         print(line, file=sys.stderr)
     say_csv(every_split(result.summary).csv())
 
 
-FORMATS: dict[str, Callable[[EvaluationResult], None]] = {
+FORMATS: dict[str, Callable[[Result], None]] = {
     "table": print_table,
     "json": lambda result: say_json(result.to_json()),
     "csv": print_csv,

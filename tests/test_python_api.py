@@ -1,0 +1,120 @@
+"""The Python interface takes what people have, and results show themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from results import result, row
+from swaps import small_folder
+
+import exprmetric
+from exprmetric.errors import InputError
+from exprmetric.evaluation.given import as_image, given_triplets
+from exprmetric.inputs.triplets import Triplet
+
+FAST: dict[str, Any] = {"methods": ["lm68"], "detector": "dlib"}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    folder = small_folder(tmp_path_factory)
+    name = sorted((folder / "target").iterdir())[0].name
+    return folder / "target" / name, folder / "source" / name, folder / "swapped" / name
+
+
+def test_paths_arrays_pictures_tuples_mappings_and_data_frames_measure_the_same(
+    three: tuple[Path, Path, Path], tmp_path: Path
+):
+    pictures = [Image.open(p) for p in three]
+    arrays = [exprmetric.read_image(p) for p in three]
+    roles = ("target", "source", "swapped")
+    rows: list[Any] = [three, tuple(arrays), list(pictures), dict(zip(roles, map(str, three), strict=True))]
+    rows.append(Triplet("t", *three))
+    found = exprmetric.evaluate(rows, identity=False, out=tmp_path / "out", **FAST)
+    assert found.summary["coverage"]["ok"] == len(rows)
+    numbers = [[r[f"lm68.{d}"] for d in ("t2c", "s2c", "s2t")] for r in found.triplets]
+    assert np.ptp(numbers, axis=0) == pytest.approx(0, abs=1e-9)
+    assert (tmp_path / "out" / "images" / "000001_target.png").is_file()  # for the report, and to measure again
+    alone = exprmetric.evaluate_triplet(*pictures, **FAST)["lm68"]
+    assert list(alone.values()) == pytest.approx(numbers[0])
+    vectors = [exprmetric.embed(x, "lm68", detector="dlib") for x in (three[0], arrays[0], pictures[0])]
+    assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[0], vectors[2])
+    both = exprmetric.embed([three[0], arrays[2]], "lm68", detector="dlib")
+    assert both.shape == (2, 136) and np.linalg.norm(both[0] - both[1]) == pytest.approx(numbers[0][0], rel=1e-5)
+
+
+def test_a_data_frames_rows_keep_their_names_and_empty_cells_are_no_source():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"id": ["a", "b"], "target": ["t", "t"], "source": ["s", float("nan")], "swapped": ["c", "d"]}
+    )
+    frame["model"] = ["X", None]
+    first, second = given_triplets(frame, None)
+    assert (first.id, first.model, first.source) == ("a", "X", Path("s"))
+    assert (second.id, second.model, second.source) == ("b", "", None)
+    assert [t.id for t in given_triplets([("t", "c"), ("t", "s", "c")], None)] == ["row0", "row1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (3, "rows of target, source and swapped, not int"),
+        ([3], "row 0: expected .* not a int"),
+        ([("t", "s", "c", "x")], "row 0: expected"),
+        ([{"target": "t"}], "row 0: no swapped"),
+        ([("t", 3)], "an image is a path, an array"),
+        ({"target": "t", "swapped": "c"}, "one mapping"),
+    ],
+)
+def test_what_is_no_input_is_answered_by_a_sentence(given: Any, words: str):
+    with pytest.raises(InputError, match=words):
+        exprmetric.evaluate(given, **FAST)
+
+
+def test_what_is_no_image_is_answered_by_a_sentence():
+    for wrong in (3, None, {"a": 1}):
+        with pytest.raises(InputError, match=f"not {type(wrong).__name__}"):
+            as_image(wrong)
+    with pytest.raises(InputError, match="a result is what `evaluate` returned"):
+        exprmetric.compare(3, 4)  # type: ignore[arg-type]
+
+
+def test_a_result_shows_itself_and_names_its_worst_rows(tmp_path: Path):
+    made = result([row(tmp_path, f"t{i}", "s", model="<b>" if i % 2 else "B") for i in range(9)])
+    made.summary["methods"]["lm68"]["fingerprint"] = "x"
+    assert "9 of 9 triplets" in repr(made) and "lm68: t2c" in repr(made) and len(repr(made)) < 300
+    page = made._repr_html_()
+    assert page.count("<table") == 1 and "&lt;b&gt;" in page and "<b>" not in page
+    worst = made.worst(3)
+    assert [r["lm68.t2c"] for r in worst] == sorted((r["lm68.t2c"] for r in made.triplets), reverse=True)[:3]
+    assert len(made.worst(99, "other")) == 9
+    with pytest.raises(InputError, match="no method 'x'"):
+        made.worst(1, "x")
+    assert r"\toprule" in made.to_latex() and made.to_markdown().count("| --- |") >= 1
+
+
+def test_a_result_is_a_data_frame_and_a_figure(tmp_path: Path):
+    made = result([row(tmp_path, f"t{i}", "s") for i in range(4)])
+    pytest.importorskip("matplotlib")
+    made.plot().savefig(tmp_path / "figure.png")
+    assert Image.open(tmp_path / "figure.png").width > 300
+    pytest.importorskip("pandas")
+    frame = made.to_pandas()
+    assert list(frame["id"]) == [r["id"] for r in made.triplets] and frame["lm68.t2c"].dtype == float
+
+
+def test_results_in_hand_are_compared_as_their_folders_are(tmp_path: Path):
+    a, b = ([row(tmp_path / "in", f"t{i}", f"s{i}", seed=seed) for i in range(8)] for seed in (1, 2))
+    folders = [result(rows).save(tmp_path / name) for name, rows in (("A", a), ("B", b))]
+    in_hand = exprmetric.compare(result(a), result(b))
+    assert in_hand.as_dict() == exprmetric.compare(*folders).as_dict()
+    assert exprmetric.compare({"A": result(a), "B": result(b)}).as_dict() == in_hand.as_dict()
+
+
+def test_the_top_level_names_are_there():
+    for name in ("compare", "embed", "draw_pairs", "evaluate_video"):
+        assert callable(getattr(exprmetric, name)) and name in exprmetric.__all__
