@@ -78,7 +78,7 @@ def test_a_pair_has_the_t2c_of_its_triplet_and_nothing_that_needs_a_source(
     assert scores["mean_t2c"] == whole.summary["methods"]["lm68"]["mean_t2c"] and scores["n"] == 6
     absent = {"l2_error", "ratio", "mean_s2c", "mean_s2t", "n_with_source"}
     assert not absent & scores.keys() and "source_pasted" not in scores["anchors"]
-    assert scores["anchors"]["nothing_swapped"] == {"mean_t2c": 0.0}
+    assert scores["anchors"]["nothing_swapped"]["mean_t2c"] == 0.0
     identity, of_whole = alone.summary["identity"], whole.summary["identity"]
     assert identity["mean_t2c"] == of_whole["mean_t2c"] and not {"nearer_to_source", "mean_s2c"} & identity.keys()
 
@@ -187,7 +187,8 @@ def test_results_of_pairs_are_compared_by_the_scores_that_they_have(alone: Evalu
     folders = [alone.save(tmp_path / name) for name in ("a", "b")]
     (duel,) = compare(load_contestants(folders)).duels
     assert duel.n == 2 and not duel.unpaired  # two targets; swaps of one count once, with their mean
-    assert [(d.method, d.score, d.difference) for d in duel.differences] == [("lm68", "mean_t2c", 0.0)]
+    found = {d.score: d.difference for d in duel.differences}
+    assert found["mean_t2c"] == 0.0 and not {"l2_error", "ratio", "nearer_to_source"} & found.keys()
 
 
 def test_only_a_missing_source_folder_means_no_source(swaps: Path, pairs: Path, tmp_path: Path) -> None:
