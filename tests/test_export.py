@@ -186,12 +186,13 @@ def test_a_broken_export_is_refused_and_leaves_nothing(
         out.write_bytes(b"a good one")
     honest = module._run_onnx
 
-    def spoiled(path: Path, faces: torch.Tensor) -> np.ndarray:
-        vectors = honest(path, faces)
+    def spoiled(path: Path, faces: torch.Tensor, names: list[str]) -> dict[str, np.ndarray]:
+        found = honest(path, faces, names)
+        vectors = found["embedding"]
         if broken == "crash":
             raise RuntimeError("no such operator")
         vectors[3, 0] += {"other numbers": 0.01 * np.linalg.norm(vectors[3]), "NaN": np.nan}[broken]
-        return vectors
+        return found
 
     monkeypatch.setattr(module, "_run_onnx", spoiled)
     with pytest.raises(RuntimeError if broken == "crash" else ExprmetricError):
