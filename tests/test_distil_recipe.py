@@ -164,5 +164,7 @@ def test_the_exported_file_says_the_probabilities_too(tmp_path: Path) -> None:
 def test_settings_that_can_t_be_are_refused() -> None:
     with pytest.raises(InputError, match="needs teachers"):
         recipe.DistilConfig(teachers="")
-    with pytest.raises(InputError, match="readout"):
+    with pytest.raises(InputError, match="unknown setting 'none'"):
         recipe.DistilConfig(readout="none")
+    with pytest.raises(InputError, match="neck 'linear'"):
+        recipe.DistilConfig(neck="two_layers")

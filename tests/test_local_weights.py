@@ -101,14 +101,14 @@ def test_entries_that_are_wrong_are_refused(
 
 def test_an_entry_replaces_the_one_of_its_name_and_no_other(document: dict[str, Any], file: Path) -> None:
     add(document, file)
-    add({**document, "name": "second", "file": "second.onnx"}, file)
+    add({**document, "name": "other", "file": "other.onnx"}, file)
     add({**document, "distance": "cosine"}, file)
-    assert weights.entry("mine").distance == "cosine" and weights.entry("second").distance == "l2"
+    assert weights.entry("mine").distance == "cosine" and weights.entry("other").distance == "l2"
     with pytest.raises(WeightsError, match="share the file"):
         add({**document, "name": "third"}, file)
     assert "third" not in weights.entries()
     weights.remove("mine")
-    assert (weights.cache_dir() / "second.onnx").is_file()
+    assert (weights.cache_dir() / "other.onnx").is_file()
 
 
 def test_a_damaged_list_says_which_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from copy import deepcopy
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -294,7 +295,7 @@ class TestFile:
 
     def test_an_input_side_that_is_not_the_entrys_is_refused(self, right: Architecture) -> None:
         with pytest.raises(WeightsError, match="preprocessing"):
-            ExpressionEncoder(architecture=Architecture(right.backbone, right.dimension, right.mirror, right.size + 1))
+            ExpressionEncoder(architecture=replace(right, size=right.size + 1))
 
 
 class TestFunctional:

@@ -230,7 +230,7 @@ def test_a_swap_of_another_rate_with_a_frame_less_is_paired_by_index(
     clip = measured("retimed")
     assert clip["coverage"] == {"frames": COUNT, "ok": COUNT - 1, "failed": {"unpaired": 1}}
     scores = clip["methods"]["default"]
-    assert scores["mean_t2c"] < 0.01 and scores["temporal"]["correlation"] > 0.98
+    assert scores["mean_t2c"] < 0.015 and scores["temporal"]["correlation"] > 0.98  # by time it is 0.05 and more
     pairing = clip["pairing"]
     assert pairing["by"] == "index" and pairing["target"] == {"frames": COUNT, "rate": 25.0}
     assert pairing["swapped"] == {"frames": COUNT - 1, "rate": 30.0}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.encoder.models import Encoder
 from exprmetric.encoder.onnx_file import Architecture, load_encoder
 from exprmetric.errors import InputError, WeightsError, WeightsHashError
 from exprmetric.faces.alignment import CROP_SIZE
@@ -107,7 +108,7 @@ class ExpressionEncoder(Frozen):
         """(B, 1, size, size), as `preprocess` makes them → (B, D)."""
         vectors = widened(self._run(faces))
         if self.output == PROBABILITIES:
-            return torch.softmax(self.network.logits(vectors), 1)
+            return torch.softmax(cast(Encoder, self.network).logits(vectors), 1)
         return F.normalize(vectors, dim=1, eps=1e-12) if self.unit else vectors
 
     def features(

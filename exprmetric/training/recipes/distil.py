@@ -98,6 +98,8 @@ class DistilConfig(RecipeConfig):
         check_known((self.readout, READOUTS))
         if self.readout == "both" and not self.teachers:
             raise InputError("the read-out 'both' needs teachers: without them, choose readout=logits")
+        if self.readout != "embedding" and self.neck != "linear":
+            raise InputError(f"the read-out {self.readout!r} needs the neck 'linear', not {self.neck!r}")
 
     def network(self) -> Encoder:
         return Encoder(
@@ -107,10 +109,11 @@ class DistilConfig(RecipeConfig):
     def learning(self, model: nn.Module) -> Parameters:
         backbone = list(cast(Student, model).encoder.backbone.parameters())
         slow = {id(p) for p in backbone}
-        return [
+        groups: list[dict[str, Any]] = [
             {"params": backbone, "lr": self.learning_rate * self.backbone_rate},
             {"params": [p for p in model.parameters() if id(p) not in slow]},
         ]
+        return groups
 
 
 class Student(nn.Module):
@@ -306,7 +309,7 @@ def read_out(model: Student, faces: FaceArrays, config: DistilConfig) -> Encoder
     blocks: list[tuple[Tensor, Tensor]] = []
     layers = [trained.classes] + ([model.opinion] if config.readout == "both" else [])
     for layer in layers:
-        weight, bias = layer.weight, layer.bias
+        weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
         if layer is trained.classes:
             weight, bias = weight - weight.mean(0), bias - bias.mean()
         spread = (embedding @ weight.T + bias).var(0, unbiased=False).sum().sqrt()

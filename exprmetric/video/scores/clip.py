@@ -38,7 +38,7 @@ SAMPLE = 4
 """Frames of a person whose vectors stand for the person's."""
 OFFSET_GAIN = 0.1
 """An offset is called a shift where it raises the correlation by this much, at least to `OFFSET_CORRELATION`."""
-OFFSET_CORRELATION = 0.5
+OFFSET_CORRELATION = 0.6
 LEAST_EVENT = {"blink": 0.1, "smile": 0.05, "jaw_open": 0.05, "brows_up": 0.1}
 """Least prominence of an event, in the unit of its signal."""
 _COMPONENTS = 64
