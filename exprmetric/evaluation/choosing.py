@@ -141,7 +141,8 @@ class Chooser:
         if not self._aligned and other_shape(target.size, swapped.size):
             note = CROP
         places = (at_target, at_source, at_swapped)
-        faces = [s.faces[p] if s and isinstance(p, int) else p for s, p in zip(trio.sights, places, strict=True)]
+        pairs = zip(trio.sights, places, strict=True)
+        faces = (s.faces[p] if isinstance(p, int) and s else None if isinstance(p, int) else p for s, p in pairs)
         return Chosen(tuple(faces), note)
 
     def choose_all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -141,7 +141,7 @@ def parts_of(summary: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
                 yield f"{column}: {value}" + (f", {model}" if model else ""), own
 
 
-def _columns(*first: str, scores: Sequence[str]) -> list[Column]:
+def _columns(*first: str, scores: Iterable[str]) -> list[Column]:
     head = [Column(name, words=name not in ("n", "failed")) for name in first]
     return [*head, *(Column(SHOWN[s], s, ends=(f"{s}.low", f"{s}.high")) for s in scores)]
 

@@ -33,7 +33,7 @@ class PoseMethod(Method):
     distance_name = "degrees"
     dimension = 3
     pixels = False
-    landmark_models = ("dlib68",)
+    landmark_models: tuple[str, ...] = ("dlib68",)
 
     @property
     def fingerprint(self) -> str:

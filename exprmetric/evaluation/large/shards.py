@@ -153,20 +153,20 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
     throughput = _together([d["throughput"] for d in documents], model["total"])
     notes = list(dict.fromkeys(note for document in documents for note in document.get("notes", ())))
     about, made_with = model["run"], model["environment"]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as together:
         vectors = clouds = None
         by_number = sorted(zip(found, documents, strict=True), key=lambda pair: pair[0])
         in_order = [(found[number], document) for number, document in by_number]
         if settings.privacy:
             if all((path / private.FILE).is_file() for path, _ in in_order):
                 files = [(path / private.FILE, str(document.get("vectors"))) for path, document in in_order]
-                vectors = private.of_shards(Path(folder), files)
+                vectors = private.of_shards(Path(together), files)
             else:
                 notes.append("the shards' identity vectors are deleted, as by an earlier merge: nobody was looked up")
         if settings.clouds:
             if all((path / private.CLOUDS).is_file() for path, _ in in_order):
                 files = [(path / private.CLOUDS, str(document.get("clouds"))) for path, document in in_order]
-                clouds = private.of_shards(Path(folder), files, settings.clouds)
+                clouds = private.of_shards(Path(together), files, settings.clouds)
             else:
                 notes.append("the shards' vectors are deleted, as by an earlier merge: no efid, no ID retrieval")
         return conclude(
