@@ -85,6 +85,7 @@ def squares(count: int, seed: int = 0) -> FaceArrays:
     return FaceArrays(pixels, torch.from_numpy(labels), torch.from_numpy(votes), nan, nan)
 
 
+@pytest.mark.slow
 def test_it_learns_and_the_scores_add_up_and_the_encoder_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(feenet, "SCORED", 1000)
     faces = {"train": squares(180), "valid": squares(60, 1), "test": squares(60, 2)}

@@ -78,7 +78,7 @@ def synced(rank: int, share: str, intervals: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("intervals", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sums", "intervals"])
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", [s if s == "uneven" else pytest.param(s, marks=pytest.mark.slow) for s in SHARES])
 def test_two_ranks_are_one(share: str, intervals: bool, tmp_path: Path, one_thread: None) -> None:
     found = spawn(synced, tmp_path, share, intervals)
     alone = ExpressionPreservation(encoder=encoder(quantise=True), intervals=intervals)

@@ -196,6 +196,7 @@ class TestUse:
         other = pickle.loads(pickle.dumps(loss))
         assert other(images[0], images[2]).item() == loss(images[0], images[2]).item()
 
+    @pytest.mark.slow
     def test_compiled_it_is_the_same(self, smooth: ExpressionEncoder, images: tuple[Tensor, ...]) -> None:
         """Traced as one graph; the code generator after that is torch's own and needs a compiler."""
         target, _, swapped = images
