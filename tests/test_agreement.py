@@ -372,6 +372,12 @@ def test_leak_at_the_nearest_ratings() -> None:
     assert leaky.ratio.value > 2 and leaky.auc.value > 0.9 and 10 < leaky.people <= 40
 
 
+def test_more_of_the_pairs_are_taken_where_more_are_asked_for(faces: tuple[Floats, Floats, list[str]]) -> None:
+    embeddings, ratings, persons = faces
+    few, many = (identity_leak(embeddings, persons, ratings=ratings, nearest=n, **FEW).auc.n for n in (0.1, 0.4))
+    assert few == pytest.approx(0.1 * 120 * 119 / 2, abs=2) and many == pytest.approx(0.4 * 120 * 119 / 2, abs=2)
+
+
 def test_nobody_with_two_photographs_gives_no_leak() -> None:
     x = np.random.default_rng(0).normal(size=(10, 3))
     leak = identity_leak(x, list(range(10)), ["g"] * 10)
