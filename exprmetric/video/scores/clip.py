@@ -143,9 +143,8 @@ def measure_clip(
 def _some(rows: Rows) -> Rows:
     """At most `SAMPLE` of the rows of measured frames, evenly over all."""
     there = rows[rows != NONE]
-    return (
-        there[np.unique(np.linspace(0, len(there) - 1, min(SAMPLE, len(there))).astype(int))] if len(there) else there
-    )
+    some: Rows = there[np.unique(np.linspace(0, max(len(there) - 1, 0), min(SAMPLE, len(there))).astype(int))]
+    return some
 
 
 def _mark_unread(line: Timeline, target: VideoFaces, swapped: VideoFaces, methods: Sequence[Method]) -> None:
