@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from exprmetric_cli.cache import cache_is_off, say_first_use
 from exprmetric_cli.options import (
     as_options,
     end_unmet,
@@ -147,7 +148,7 @@ def evaluate(
     given = [name for name in by if name not in BY]
     if given and (named or source is None):
         raise click.UsageError(f"--by {given[0]}: only a manifest has columns; known of any input: {', '.join(BY)}")
-    kept = None if no_cache else cache or cache_folder()
+    kept = None if no_cache or (cache is None and cache_is_off()) else cache or cache_folder()
     undrawn: list[ExprmetricError] = []
 
     def draw(result: EvaluationResult, folder: Path) -> None:
@@ -200,6 +201,8 @@ def evaluate(
         raise undrawn[0]
     if out is not None:
         click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
+    if kept is not None and cache is None:
+        say_first_use(kept)
     coverage = result.summary["coverage"]
     if coverage["triplets"] and not coverage["ok"]:  # of a few triplets, some shards get none
         click.echo("Error: nothing could be measured; see the reasons above", err=True)

@@ -21,7 +21,13 @@ def fec() -> None:
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the photographs."
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=8, show_default=True, help="Downloads at a time.")
-@click.option("--silence", type=click.FloatRange(min=0.1), default=15.0, show_default=True, help="Seconds.")
+@click.option(
+    "--silence",
+    type=click.FloatRange(min=0.1),
+    default=15.0,
+    show_default=True,
+    help="Seconds after which a silent server is given up.",
+)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="For one photograph.")
 @click.option("--size", type=click.IntRange(min=1), default=32, show_default=True, help="At most, MiB a photograph.")
 @click.option("--retry", is_flag=True, help="Ask again for what was dead or refused.")

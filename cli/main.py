@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("exprmetric_cli.demo:demo", "Swap faces of bundled photographs and measure them."),
     "video": ("exprmetric_cli.video:video", "Expressions over time, in videos of swaps and of people."),
     "probe": ("exprmetric_cli.probe:probe", "Measure how good an expression space is."),
+    "cache": ("exprmetric_cli.cache:cache", "Show, clear or switch off what is kept of faces."),
     "weights": ("exprmetric_cli.weights:weights", "List, pull and verify weight files."),
     "doctor": ("exprmetric_cli.doctor:doctor", "Say what is installed, found, and in conflict."),
     "train": ("exprmetric_cli.train:train", "Train an encoder by a paper's recipe."),
@@ -48,6 +49,15 @@ class Program(LazyGroup):
 
             click.echo(f"Error: {printable_lines(as_options(str(error)))}", err=True)
             sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
+        except ImportError as error:
+            if "libGL" not in str(error):
+                raise
+            click.echo(
+                "Error: OpenCV needs the system library libGL, which is missing: apt-get install libgl1, or "
+                "pip install opencv-python-headless in place of opencv-python",
+                err=True,
+            )
+            sys.exit(1)
 
 
 @click.group(cls=Program, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

@@ -61,7 +61,12 @@ def methods_option(more: str) -> Callable[[F], F]:
 def format_option(formats: Sequence[str] = FORMATS) -> Callable[[F], F]:
     """`--format`: what stands on stdout."""
     return click.option(
-        "--format", "form", type=click.Choice(formats), default="table", show_default=True, help="On stdout."
+        "--format",
+        "form",
+        type=click.Choice(formats),
+        default="table",
+        show_default=True,
+        help="What stdout gets.",
     )
 
 

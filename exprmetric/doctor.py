@@ -141,7 +141,10 @@ def _torch() -> Iterator[Finding]:
     version = package_version("torch")
     if not version:
         yield Finding(
-            "note", "torch", "not installed; only train and export need it", "pip install 'exprmetric[torch]'"
+            "note",
+            "torch",
+            "not installed; exprmetric.torch (metric and loss), train, export, and probes of checkpoints need it",
+            "pip install 'exprmetric[torch]', in a clone pip install -e '.[torch]'",
         )
         return
     for name in ("torch", "timm", "torchmetrics", "tensorboard"):

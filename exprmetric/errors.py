@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class ExprmetricError(Exception):
     """Root of all errors that exprmetric raises on purpose."""
@@ -106,4 +108,10 @@ class ProviderError(ExprmetricError, RuntimeError):
 
 
 class MissingPackageError(ExprmetricError, ImportError):
-    """An optional package is needed and not installed; the message says how to get it."""
+    """An optional package is needed and not installed; the message says how to get it, also from a clone."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if found := re.search(r"pip install 'exprmetric\[([\w,]+)\]'", text):
+            text += f" (in a clone: pip install -e '.[{found[1]}]')"
+        return text

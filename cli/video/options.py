@@ -71,7 +71,12 @@ def people_options(command: F) -> F:
     """`--method --quality --identity --names --min-faces`: whose expressions, in which space."""
     for option in (
         click.option(
-            "--min-faces", "least", type=click.IntRange(min=1), default=3, show_default=True, help="A person has."
+            "--min-faces",
+            "least",
+            type=click.IntRange(min=1),
+            default=3,
+            show_default=True,
+            help="Faces that somebody must have to count as a person.",
         ),
         click.option(
             "--names",

@@ -235,7 +235,14 @@ class YunetDetector(_FivePointDetector):
         import cv2
 
         if not hasattr(self._local, "net"):
-            self._local.net = cv2.FaceDetectorYN.create(self._path, "", (0, 0), self.threshold)
+            # of the network's file OpenCV warns on stderr, once a load, of layers that it reads all the same
+            log = cv2.utils.logging
+            before = log.getLogLevel()
+            log.setLogLevel(log.LOG_LEVEL_ERROR)
+            try:
+                self._local.net = cv2.FaceDetectorYN.create(self._path, "", (0, 0), self.threshold)
+            finally:
+                log.setLogLevel(before)
         self._local.net.setInputSize((canvas.shape[1], canvas.shape[0]))
         _, rows = self._local.net.detect(canvas)
         for row in [] if rows is None else rows.astype(np.float64):
