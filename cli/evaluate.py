@@ -127,7 +127,7 @@ def evaluate(
     from exprmetric.evaluation.large.cache import cache_folder
     from exprmetric.evaluation.result import EvaluationResult
     from exprmetric.evaluation.tables import FORMATS as writers
-    from exprmetric.inputs.triplets import notes_of, read_triplets, single_triplet
+    from exprmetric.inputs.triplets import notes_of, single_triplet
     from exprmetric.report.html import write_report
 
     three = (target, source_image, swapped)
@@ -162,9 +162,7 @@ def evaluate(
         if source is None:
             triplets = single_triplet(*three)  # type: ignore[arg-type]
         else:
-            triplets = (
-                _data_set(layout, source, names, out, quiet=quiet) if named else read_triplets(source, given=given)
-            )
+            triplets = _data_set(layout, source, names, out, quiet=quiet) if named else _read(source, given)
         tell(notes_of(triplets))
         with progress_bar("measuring", quiet=quiet) as progress:
             result = run(
@@ -208,6 +206,37 @@ def evaluate(
         click.echo("Error: nothing could be measured; see the reasons above", err=True)
         sys.exit(1)
     end_unmet(asked, result.summary)
+
+
+def _read(source: Path, given: Sequence[str]) -> Sequence[Triplet]:
+    """A folder or manifest; of a folder that has no roles, what its names look like stands in the error."""
+    from exprmetric.errors import InputError
+    from exprmetric.inputs.triplets import read_triplets
+
+    try:
+        return read_triplets(source, given=given)
+    except InputError as error:
+        hint = _template(source)
+        if not hint:
+            raise
+        raise InputError(f"{error}. Are these swaps named after their images? Then add {hint}") from error
+
+
+def _template(folder: Path) -> str:
+    """`--pairs` for a folder of images whose names have two parts; '' where they have not."""
+    import re
+    import shlex
+
+    from exprmetric.io.images import PICTURE_SUFFIXES
+
+    if not folder.is_dir():
+        return ""
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)[:200]
+    for between in ("_to_", "__", "_", "-"):
+        if names and all(re.fullmatch(rf"[^{between[0]}]+{between}[^{between[0]}]+\.\w+", name) for name in names):
+            template = f"{{target}}{between}{{source}}{Path(names[0]).suffix}"
+            return f"--pairs {shlex.quote(template)} (or source before target), with --target-dir and --source-dir"
+    return ""
 
 
 def _data_set(

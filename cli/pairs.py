@@ -10,7 +10,12 @@ from exprmetric.errors import InputError
 
 
 @click.command()
-@click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.option(
+    "--power",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Draw nothing; say from the spread in this earlier result how many targets a difference needs.",
+)
 @click.option("-n", "count", type=click.IntRange(min=1), default=3000, show_default=True, help="How many pairs.")
 @click.option(
     "--same",
@@ -33,7 +38,16 @@ from exprmetric.errors import InputError
     show_default=True,
     help="CSV file to write.",
 )
-def pairs(labels: Path, count: int, same: float, seed: int, balanced: bool, images: Path | None, out: Path) -> None:
+def pairs(
+    labels: Path | None,
+    power: Path | None,
+    count: int,
+    same: float,
+    seed: int,
+    balanced: bool,
+    images: Path | None,
+    out: Path,
+) -> None:
     """Draw (target, source) pairs from LABELS, a table with the columns image and label.
 
     The protocol of Rosberg and Englund: 3000 swaps, half between images of the same expression label. An
@@ -42,6 +56,15 @@ def pairs(labels: Path, count: int, same: float, seed: int, balanced: bool, imag
     """
     from exprmetric.inputs.pairs import draw_pairs, missing_images, read_labels, write_pairs
 
+    if (labels is None) == (power is None):
+        raise click.UsageError("name LABELS, or an earlier result with --power")
+    if power is not None:
+        from exprmetric.evaluation.power import power_sheet
+        from exprmetric.evaluation.result import EvaluationResult
+
+        power_sheet(EvaluationResult.load(power)).print()
+        return
+    assert labels is not None
     if out.resolve() == labels.resolve():
         raise click.UsageError(f"--out would overwrite {str(labels)!r}")
     try:

@@ -58,3 +58,36 @@ def test_a_missing_libgl_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     assert (
         result.exit_code == 1 and "needs the system library libGL" in result.stderr and "Traceback" not in result.output
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "template"),
+    [
+        (("000_003.png", "001_002.png"), "{target}_{source}.png"),
+        (("a1_to_b2.jpg", "c_to_d.jpg"), "{target}_to_{source}.jpg"),
+        (("portrait.png", "001_002.png"), ""),
+    ],
+)
+def test_a_folder_of_swaps_is_answered_by_the_template_that_fits_its_names(
+    names: tuple[str, ...], template: str, tmp_path: Path
+):
+    for name in names:
+        (tmp_path / name).touch()
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
+    assert result.exit_code == 2 and ("--pairs" in result.stderr) == bool(template) and template in result.stderr
+
+
+def test_the_power_of_a_comparison_is_that_of_the_normal_approximation(tmp_path: Path):
+    from statistics import NormalDist, stdev
+
+    from results import result, row
+
+    rows = [row(tmp_path, f"t{i}", f"s{i}", model=m, seed=m) for i in range(12) for m in "AB"]
+    made = result(rows)
+    text = " ".join(run("pairs", "--power", str(made.save(tmp_path / "out"))).split())
+    t2c = {(r.triplet.model, r.group): r.distances["lm68"].t2c for r in rows}
+    spread = stdev(t2c["A", f"t{i}"] - t2c["B", f"t{i}"] for i in range(12))
+    ten_percent = 0.1 * sum(t2c.values()) / len(t2c)
+    quantile = NormalDist().inv_cdf
+    needed = ((quantile(0.975) + quantile(0.8)) * spread / ten_percent) ** 2
+    assert f"10 % {ten_percent:.3f} {int(needed) + 1} " in text
