@@ -248,7 +248,8 @@ def compare(
         models: two or more, with names of their own.
         match: `content`: a pair is the same where the bytes of its target and source are, wherever they lie; the files
             must still be there. `path`: where the paths in the results are.
-        methods: those that are compared, the first of them primary; none: all, `default` primary where it is there.
+        methods: those that are compared, the first of them primary. Without any: all, `default` primary where it is
+            there.
         score: the primary score, which is tested by itself; '' for `kept` where it is calibrated, else `mean_t2c`.
         seed: of the bootstrap and of the sign flips.
 

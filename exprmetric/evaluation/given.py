@@ -76,7 +76,8 @@ def _triplet(number: int, row: Any, out: str | os.PathLike[str] | None) -> Tripl
     name = texts.pop("id", f"row{number}")
     paths = {role: _path(image, f"{number:06d}_{role}", out) for role, image in found.items()}
     made = Triplet(name, paths["target"], paths.get("source"), paths["swapped"])
-    return replace(made, **texts) if texts else made
+    more: dict[str, Any] = texts
+    return replace(made, **more) if more else made
 
 
 def _there(value: Any) -> bool:

@@ -33,7 +33,7 @@ def compare(
 
     Args:
         results: what `evaluate` returned (called A, B, …), folders that it wrote, or one mapping of results by name.
-        methods: those that are compared, the first of them primary; none: all.
+        methods: those that are compared, the first of them primary. Without any: all.
         score: the primary score: `kept`, `mean_t2c`, `l2_error` or `ratio`; '' for the default.
         match: what makes two targets the same: `content` or `path`.
         seed: of intervals and sign flips.

@@ -59,7 +59,8 @@ class DistilConfig(RecipeConfig):
         power: a class of n faces is drawn with weight 1/n^power; 0 leaves them as they are, 1 draws all alike.
         smooth: share of a single label that is spread over all classes of its data set.
         mix: of the beta distribution by whose share two faces and what is known of them are blended; 0 for none.
-        opinion, agreement: weights of the terms (see the module).
+        opinion: weight of the term (see the module).
+        agreement: likewise.
         backbone_rate: learning rate of the backbone, as a share of `learning_rate`.
         start: a checkpoint of this recipe to begin from (`best.pt` of its folder); empty for the backbone's own.
         classes: expressions; they are what EXPRESSIONS names.
@@ -309,7 +310,8 @@ def read_out(model: Student, faces: FaceArrays, config: DistilConfig) -> Encoder
     blocks: list[tuple[Tensor, Tensor]] = []
     layers = [trained.classes] + ([model.opinion] if config.readout == "both" else [])
     for layer in layers:
-        weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
+        weight: Tensor = layer.weight
+        bias: Tensor = layer.bias
         if layer is trained.classes:
             weight, bias = weight - weight.mean(0), bias - bias.mean()
         spread = (embedding @ weight.T + bias).var(0, unbiased=False).sum().sqrt()
