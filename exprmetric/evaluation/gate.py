@@ -57,7 +57,7 @@ class Requirement:
         if not found or bound is None:
             raise InputError(f"{text!r} is no requirement: write SCORE<NUMBER, such as default.mean_t2c<0.25")
         name, (owner, _, score) = found[1], found[1].rpartition(".")
-        if name != "coverage" and score not in _ELSEWHERE.get(owner, _OF_METHODS):
+        if name != "coverage" and (not owner or score not in _ELSEWHERE.get(owner, _OF_METHODS)):
             known = ", ".join(_ELSEWHERE.get(owner, _OF_METHODS))
             raise InputError(f"{text!r}: there is no score {name!r}; write coverage, or METHOD. and one of {known}")
         if name != "coverage" and methods and owner not in (*methods, *_ELSEWHERE):
