@@ -29,7 +29,6 @@ myst_links_external_new_tab = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
 # A base install builds the site too. The classes of exprmetric.torch then stand there without their base classes.
 autodoc_mock_imports = [name for name in ("torch", "timm", "torchmetrics") if find_spec(name) is None]

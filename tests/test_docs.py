@@ -162,6 +162,11 @@ def test_the_design_names_files_and_rooms_that_are_there() -> None:
     assert not {name for name in named if not any((root / name).exists() for root in roots)}
 
 
+def test_every_public_name_is_on_the_python_page() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert not [name for name in exprmetric.__all__ if name != "__version__" and f"exprmetric.{name}\n" not in text]
+
+
 def test_the_citation_names_this_version() -> None:
     assert f"\nversion: {exprmetric.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
