@@ -147,9 +147,9 @@ def test_the_headline_is_the_summary(measured: EvaluationResult, page: str):
     assert "6 of 8 triplets measured (75.0 %); failed: no_face 1, unreadable 1" in words
     for m in measured.summary["methods"].values():
         for score in ("l2_error", "mean_t2c", "ratio"):
-            assert cell(m[score]) not in words  # of several models: never pooled
+            assert score == "ratio" or cell(m[score]) not in words  # of several models: never pooled
             for anchor in m["anchors"].values():
-                assert f"{anchor[score]:.3f}" in words
+                assert score not in anchor or f"{anchor[score]:.3f}" in words  # another target has no source
     for group in measured.summary["groups"].values():
         assert all(cell(m["mean_t2c"]) in words for m in group["methods"].values())
     assert cell(measured.summary["identity"]["nearer_to_source"]) in words

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NOTHING = "–"
 """Where there is no number: never a zero."""
-WIDTH = 120
+WIDTH = 140
 """Characters of a table that goes to a file or a pipe."""
 MANY = 6
 """From so many columns on, a phone shows a row as a list of its cells."""
@@ -162,7 +162,7 @@ class Sheet:
         console = console or Console(highlight=False, width=None if sys.stdout.isatty() else width)
         table = Table(
             box=box.SIMPLE_HEAD,
-            padding=(0, 2 if len(self.columns) < 8 else 1, 0, 0),
+            padding=(0, 2 if len(self.columns) < MANY else 1, 0, 0),
             title=Text(printable(self.title)) if self.title else None,
             title_justify="left",
         )
