@@ -481,6 +481,7 @@ def test_the_recipe_learns_and_writes_what_it_promises(toy_run, toy):
     assert all(torch.equal(v, best[f"encoder.{k}"]) for k, v in kept["encoder"].items())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_result_broken_off_or_not(toy_run, toy, tmp_path: Path):
     scores, out = toy_run
     # stopped after half of the epochs, and its head learnt

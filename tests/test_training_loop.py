@@ -214,6 +214,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Path]:
     return spawn(_all, folder), folder
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_two_processes_give_the_weights_of_one_with_the_doubled_batch(two, tmp_path: Path):
     results, out = [result["half"] for result in two[0]], two[1] / "two"

@@ -679,6 +679,7 @@ for turn in ("cold", "warm"):
 """
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_one_file(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = small_folder(tmp_path_factory)
     measured(folder, "lm68", "default", out=tmp_path / "plain")

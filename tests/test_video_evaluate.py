@@ -128,6 +128,7 @@ def couple(portrait_photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.mark.slow
 def test_everybody_has_scores_of_their_own(couple: Path, portrait_photo: Path) -> None:
     paths = (couple / "target.mp4", portrait_photo, couple / "swapped.mp4")
     how = VideoSettings(detector="dlib", detect_every=4)
@@ -474,6 +475,7 @@ def test_worst_seconds_do_not_overlap_and_skip_what_is_not_known() -> None:
 # the shared clips
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_published_swap_has_a_timeline(
     shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
@@ -490,6 +492,7 @@ def test_the_published_swap_has_a_timeline(
     assert result.summary["alarms"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_clips_with_and_without_faces_have_honest_coverage(
     shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
@@ -505,6 +508,7 @@ def test_clips_with_and_without_faces_have_honest_coverage(
     assert all_.frames_without_face == 0 and len(all_) == all_.frames_total == 36
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_a_clip_seven_frames_late_is_found_seven_frames_late(
     shared: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
