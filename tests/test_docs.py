@@ -123,7 +123,7 @@ def test_every_command_line_parses(call: list[str], monkeypatch: pytest.MonkeyPa
     """Options, choices, ranges and the number of arguments; files need not be there."""
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))
     monkeypatch.setattr(click.File, "convert", lambda self, value, param, ctx: value)
-    command, context, rest = main, click.Context(main, info_name="exprmetric"), call
+    command, context, rest = main, click.Context(main, info_name="exprmetric", **main.context_settings), call
     while isinstance(command, click.Group):
         name, *rest = rest
         found = command.get_command(context, name)

@@ -51,7 +51,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import cv2, numpy, pyarrow
 from PIL import Image
 from exprmetric.errors import UnreadableImageError
-from exprmetric.images import read_image
+from exprmetric import read_image
 Image.init()
 with open("/proc/self/statm") as file:
     memory = {MEMORY} + int(file.read().split()[0]) * resource.getpagesize()
@@ -81,7 +81,7 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 import exprmetric
 from exprmetric.report.html import write_report
-from exprmetric.triplets import Triplet
+from exprmetric.inputs.triplets import Triplet
 roles = ("target", "source", "swapped")
 triplets = [Triplet(**row | {{role: Path(row[role]) for role in roles}}) for row in json.load(sys.stdin)]
 result = exprmetric.evaluate(triplets, methods=["lm68"], identity=False, detector="dlib", jobs=1)

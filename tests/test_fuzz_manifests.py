@@ -36,7 +36,7 @@ import json, os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 import pyarrow.parquet
 from exprmetric.errors import InputError
-from exprmetric.triplets import read_triplets
+from exprmetric.inputs.triplets import read_triplets
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))

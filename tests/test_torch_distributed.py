@@ -96,12 +96,12 @@ def without_source(rank: int) -> dict[str, Any]:
     """The first rank's faces have no source; the second's have none either, and in the end some have."""
     target, source, swapped = (batch(i) for i in triplets())
     own = slice(0, 6) if rank == 0 else slice(6, 11)
-    metric = ExpressionPreservation(encoder=encoder(quantise=True))
-    metric.update(target[own], None, swapped[own])
-    alone = metric.compute()
+    metric, mixed = (ExpressionPreservation(encoder=encoder(quantise=True)) for _ in range(2))
+    for one in (metric, mixed):
+        one.update(target[own], None, swapped[own])
     if rank == 1:
-        metric.update(target[:3], source[:3], swapped[:3])
-    return {"alone": alone, "mixed": metric.compute()}
+        mixed.update(target[:3], source[:3], swapped[:3])
+    return {"alone": metric.compute(), "mixed": mixed.compute()}
 
 
 def test_two_ranks_without_a_source_have_no_score_that_needs_one(tmp_path: Path, one_thread: None) -> None:

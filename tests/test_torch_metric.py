@@ -427,7 +427,9 @@ class TestMetric:
         metric.persistent(True)
         metric.update(*(i[:4] for i in batches))
         stored = metric.state_dict()
-        assert sorted(stored) == ["count", "half_empty", "left_out", "outside", "sums"]
+        assert sorted(stored) == [
+            "count", "count_with_source", "half_empty", "left_out", "outside", "sums", "with_source",
+        ]  # fmt: skip
         other = ExpressionPreservation(encoder=metric.encoder)
         other.load_state_dict(stored)
         other.update(*(i[4:] for i in batches))
