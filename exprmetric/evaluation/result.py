@@ -26,7 +26,7 @@ from exprmetric.evaluation.rows import (
     judged_columns,
     schema,
 )
-from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, checksums, read_parquet
+from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, read_parquet
 from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown, score_cell
 from exprmetric.io.files import Fill, write_files, write_whole
 from exprmetric.io.shapes import read_json
@@ -186,7 +186,7 @@ class EvaluationResult:
         import pyarrow.parquet as pq
 
         columns = schema(self.rows.methods, inner=False, kept=self.rows.kept)
-        with pq.ParquetWriter(file, columns, **checksums("write_page_checksum")) as writer:
+        with pq.ParquetWriter(file, columns, write_page_checksum=True) as writer:
             for part in self._parts(ROW_GROUP):
                 writer.write_table(part.cast(columns))
 

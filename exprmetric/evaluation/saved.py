@@ -85,13 +85,6 @@ SUMMARY = {
 """The shape of `summary.json`, its version aside."""
 
 
-def checksums(option: str) -> dict[str, bool]:
-    """An option of pyarrow that writes or verifies the checksums of a file's pages, where it knows it: from 15 on."""
-    import pyarrow as pa
-
-    return {option: True} if int(pa.__version__.partition(".")[0]) >= 15 else {}
-
-
 def read_parquet(path: Path, names: Sequence[str] = ()) -> pa.Table:
     """A Parquet file; the texts of the columns in `names` are kept once.
 
@@ -106,7 +99,7 @@ def read_parquet(path: Path, names: Sequence[str] = ()) -> pa.Table:
         with path.open("rb") as file:
             texts = [f.name for f in pq.ParquetFile(file).schema_arrow if pa.types.is_string(f.type)]
             once = [name for name in names if texts.count(name) == 1]
-            table = pq.ParquetFile(file, read_dictionary=once, **checksums("page_checksum_verification")).read()
+            table = pq.ParquetFile(file, read_dictionary=once, page_checksum_verification=True).read()
         table.validate(full=True)  # a damaged index of a dictionary would show when its text is asked for
         return table
     except FileNotFoundError:

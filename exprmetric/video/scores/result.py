@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.saved import checksums, read_parquet
+from exprmetric.evaluation.saved import read_parquet
 from exprmetric.io.files import Fill, write_files
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe, read_json
 from exprmetric.io.tables import brief, listed, printable, show
@@ -90,7 +90,7 @@ class VideoResult:
             "video.json": lambda f: f.write(self.to_json().encode() + b"\n"),
             "clips.csv": lambda f: pyarrow.csv.write_csv(self.clips, f),
             "frames.csv": lambda f: pyarrow.csv.write_csv(self.frames, f),
-            "frames.parquet": lambda f: pyarrow.parquet.write_table(self.frames, f, **checksums("write_page_checksum")),
+            "frames.parquet": lambda f: pyarrow.parquet.write_table(self.frames, f, write_page_checksum=True),
         }
         write_files(out, files)
         return out
