@@ -151,6 +151,10 @@ ODD_TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "faces that are text": (_cast("faces_target", pa.string(), "1"), "'faces_target' holds no whole numbers"),
     "a count whose name is damaged": (_named("faces_source", "feces_source"), "lacks the columns 'faces_source'"),
     "a box whose name is damaged": (_named("box_swapped", "box_swappad"), "lacks the columns 'box_swapped'"),
+    "a derived column whose name is damaged": (
+        _named("identity.same_person", "identity.same_parson"),
+        "no run writes a column 'identity.same_parson'",
+    ),
     "half of a method": (lambda t: t.append_column("new.t2c", t["lm68.t2c"]), "lacks distances of 'new'"),
     "a row less": (lambda t: t.slice(1), "7 rows with 6 measured, and that says 8 with 6"),
     "other statuses": (_cast("status", pa.string(), "ok"), "8 rows with 8 measured, and that says 8 with 6"),

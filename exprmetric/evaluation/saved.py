@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import BOX_COLUMNS, DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS
+from exprmetric.evaluation.rows import BOX_COLUMNS, DISTANCE_COLUMNS, FACE_COLUMNS, MOVED, OK, TRIPLET_COLUMNS
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
 from exprmetric.io.tables import brief, listed, printable, show
 from exprmetric.metrics.preservation import SCORES, WITHOUT_SOURCE
@@ -108,6 +108,10 @@ def read_parquet(path: Path, names: Sequence[str] = ()) -> pa.Table:
         raise InputError(f"{show(path)} is damaged: {brief(printable(str(error)))}") from error
 
 
+_MORE = ("kept", "same_person")
+"""Columns that a method may have beside its distances."""
+
+
 def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
     """InputError, which names the file and the column, where the rows aren't those of the summary."""
     import pyarrow as pa
@@ -128,10 +132,11 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
             refuse(f"lacks the columns {listed(absent)}")
     all_numbers = [c for c in table.column_names if c.rpartition(".")[2] in DISTANCE_COLUMNS and "." in c]
     counted = [c for c in FACE_COLUMNS if c in table.column_names]
-    for column in (*TRIPLET_COLUMNS, *all_numbers, *counted):
+    boxes = [c for c in BOX_COLUMNS if c in table.column_names]
+    for column in (*TRIPLET_COLUMNS, *boxes, *all_numbers, *counted):
         kind = table.schema.field(column).type
         text = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if column in TRIPLET_COLUMNS:
+        if column in (*TRIPLET_COLUMNS, *BOX_COLUMNS):
             right, word = pa.types.is_string(text) or pa.types.is_large_string(text), "text"
         elif column in FACE_COLUMNS:
             right, word = pa.types.is_integer(kind), "whole numbers"
@@ -141,6 +146,9 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
             refuse(f"is damaged: the column {column!r} holds no {word} but {kind}")
     if incomplete := [m for m in {c.rpartition(".")[0] for c in all_numbers} if not _whole(m, all_numbers)]:
         refuse(f"lacks distances of {listed(sorted(incomplete))}")
+    known = {f"{m}.{what}" for m in (*methods, "identity") for what in _MORE} | {MOVED, *all_numbers}
+    if strange := [c for c in table.column_names if "." in c and c not in known]:
+        refuse(f"is damaged: no run writes a column {listed(strange)}")
     counts = summary["coverage"]
     ok = pc.sum(pc.equal(table["status"].cast(pa.string()), OK)).as_py() or 0
     if (len(table), ok) != (counts["triplets"], counts["ok"]):
