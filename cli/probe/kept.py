@@ -54,9 +54,7 @@ def kept(
     if out is not None and plots:
         need_matplotlib()
     sets = [answered_set(path, name=name, split=split, limit=limit, seed=seed) for name, path in map(named_path, rated)]
-    encoders = open_encoders(
-        methods or (() if checkpoints else ("default", "lm68", "lm51")), checkpoints, provider, device
-    )
+    encoders = open_encoders(methods or (() if checkpoints else DEFAULT_METHODS), checkpoints, provider, device)
     with progress_bar("measuring", quiet=quiet) as progress:
         made = fit_maps(
             sets, encoders, detector=detector, face=face, provider=provider, jobs=jobs, seed=seed, progress=progress

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.rows import Rows
+from exprmetric.io.plain import finite, score
 from exprmetric.metrics.frechet import TAKEN, Moments, frechet_distance
 from exprmetric.metrics.retrieval import retrieval_ranks
 from exprmetric.metrics.uncertainty import bootstrap_means
@@ -42,10 +43,10 @@ def efid(rows: Rows, clouds: PrivateVectors, method: str) -> dict[str, Any]:
     def scored(part: Mask) -> dict[str, Any]:
         halves = frechet_distance(of(target, part & second), of(target, part & ~second))
         return {
-            "value": _number(frechet_distance(of(target, part), of(swapped, part))),
+            "value": finite(frechet_distance(of(target, part), of(swapped, part))),
             "n": int(part.sum()),
             "dimension": clouds.vectors[target].shape[1],
-            "halves": _number(halves),
+            "halves": finite(halves),
         }
 
     return _with_models(rows, known, scored(known), scored)
@@ -81,7 +82,7 @@ def id_retrieval(rows: Rows, clouds: PrivateVectors, network: str, *, seed: int 
         value = float(first[part].mean()) if part.any() else float("nan")
         return {
             "n": int(part.sum()),
-            "rank1": {"value": _number(value), "ci95": [_number(end) for end in interval]},
+            "rank1": score(value, interval),
         }
 
     whole = {"network": network, "gallery_size": len(gallery), **scored(known)}
@@ -107,10 +108,6 @@ def _with_models(rows: Rows, known: Mask, whole: Mapping[str, Any], scored: Any)
     if len(names) < 2:
         return dict(whole)
     return {**whole, "models": {name: scored(known & (codes == i)) for i, name in enumerate(names) if name}}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def cloud_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -145,13 +145,13 @@ def evaluate(
         detector,
         face,
         provider,
-        identity or privacy,
-        landmarks,
-        commercial_only,
-        network,
-        tuple(by),
-        "efid" in scores,
-        finder,
+        identity=identity or privacy,
+        landmarks=landmarks,
+        commercial_only=commercial_only,
+        privacy=network,
+        by=tuple(by),
+        efid="efid" in scores,
+        retrieval=finder,
     )
     session = Session(settings, profile)
     names = settings.names()

@@ -13,7 +13,7 @@ import numpy as np
 from exprmetric.data.maps import kept_map
 from exprmetric.evaluation.rows import Rows
 from exprmetric.evaluation.summary import splits
-from exprmetric.io.plain import finite
+from exprmetric.io.plain import finite, score
 from exprmetric.metrics.kept import KeptMap
 from exprmetric.metrics.uncertainty import bootstrap_means
 
@@ -59,8 +59,7 @@ def add_kept(summary: dict[str, Any], rows: Rows, maps: Mapping[str, KeptMap], *
                 drawn = np.concatenate([drawn, groups[failed]])
             (interval,) = bootstrap_means({"kept": values}, drawn, seed=seed).values()
             methods[method]["kept"] = {
-                "value": finite(values.mean()) if len(values) else None,
-                "ci95": [finite(v) for v in interval],
+                **score(values.mean() if len(values) else None, interval),
                 "calibrated": made.calibrated,
                 "error": finite(made.error),
             }

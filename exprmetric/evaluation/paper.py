@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines, score_cell
+from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines
 from exprmetric.io.say import say, say_csv, say_json
-from exprmetric.io.sheet import Column, Content, Row, Sheet
+from exprmetric.io.sheet import Column, Content, Row, Sheet, score_cell
 from exprmetric.io.tables import markdown_text, printable
 from exprmetric.weights import store as weights
 

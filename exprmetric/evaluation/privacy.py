@@ -16,7 +16,8 @@ import numpy.typing as npt
 from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.rows import AGAIN, Rows
-from exprmetric.io.sheet import Column, Number, Row, Sheet
+from exprmetric.io.plain import score
+from exprmetric.io.sheet import Column, Number, Row, Sheet, score_cell
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.retrieval import ABSENT, retrieval_ranks, retrieval_scores
 from exprmetric.metrics.uncertainty import bootstrap_means
@@ -157,20 +158,14 @@ def _detected(rows: Rows, part: Mask, second: str, seed: int) -> dict[str, Any] 
     if not second or not asked.any():
         return None
     again = pc.fill_null(rows.table[AGAIN], False).to_numpy()[asked].astype(np.float64)
-    score = _scores({"again": again}, rows.codes("group")[0][asked], seed)["again"]
-    return {"detector": second, "n": int(asked.sum()), **score}
+    found = _scores({"again": again}, rows.codes("group")[0][asked], seed)["again"]
+    return {"detector": second, "n": int(asked.sum()), **found}
 
 
 def _scores(columns: Mapping[str, Any], groups: Any, seed: int) -> dict[str, dict[str, Any]]:
     """Means with 95 % intervals, as in `summary.json`."""
     intervals = bootstrap_means(columns, np.asarray(groups, np.int64), seed=seed)
-    return {
-        name: {
-            "value": float(np.mean(values)) if len(values) else None,
-            "ci95": [float(end) if np.isfinite(end) else None for end in intervals[name]],
-        }
-        for name, values in columns.items()
-    }
+    return {name: score(np.mean(values) if len(values) else None, intervals[name]) for name, values in columns.items()}
 
 
 SHARES = {"rank1": "found first ↓", "rank5": "among five ↓", "mrr": "reciprocal rank ↓", "same_person": "same person ↓"}
@@ -185,8 +180,10 @@ def privacy_sheet(summary: dict[str, Any]) -> Sheet | None:
     columns = [Column("privacy", words=True), Column("n")]
     columns += [Column(words, name, ends=(f"{name}.low", f"{name}.high")) for name, words in SHARES.items()]
     parts = models or {next(iter(found["models"]), "") or "changed faces": found}
-    rows = [Row([name, part["n"], *(_cell(part[s]) for s in SHARES)]) for name, part in parts.items()]
-    originals = _cell(found["unchanged"]) if found["unchanged"] else Number(None if found["gallery"] == OTHERS else 1.0)
+    rows = [Row([name, part["n"], *(score_cell(part[s]) for s in SHARES)]) for name, part in parts.items()]
+    originals = (
+        score_cell(found["unchanged"]) if found["unchanged"] else Number(None if found["gallery"] == OTHERS else 1.0)
+    )
     nothing = Number(None)
     rows.append(Row(["  originals", "", originals, nothing, nothing, nothing], anchor=True))
     rows.append(Row(["  a guess", "", Number(found["chance"]), nothing, nothing, nothing], anchor=True))
@@ -211,7 +208,3 @@ def privacy_lines(summary: dict[str, Any]) -> list[str]:
         share = f"{100 * detected['value']:.1f} % of {detected['n']} changed faces"
         said.append(f"A second detector ({detected['detector']}) finds {share} too.")
     return [*said, found["limit"], "The identity vectors of this run are deleted."]
-
-
-def _cell(score: Mapping[str, Any]) -> Number:
-    return Number(score["value"], *score["ci95"])

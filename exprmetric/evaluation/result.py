@@ -27,9 +27,10 @@ from exprmetric.evaluation.rows import (
     schema,
 )
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, read_parquet
-from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown, score_cell
+from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown
 from exprmetric.io.files import Fill, write_files, write_whole
 from exprmetric.io.shapes import read_json
+from exprmetric.io.sheet import score_cell
 from exprmetric.io.tables import show
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import BOX_COLUMNS, DISTANCE_COLUMNS, FACE_COLUMNS, MOVED, OK, TRIPLET_COLUMNS
+from exprmetric.evaluation.rows import BOX_COLUMNS, DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS, columns_of
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
 from exprmetric.io.tables import brief, listed, printable, show
 from exprmetric.metrics.preservation import SCORES, WITHOUT_SOURCE
@@ -108,10 +108,6 @@ def read_parquet(path: Path, names: Sequence[str] = ()) -> pa.Table:
         raise InputError(f"{show(path)} is damaged: {brief(printable(str(error)))}") from error
 
 
-_MORE = ("kept", "same_person")
-"""Columns that a method may have beside its distances."""
-
-
 def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
     """InputError, which names the file and the column, where the rows aren't those of the summary."""
     import pyarrow as pa
@@ -146,7 +142,7 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
             refuse(f"is damaged: the column {column!r} holds no {word} but {kind}")
     if incomplete := [m for m in {c.rpartition(".")[0] for c in all_numbers} if not _whole(m, all_numbers)]:
         refuse(f"lacks distances of {listed(sorted(incomplete))}")
-    known = {f"{m}.{what}" for m in (*methods, "identity") for what in _MORE} | {MOVED, *all_numbers}
+    known = {*columns_of(methods, methods), *all_numbers}
     if strange := [c for c in table.column_names if "." in c and c not in known]:
         refuse(f"is damaged: no run writes a column {listed(strange)}")
     counts = summary["coverage"]

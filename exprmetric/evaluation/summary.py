@@ -13,7 +13,7 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.by import by_parts
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, OK, Rows
-from exprmetric.io.plain import finite
+from exprmetric.io.plain import finite, score
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, WITHOUT_SOURCE, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means
@@ -32,10 +32,6 @@ def coverage(rows: Rows) -> dict[str, Any]:
     counts = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
     ok = counts.pop(OK, 0)
     return {"triplets": len(rows), "ok": ok, "failed": {name: n for name, n in counts.items() if n}}
-
-
-def _score(value: float, interval: tuple[float, float]) -> dict[str, Any]:
-    return {"value": finite(value), "ci95": [finite(v) for v in interval]}
 
 
 def method_scores(rows: Rows, part: Mask, method: str, *, on_fail: str = "exclude", seed: int = 0) -> dict[str, Any]:
@@ -84,7 +80,7 @@ def _scores(rows: Rows, part: Mask, method: str, names: Sequence[str], on_fail: 
     """`n` and some scores with intervals."""
     columns, drawn = _counted(rows, part, method, on_fail)
     intervals = bootstrap_means({name: columns[name] for name in names}, drawn, seed=seed)
-    return {"n": len(drawn), **{name: _score(_mean(columns[name]), intervals[name]) for name in names}}
+    return {"n": len(drawn), **{name: score(_mean(columns[name]), intervals[name]) for name in names}}
 
 
 def _source_means(rows: Rows, part: Mask, method: str, on_fail: str) -> dict[str, Any]:
@@ -119,7 +115,7 @@ def identity_control(rows: Rows, method: str, *, seed: int = 0) -> dict[str, Any
     t2c = rows.distance(method, "t2c")[rows.ok]
     same = (t2c < SAME_PERSON).astype(np.float64)
     (interval,) = bootstrap_means({"same": same}, rows.codes("group")[0][rows.ok], seed=seed).values()
-    found = {"n": len(t2c), "mean_t2c": finite(_mean(t2c)), "same_person": _score(_mean(same), interval)}
+    found = {"n": len(t2c), "mean_t2c": finite(_mean(t2c)), "same_person": score(_mean(same), interval)}
     if len(rows) and rows.without_source.all():
         return found
     of_sources = rows.ok & ~rows.without_source
@@ -127,7 +123,7 @@ def identity_control(rows: Rows, method: str, *, seed: int = 0) -> dict[str, Any
     nearer = (s2c < t2c).astype(np.float64)
     (interval,) = bootstrap_means({"nearer": nearer}, rows.codes("group")[0][of_sources], seed=seed).values()
     return found | {
-        "nearer_to_source": _score(_mean(nearer), interval),
+        "nearer_to_source": score(_mean(nearer), interval),
         "mean_s2c": finite(_mean(s2c)),
         "mean_s2t": finite(_mean(s2t)),
     }

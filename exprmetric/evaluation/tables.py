@@ -11,7 +11,7 @@ import numpy as np
 from exprmetric.evaluation.clouds import cloud_lines
 from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.io.say import say, say_csv, say_json
-from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
+from exprmetric.io.sheet import Column, Content, Number, Row, Sheet, score_cell
 from exprmetric.io.tables import markdown_text, printable
 from exprmetric.metrics.preservation import HEADINGS, SCORES
 
@@ -52,14 +52,6 @@ SPLITS = {
 }
 MOST_FAILURES = 10
 """Failed triplets that the terminal names; the files name all."""
-
-
-def score_cell(score: Mapping[str, Any] | None) -> Number:
-    """A score `{"value", "ci95"}` of `summary.json` as a cell; nothing where it was not measured."""
-    if score is None:
-        return Number(None)
-    low, high = score["ci95"]
-    return Number(score["value"], low, high, mark="" if score.get("calibrated", True) else "‡")
 
 
 def cell(score: Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, SupportsFloat
 
@@ -10,6 +11,11 @@ from typing import Any, SupportsFloat
 def finite(value: SupportsFloat | None) -> float | None:
     """A number, or None for what could not be computed (NaN, infinity, None)."""
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def score(value: SupportsFloat | None, interval: Iterable[SupportsFloat]) -> dict[str, Any]:
+    """A score as summaries hold it: its value and its 95 % interval."""
+    return {"value": finite(value), "ci95": [finite(end) for end in interval]}
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,14 @@ class Number:
     def rounded(self) -> float:
         """The value as it is shown: what looks equal ranks equal. NaN where unknown."""
         return float(self._say(self.value)) if known(self.value) and self.form != "p" else math.nan
+
+
+def score_cell(score: Mapping[str, Any] | None) -> Number:
+    """A score `{"value", "ci95"}` of `summary.json` as a cell; nothing where it was not measured."""
+    if score is None:
+        return Number(None)
+    low, high = score["ci95"]
+    return Number(score["value"], low, high, mark="" if score.get("calibrated", True) else "‡")
 
 
 def known(value: float | None) -> bool:

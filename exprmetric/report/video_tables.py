@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exprmetric.evaluation.tables import alarm_lines, identity_line, score_cell, shown_scores
+from exprmetric.evaluation.tables import alarm_lines, identity_line, shown_scores
 from exprmetric.io.say import csv_text, say_csv, say_json
-from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet
+from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet, score_cell
 from exprmetric.io.tables import printable
 from exprmetric.metrics.preservation import HEADINGS
 from exprmetric.video.scores.clip import TEMPORAL_SCORES

@@ -6,7 +6,6 @@ are deleted when the result is written.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import PRIVATE_COLUMNS
+from exprmetric.io.files import sha256_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,7 +105,7 @@ class PrivateVectors:
                 part = slice(at, at + TAKEN)
                 sides = zip(self.columns, self.vectors, self.known, strict=True)
                 writer.write_table(pa.table({c: _cells(v[part], k[part]) for c, v, k in sides}))
-        return digest(path)
+        return sha256_of(path)
 
 
 def _safe(column: str) -> str:
@@ -127,15 +127,6 @@ def _file(path: Path, count: int, width: int) -> Vectors:
     return np.memmap(path, np.float32, "w+", shape=(count, width))
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
-
-
 def of_shards(
     folder: Path, files: Sequence[tuple[Path, str]], columns: tuple[str, ...] = PRIVATE_COLUMNS
 ) -> PrivateVectors:
@@ -151,7 +142,7 @@ def of_shards(
     import pyarrow.parquet as pq
 
     for path, expected in files:
-        if digest(path) != expected:
+        if sha256_of(path) != expected:
             raise InputError(f"{path} is damaged, or not of its shard: measure the shard again")
     counts = [pq.ParquetFile(path).metadata.num_rows for path, _ in files]
     starts = np.cumsum([0, *counts])

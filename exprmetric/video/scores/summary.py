@@ -14,7 +14,7 @@ from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.summary import tells_people
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
-from exprmetric.io.plain import finite
+from exprmetric.io.plain import finite, score
 from exprmetric.metrics.distances import between_groups
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means, group_codes
@@ -60,7 +60,7 @@ def _interval(values: npt.ArrayLike, groups: Groups, seed: int) -> dict[str, Any
     known = np.isfinite(array)
     (found,) = bootstrap_means({"value": array[known]}, groups[known], seed=seed).values()
     mean = float(array[known].mean()) if known.any() else float("nan")
-    return {"value": finite(mean), "ci95": [finite(v) for v in found]}
+    return score(mean, found)
 
 
 def summarise(
