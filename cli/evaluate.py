@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     "--by",
     multiple=True,
     metavar=f"[{'|'.join(BY)}|COLUMN]",
-    help="Split the scores by the target's yaw, face size or number of faces, or by a column of the manifest. Repeat "
-    "for several.",
+    help="Split the scores by the target's expression, yaw, face size or number of faces, or by a column of the "
+    "manifest. Repeat for several.",
 )
 @click.option(
     "--score",

@@ -22,7 +22,9 @@ BLENDSHAPES = "blendshapes"
 """The method whose numbers have names."""
 ON_FAIL = ("exclude", "worst")
 """Score without the triplets that could not be measured, or count them as the worst."""
-BY = ("yaw", "size", "faces")
+EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+"""The classes that encoders tell, in the order of their probabilities."""
+BY = ("expression", "yaw", "size", "faces")
 """What is known of each target, by which scores may be split; all else is a column of the manifest."""
 MORE_SCORES = ("efid", "id_retrieval")
 """Scores that need all vectors at once, which are measured where they are asked for."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +14,15 @@ from click.testing import CliRunner
 from exprmetric_cli.main import main
 from swaps import small_folder
 
-from exprmetric.choices import BY
+from exprmetric import embed
+from exprmetric.choices import BY, EXPRESSIONS
 from exprmetric.errors import InputError
 from exprmetric.evaluation.by import MOST, OTHERS, UNKNOWN, by_parts, split_by
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import GIVEN, YAW, Rows
+from exprmetric.evaluation.rows import EXPRESSION, GIVEN, YAW, Rows
 from exprmetric.faces.face_mesh import BLENDSHAPES
-from exprmetric.inputs.triplets import read_triplets
+from exprmetric.inputs.triplets import Triplet, read_triplets
 from exprmetric.methods.blendshapes import LEAST, moved
 
 
@@ -43,7 +46,13 @@ def test_every_row_is_in_one_part_and_a_bin_begins_with_its_lower_edge() -> None
     assert list(sizes) == ["below 64 px", "64 to 128 px", "256 px and more", UNKNOWN]
     faces = split_by(rows(faces_target=[1, 2, 3, 4, None]), "faces")
     assert [part.sum() for part in faces.values()] == [1, 2, 1, 1] and list(faces)[-1] == UNKNOWN
-    assert set(BY) == {"yaw", "size", "faces"}
+    told = split_by(rows(**{EXPRESSION: ["happiness", None, "neutral", "happiness"]}), "expression")
+    assert {name: np.flatnonzero(part).tolist() for name, part in told.items()} == {
+        "neutral": [2],
+        "happiness": [0, 3],
+        UNKNOWN: [1],
+    }
+    assert set(BY) == {"expression", "yaw", "size", "faces"}
 
 
 def test_a_columns_values_are_parts_and_rare_ones_stand_together() -> None:
@@ -155,3 +164,16 @@ def test_each_row_says_which_blendshapes_moved(
     rows = EvaluationResult.load(tmp_path).triplets
     assert all(row["blendshapes.moved"] for row in rows)
     assert "blendshapes.moved" in (tmp_path / "triplets.csv").read_text().splitlines()[0]
+
+
+def test_scores_are_split_by_what_the_targets_encoder_sees(manifest: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"detector": "dlib", "identity": False}
+    some = read_triplets(manifest)[:4]
+    lost = Triplet("lost", tmp_path / "absent.png", some[0].source, some[0].swapped)
+    found = evaluate([*some, lost], ["lm68"], by=["expression"], **options)
+    told = [embed(str(t.target), "default-probabilities", detector="dlib") for t in some]
+    names = [EXPRESSIONS[int(np.argmax(probabilities))] for probabilities in told]
+    by = found.summary["by"]["expression"]
+    assert {name: part["methods"]["lm68"]["n"] for name, part in by.items()} == {**Counter(names), UNKNOWN: 0}
+    assert list(found.summary["methods"]) == ["lm68"] and by[names[0]]["methods"]["lm68"]["mean_t2c"]["value"]
+    assert len(set(names)) > 1

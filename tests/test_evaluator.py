@@ -128,3 +128,15 @@ def test_the_command_ends_with_a_status_of_its_own(rows: list[Triplet]) -> None:
     assert failed.stderr.count("Required:") == 1 and "lm68" in failed.stdout
     wrong = run("--require", "lm51.mean_t2c<1")
     assert wrong.exit_code == 2 and "no method 'lm51' is measured" in wrong.stderr
+
+
+def test_a_pillow_image_of_few_colours_is_no_grey_picture(rows: list[Triplet]) -> None:
+    from PIL import Image
+
+    paths = [rows[0].target, rows[0].source, rows[0].swapped]
+    assert all(paths)
+    few = [Image.open(str(path)).convert("RGB").quantize(200) for path in paths]
+    one, other = (Evaluator(["lm68"], identity=False, **OPTIONS) for _ in range(2))
+    one.update(*few)
+    other.update(*(np.asarray(image.convert("RGB")) for image in few))
+    assert one.compute() == other.compute() and one.compute()["coverage"]["ok"] == 1

@@ -267,3 +267,10 @@ def test_the_protocol_runs_on_real_labels(shared_data: Callable[[str], Path]) ->
     person = {image.path: image.person for image in images}
     assert alike(pairs) == 1500
     assert all(person[p.target] != person[p.source] for p in pairs)
+
+
+@pytest.mark.parametrize("name", ["persn", "Person", "person_id", "persons"])
+def test_people_under_another_name_are_not_ignored(name: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"image,label,{name}\na.png,joy,Ada\n")
+    with pytest.raises(InputError, match=f"no column 'person'.*perhaps '{name}'"):
+        read_labels(tmp_path / "labels.csv")

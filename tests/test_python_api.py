@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from swaps import small_folder
 import exprmetric
 from exprmetric.errors import InputError
 from exprmetric.evaluation.given import as_image, given_triplets
-from exprmetric.inputs.triplets import Triplet
+from exprmetric.inputs.face_names import NamedFace
+from exprmetric.inputs.triplets import Triplet, triplets_from_manifest
 
 FAST: dict[str, Any] = {"methods": ["lm68"], "detector": "dlib"}
 
@@ -56,16 +58,97 @@ def test_a_data_frames_rows_keep_their_names_and_empty_cells_are_no_source():
     first, second = given_triplets(frame, None)
     assert (first.id, first.model, first.source) == ("a", "X", Path("s"))
     assert (second.id, second.model, second.source) == ("b", "", None)
-    assert [t.id for t in given_triplets([("t", "c"), ("t", "s", "c")], None)] == ["row0", "row1"]
+    assert [t.id for t in given_triplets([("t", "c"), ("t", "s", "c")], None)] == ["row 0001", "row 0002"]
+
+
+def test_rows_in_python_are_read_as_the_manifest_of_them_is(three: tuple[Path, Path, Path], tmp_path: Path):
+    target, source, swapped = map(str, three)
+    rows = [
+        {"target": target, "source": source, "swapped": swapped, "person": "Ada", "target_face": "0", "light": "day"},
+        {"target": target, "source": "", "swapped": swapped, "swapped_face": "1 2 30 40", "light": "night", "id": "x"},
+        {"target": target, "source": source, "swapped": str(tmp_path / "away.png"), "source_face": target},
+        {"target": "", "source": source, "swapped": swapped, "group": "7"},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    expected = triplets_from_manifest(tmp_path / "m.jsonl", given=["light"])
+    found = given_triplets(rows, None, ["light"])
+    assert found == list(expected) and [t.given for t in found[:2]] == [(("light", "day"),), (("light", "night"),)]
+    assert found.notes == expected.notes and "1 of 4 rows name no source" in found.notes[0]
+    assert found[0].person == "Ada" and found[0].target_face == NamedFace(index=0)
+    assert "no target image is given" in found[3].problem and "swapped file not found" in found[2].problem
+    pandas = pytest.importorskip("pandas")
+    assert given_triplets(pandas.DataFrame(rows), None, ["light"]) == found
+    own = {"target_face": (1, 2, 30, 40.5), "source_face": np.int64(2), "swapped_face": Path(target)}
+    (row,) = given_triplets([rows[0] | own], None)
+    assert row.target_face == NamedFace(box=(1, 2, 30, 40.5)) and row.source_face == NamedFace(index=2)
+    assert row.swapped_face == NamedFace(photo=Path(target))
+    (row,) = given_triplets([rows[0] | {"target_face": exprmetric.read_image(target)}], None)
+    assert row.target_face and row.target_face.photo and row.target_face.photo.is_file()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"target": "t", "sorce": "s", "swapped": "c"}], "no column 'source'.*'source' is perhaps 'sorce'"),
+        ([{"target": "t", "Source": "s", "swapped": "c"}], "no column 'source'"),
+        (
+            [{"target": "t", "source": "s", "swapped": "c"}, {"target": "t", "sorce": "s", "swapped": "c"}],
+            "row 2 has nothing under 'source', and something under 'sorce'",
+        ),
+        ([{"id": "a", "target": "t", "swapped": "c"}] * 2, "rows 1, 2 have the same id 'a'"),
+        ([{"target": "t", "swapped": "c", "person": ["Ada"]}], "row 1: 'person' must be text"),
+    ],
+)
+def test_rows_in_python_are_refused_as_the_manifest_of_them_is(rows: list[dict[str, Any]], words: str, tmp_path: Path):
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match=words.replace("row 1:", "line 1:")):
+        triplets_from_manifest(tmp_path / "m.jsonl")
+    with pytest.raises(InputError, match=words):
+        given_triplets(rows, None)
+
+
+def test_a_column_whose_name_is_nearly_that_of_another_is_named():
+    rows = given_triplets([{"target": "t", "swapped": "c", "persn": "Ada", "light": "day", "grop": "g"}], None)
+    assert [note.partition(": ")[2] for note in rows.notes] == [
+        "the column 'persn' is not read; did you mean 'person'?",
+        "the column 'grop' is not read; did you mean 'group'?",
+    ]
+    (row,) = given_triplets([{"target": "t", "swapped": "c", "source_id": "film 3"}], None)
+    assert row.source is None and row.roles == ("target", "swapped")
+
+
+def test_scores_are_split_by_a_column_of_rows_in_python(three: tuple[Path, Path, Path]):
+    rows = [{"target": three[0], "source": three[1], "swapped": three[2], "light": light} for light in ("day", "night")]
+    found = exprmetric.evaluate(rows, identity=False, by=["light"], **FAST)
+    assert {value: part["methods"]["lm68"]["n"] for value, part in found.summary["by"]["light"].items()} == {
+        "day": 1,
+        "night": 1,
+    }
+    with pytest.raises(InputError, match=r"no column 'ligth'.*perhaps 'light'"):
+        exprmetric.evaluate(rows, by=["ligth"], **FAST)
+
+
+def test_pillow_images_are_read_as_their_files_are(three: tuple[Path, Path, Path], tmp_path: Path):
+    photo = Image.open(three[0]).convert("RGB").resize((48, 40))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = photo.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size))
+    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    files = {"turned.jpg": photo, "clear.png": clear, "few.png": photo.quantize(16), "deep.png": deep}
+    for name, image in files.items():
+        image.save(tmp_path / name, **({"exif": turned} if name == "turned.jpg" else {}))
+        with Image.open(tmp_path / name) as opened:
+            assert np.array_equal(as_image(opened), exprmetric.read_image(tmp_path / name)), name
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (3, "rows of target, source and swapped, not int"),
-        ([3], "row 0: expected .* not a int"),
-        ([("t", "s", "c", "x")], "row 0: expected"),
-        ([{"target": "t"}], "row 0: no swapped"),
+        ([3], "row 1: expected .* not a int"),
+        ([("t", "s", "c", "x")], "row 1: expected"),
+        ([{"target": "t"}], "no column 'swapped'"),
         ([("t", 3)], "an image is a path, an array"),
         ({"target": "t", "swapped": "c"}, "one mapping"),
     ],

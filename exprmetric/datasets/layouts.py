@@ -23,11 +23,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import EXPRESSIONS as EXPRESSIONS
 from exprmetric.errors import InputError
 from exprmetric.io.folders import Files
 from exprmetric.io.kept import digest
 
-EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SYNONYMS = {
     "happy": "happiness",
     "sad": "sadness",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.choices import BY
-from exprmetric.evaluation.rows import GIVEN, YAW, Rows
+from exprmetric.choices import BY, EXPRESSIONS
+from exprmetric.evaluation.rows import EXPRESSION, GIVEN, YAW, Rows
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -36,6 +36,10 @@ def split_by(rows: Rows, name: str) -> dict[str, Mask]:
     Args:
         name: one of `BY`, else a column of the manifest that was asked for. Rows that tell nothing are `unknown`.
     """
+    if name == EXPRESSION:
+        parts = {expression: rows.mask(EXPRESSION, expression) for expression in EXPRESSIONS}
+        parts[UNKNOWN] = rows.mask(EXPRESSION, "")
+        return {value: part for value, part in parts.items() if part.any()}
     if name in BY:
         of_row, edges, unit = _KNOWN[name]
         return _binned(of_row(rows), edges, unit)

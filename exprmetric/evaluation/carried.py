@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import EXPRESSIONS
 from exprmetric.errors import ImageError
 from exprmetric.evaluation.blocks import Block
 from exprmetric.evaluation.choosing import Chosen
@@ -61,6 +62,19 @@ def yaws(part: Block) -> list[float | None]:
         return known[id(seen)]
 
     return [yaw(_target(c, seen)) for c, seen in zip(part.chosen, part.targets, strict=True)]
+
+
+def expressions(method: str, part: Block) -> list[str | None]:
+    """The likeliest of EXPRESSIONS of each target's face; None where no face is known.
+
+    Args:
+        method: one whose vectors are the probabilities of EXPRESSIONS.
+    """
+
+    def likeliest(seen: Represented | None) -> str | None:
+        return None if seen is None else EXPRESSIONS[int(np.argmax(seen.vectors[method]))]
+
+    return [likeliest(_target(c, seen)) for c, seen in zip(part.chosen, part.targets, strict=True)]
 
 
 def moved_shapes(method: str, part: Block) -> list[str | None]:

@@ -52,7 +52,8 @@ def conclude(
     given = Rows(table)
     rows = given.grouped()
     names = settings.names()
-    measured = [n for n in names if n not in (IDENTITY, settings.privacy, settings.retrieval) or n in settings.methods]
+    behind = {IDENTITY, settings.privacy, settings.retrieval, settings.classes}
+    measured = [n for n in names if n not in behind or n in settings.methods]
     identity = IDENTITY if settings.identity else None
     summary: dict[str, Any] = {
         **stamp(SCHEMA_VERSION),

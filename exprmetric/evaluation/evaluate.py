@@ -72,9 +72,9 @@ def evaluate(
 
     Args:
         source: a folder or manifest (see `exprmetric.inputs.triplets`), or rows: triplets, tuples (target, source,
-            swapped) or (target, swapped), mappings or a data frame with these names, of paths, arrays (H, W, 3) or
-            Pillow images. How rows were found where names differ is said in `summary["notes"]`, and as warnings where a
-            folder or manifest is read here.
+            swapped) or (target, swapped), mappings or a data frame with the columns of a manifest, of paths, arrays
+            (H, W, 3) or Pillow images. How rows were found where names differ is said in `summary["notes"]`, and as
+            warnings where they are read here.
         methods: names for `load_method`, such as `default`, `lm68`, `default:cosine`.
         detector: a name for `load_detector`.
         face: which of several faces in a target: `changed` (that which the swapped image shows changed most, else the
@@ -94,7 +94,8 @@ def evaluate(
         scores: `efid` (the Fréchet distance between expressions of targets and of swapped faces) and `id_retrieval`
             (whether the swapped face's identity is found among all sources), which keep vectors on disk while the run
             lasts, as `privacy` does.
-        by: split the scores by these: `yaw`, `size`, `faces` of the target, or columns of the manifest.
+        by: split the scores by these: `expression` (the likeliest by the encoder's own classes), `yaw`, `size`,
+            `faces` of the target, or columns of the manifest.
         out: a folder to save the result in. Rows are kept there as they come, in `partial/`: the same call after a kill
             goes on from there and ends with the same files.
         saved: called with the result and the folder once the result is saved, while the folder is still this run's.
@@ -121,13 +122,15 @@ def evaluate(
     given = [name for name in dict.fromkeys(by) if name not in BY]
     if isinstance(source, str | os.PathLike):
         whole = read_triplets(source, given=given)
-        notes = notes_of(whole)
-        for note in notes:
-            warnings.warn(note, UserWarning, stacklevel=2)
+        new = notes_of(whole)
     else:
-        whole = given_triplets(source, out)
+        whole = given_triplets(source, out, given)
+        new = whole.notes
         if absent := [name for name in given if any(name not in dict(t.given) for t in whole)]:
             raise InputError(f"the triplets say nothing of {listed(absent)}: read them with these columns (`given`)")
+    for note in new:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    notes = [*notes, *new]
     refuse_videos(whole)
     check_models(t.model for t in whole)  # now, not after hours of work
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole

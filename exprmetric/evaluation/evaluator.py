@@ -16,9 +16,11 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
 from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.distances import Trio, triplet_distances
+from exprmetric.evaluation.given import as_image
 from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.images import read_image
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.preservation import per_triplet
@@ -34,8 +36,8 @@ class Evaluator:
     """Adds up what `evaluate` measures, batch by batch, without torch and without files.
 
     It finds the faces itself: give it what a generator makes, uncropped. Pictures are RGB uint8 (H, W, 3) arrays
-    (whatever `numpy.asarray` takes, as of JAX or TensorFlow) or paths. There are no intervals: for those keep the
-    pictures and call `exprmetric.evaluate`.
+    (whatever `numpy.asarray` takes, as of JAX or TensorFlow), Pillow images or paths. There are no intervals: for those
+    keep the pictures and call `exprmetric.evaluate`.
 
     Args:
         methods: as in `exprmetric.evaluate`.
@@ -43,6 +45,8 @@ class Evaluator:
         face: which of several faces in a target: `changed`, `largest`, `center` or `error`.
         provider: as in `exprmetric.evaluate`.
         identity: measure the identity control too.
+        landmarks: as in `exprmetric.evaluate`.
+        commercial_only: as in `exprmetric.evaluate`.
         jobs: threads that read a batch.
 
     Raises:
@@ -64,11 +68,14 @@ class Evaluator:
         face: str = CHANGED,
         provider: str = "cpu",
         identity: bool = True,
+        landmarks: str = DEFAULT,
+        commercial_only: bool = False,
         jobs: int | None = None,
     ) -> None:
         if face == ALL or photo_of(face):
             raise InputError(f"an Evaluator measures one face a picture, chosen by place or size, not {face!r}")
-        self._session = Session(Settings(tuple(methods), detector, face, provider, identity))
+        settings = Settings(tuple(methods), detector, face, provider, identity, landmarks, commercial_only)
+        self._session = Session(settings)
         self._measured = [m for m in self._session.settings.names() if m != IDENTITY or IDENTITY in methods]
         self._jobs = jobs or os.cpu_count() or 1
         self.reset()
@@ -199,9 +206,7 @@ class Evaluator:
 
 def _pictures(given: Pictures) -> list[ImageSource]:
     """A batch as a list of pictures."""
-    if isinstance(given, str | os.PathLike):
-        return [given]
     if isinstance(given, list | tuple):
-        return [p if isinstance(p, str | os.PathLike) else np.asarray(p) for p in given]
-    array = np.asarray(given)
-    return list(array) if array.ndim == 4 else [array]
+        return [as_image(picture) for picture in given]
+    picture = as_image(given)
+    return list(picture) if getattr(picture, "ndim", 3) == 4 else [picture]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from exprmetric.errors import InputError
-from exprmetric.inputs.triplets import ROLES, Triplet
-from exprmetric.io.images import read_image
+from exprmetric.inputs.triplets import COLUMNS, ROLES, Triplet, Triplets, misspelt_sources, triplets_from_table
+from exprmetric.io.images import pillow_pixels, read_image
+from exprmetric.io.tables import Column, Table, cell_text, listed
 
-TEXTS = ("id", "model", "group", "target_label", "source_label", "person")
-"""Keys of a row beside its images, as in a manifest."""
+_ROWS = Path("rows given in Python")
+"""What messages call the table."""
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
 """Pictures that came as pixels lie here until the process ends."""
 
@@ -24,11 +26,12 @@ def as_image(given: Any) -> Any:
 
     Raises:
         InputError: it is none of these.
+        UnreadableImageError: a Pillow image can't be decoded, or its pixels have no stated range.
     """
     if isinstance(given, str | os.PathLike):
         return given
-    if callable(convert := getattr(given, "convert", None)) and hasattr(given, "getbands"):
-        given = convert("RGB")
+    if hasattr(given, "convert") and hasattr(given, "getbands"):
+        return pillow_pixels(given)
     if hasattr(given, "__array__") or hasattr(given, "__array_interface__"):
         import numpy as np
 
@@ -36,19 +39,25 @@ def as_image(given: Any) -> Any:
     raise InputError(f"an image is a path, an array (H, W, 3) or a Pillow image, not {type(given).__name__}")
 
 
-def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None) -> list[Triplet]:
+def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None, given: Sequence[str] = ()) -> Triplets:
     """Triplets of what `evaluate` is given.
 
+    Mappings and data frames have the columns of a manifest, and are read by its rules (see
+    `exprmetric.inputs.triplets.triplets_from_manifest`); relative paths start at the working folder.
+
     Args:
-        source: `Triplet`s; tuples (target, source, swapped) or, without a source, (target, swapped); mappings with
-            these keys and optionally TEXTS; or a pandas data frame with such columns.
+        source: `Triplet`s; tuples (target, source, swapped) or, without a source, (target, swapped); mappings; or a
+            pandas data frame.
         out: folder of the result: pixels are written into its `images/` as PNG; None: into a temporary folder.
+        given: other columns that are wanted, of the rows that are no `Triplet`s.
 
     Raises:
-        InputError: a row is none of these; the message names it.
+        InputError: a row is none of these, or a manifest with these columns and rows would be refused.
     """
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
-        source = source.to_dict("records")
+        if twice := [name for name, count in Counter(source.columns).items() if count > 1]:
+            raise InputError(f"the data frame has the column {listed(twice)} twice")
+        source = source.astype(object).where(source.notna(), None).to_dict("records")  # type: ignore[attr-defined]
     if isinstance(source, Mapping):
         raise InputError("the input is one mapping: give a list of them, one for each row")
     try:
@@ -56,41 +65,61 @@ def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None) ->
     except TypeError as error:
         message = f"the input is a path, or rows of target, source and swapped, not {type(source).__name__}"
         raise InputError(message) from error
-    return [row if isinstance(row, Triplet) else _triplet(i, row, out) for i, row in enumerate(rows)]
+    records = {i: _record(i + 1, row) for i, row in enumerate(rows) if not isinstance(row, Triplet)}
+    if not records:
+        return Triplets(rows)
+    read = triplets_from_table(_table(records, out, given), given)
+    places = {i: at for at, i in enumerate(records)}
+    return Triplets((read[places[i]] if i in places else row for i, row in enumerate(rows)), read.notes)
 
 
-def _triplet(number: int, row: Any, out: str | os.PathLike[str] | None) -> Triplet:
+def _record(number: int, row: Any) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
-        texts = {key: str(row[key]) for key in TEXTS if _there(row.get(key))}
-        images = {role: row.get(role) for role in ROLES}
-    elif isinstance(row, tuple | list) and len(row) in (2, 3):
-        texts, images = {}, dict(zip(ROLES if len(row) == 3 else ("target", "swapped"), row, strict=True))
-    else:
-        raise InputError(
-            f"row {number}: expected (target, source, swapped), (target, swapped) or a mapping, not a "
-            f"{type(row).__name__}"
-        )
-    found = {role: image for role, image in images.items() if _there(image)}
-    if missing := [role for role in ("target", "swapped") if role not in found]:
-        raise InputError(f"row {number}: no {' and no '.join(missing)}")
-    name = texts.pop("id", f"row{number}")
-    paths = {role: _path(image, f"{number:06d}_{role}", out) for role, image in found.items()}
-    made = Triplet(name, paths["target"], paths.get("source"), paths["swapped"])
-    more: dict[str, Any] = texts
-    return replace(made, **more) if more else made
+        return {str(key): value for key, value in row.items()}
+    if isinstance(row, tuple | list) and len(row) in (2, 3):
+        return dict(zip(ROLES if len(row) == 3 else ("target", "swapped"), row, strict=True))
+    expected = "expected (target, source, swapped), (target, swapped) or a mapping"
+    raise InputError(f"row {number}: {expected}, not a {type(row).__name__}")
 
 
-def _there(value: Any) -> bool:
-    """Something is given: not None, not '', and not the NaN of a data frame's empty cell."""
-    return not (
-        value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and value != value)
-    )
+def _table(records: Mapping[int, Mapping[str, Any]], out: str | os.PathLike[str] | None, given: Sequence[str]) -> Table:
+    """The rows as the table that a manifest of them would be."""
+    columns = tuple(dict.fromkeys(key for record in records.values() for key in record))
+    wanted = dict.fromkeys([*COLUMNS, *given, *misspelt_sources(columns, given)])
+    texts: dict[str, list[str]] = {name: [] for name in wanted}
+    for i, record in records.items():
+        for name, cells in texts.items():
+            cells.append(_text(i, name, record.get(name), out))
+        if not texts["id"][-1] and not isinstance(record.get("swapped"), str | os.PathLike):
+            texts["id"][-1] = f"row {i + 1:04d}"  # and not the name of the file that pixels are written to
+    return Table(_ROWS, columns, {name: _column(cells) for name, cells in texts.items()}, len(records))
 
 
-def _path(given: Any, name: str, out: str | os.PathLike[str] | None) -> Path:
-    image = as_image(given)
-    if isinstance(image, str | os.PathLike):
-        return Path(os.fsdecode(image))
+def _column(cells: Sequence[str]) -> Column:
+    codes: dict[str, int] = {}
+    numbers = array("i", [codes.setdefault(cell, len(codes)) for cell in cells])
+    return Column(list(codes), numbers)
+
+
+def _text(row: int, name: str, cell: Any, out: str | os.PathLike[str] | None) -> str:
+    """A cell as a manifest would have it: pixels become a file, a box of a face its four numbers."""
+    if cell is None or (isinstance(cell, float) and cell != cell):  # an empty cell of a data frame
+        return ""
+    if name in COLUMNS and isinstance(cell, os.PathLike):
+        return os.fsdecode(cell)
+    if name in ROLES:
+        return cell if isinstance(cell, str) else _file(as_image(cell), f"{row:06d}_{name}", out)
+    if getattr(cell, "ndim", None) == 0:  # a number of NumPy's
+        cell = cell.item()
+    if name.endswith("_face") and name in COLUMNS and not isinstance(cell, str | int):
+        if isinstance(cell, tuple | list) or getattr(cell, "ndim", None) == 1:
+            return " ".join(str(float(value)) for value in cell)
+        return _file(as_image(cell), f"{row:06d}_{name}", out)
+    return cell_text(_ROWS, row + 1, name, cell)
+
+
+def _file(image: Any, name: str, out: str | os.PathLike[str] | None) -> str:
+    """The path of a PNG file with these pixels."""
     from PIL import Image
 
     if out is None and not _FOLDERS:
@@ -103,4 +132,4 @@ def _path(given: Any, name: str, out: str | os.PathLike[str] | None) -> Path:
         Image.fromarray(pixels).save(path)
     except OSError as error:
         raise InputError(f"can't write {path}: {error}") from error
-    return path
+    return str(path)

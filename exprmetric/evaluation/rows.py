@@ -44,6 +44,8 @@ MOVED = f"{BLENDSHAPES}.moved"
 """Which blendshapes changed most between target and swapped face, in words; see `exprmetric.methods.blendshapes`."""
 YAW = "yaw"
 """Degrees by which the target's head is turned to a side; null where its landmarks don't say."""
+EXPRESSION = "expression"
+"""The target's expression, a name of `EXPRESSIONS`, where scores are split by it; null where no face is known."""
 AGAIN = "found_again"
 """Of some rows whether a second detector finds the changed face too; null of all others."""
 
@@ -71,7 +73,7 @@ def carried_columns(methods: Sequence[str]) -> list[str]:
 
     They are null in most rows, see `exprmetric.evaluation.carried`.
     """
-    return [*(f"{method}.vector" for method in methods), AGAIN, YAW]
+    return [*(f"{method}.vector" for method in methods), AGAIN, YAW, EXPRESSION]
 
 
 def columns_of(methods: Sequence[str], kept: Sequence[str] = ()) -> list[str]:
@@ -110,7 +112,7 @@ def schema(
     fields += [pa.field(c, pa.string() if c == MOVED else pa.bool_()) for c in judged_columns(methods)]
     fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
     if inner:
-        kinds = {AGAIN: pa.bool_(), YAW: pa.float64()}
+        kinds = {AGAIN: pa.bool_(), YAW: pa.float64(), EXPRESSION: pa.string()}
         fields += [pa.field(c, kinds.get(c, pa.binary())) for c in carried_columns(methods)]
     fields += [pa.field(c, pa.binary()) for c in PRIVATE_COLUMNS if private]
     fields += [pa.field(c, pa.binary()) for c in clouds]
@@ -214,7 +216,8 @@ class Rows:
 
         columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
         kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS], pa.string())
-        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | {SAME_PERSON_COLUMN: pa.bool_(), MOVED: pa.string()}
+        kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | dict.fromkeys((MOVED, EXPRESSION), pa.string())
+        kinds |= {SAME_PERSON_COLUMN: pa.bool_()}
         fields = [pa.field(c, kinds.get(c, pa.float64())) for c in columns]
         return cls(pa.Table.from_pylist(list(records), schema=pa.schema(fields)))
 

@@ -15,6 +15,7 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.blocks import Block, Integers
 from exprmetric.evaluation.carried import (
     cloud_vectors,
+    expressions,
     found_again,
     moved_shapes,
     private_vectors,
@@ -27,7 +28,7 @@ from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
-from exprmetric.evaluation.rows import AGAIN, MOVED, YAW, cloud_columns, table
+from exprmetric.evaluation.rows import AGAIN, EXPRESSION, MOVED, YAW, cloud_columns, table
 from exprmetric.faces import open_finder
 from exprmetric.faces.point_models import DEFAULT, load_points
 from exprmetric.inputs.triplets import Triplet
@@ -41,6 +42,8 @@ from exprmetric.weights.runtime import session_threads
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CLASSES = "default-probabilities"
+"""The method whose vectors are the probabilities of EXPRESSIONS."""
 WHOLE_BATCHES = 50
 """A block is at most one in this many of all rows, so that a kill loses few."""
 
@@ -88,12 +91,18 @@ class Settings:
         """The columns of vectors that are kept until all rows are known."""
         return cloud_columns(self.methods if self.efid else (), self.retrieval)
 
+    @property
+    def classes(self) -> str:
+        """The method that tells the targets' expressions, where scores are split by them; else ''."""
+        return CLASSES if EXPRESSION in self.by else ""
+
     def names(self) -> list[str]:
-        """The methods asked for, without doubles, and the identity control and who looks people up behind them."""
+        """The methods asked for, without doubles, and behind them the identity control, who looks people up, and who
+        tells expressions."""
         if not self.methods:
             raise InputError("no method was asked for")
         behind = [IDENTITY] * (self.identity or bool(self.privacy)) + [self.privacy] * bool(self.privacy)
-        behind += [self.retrieval] * bool(self.retrieval)
+        behind += [name for name in (self.retrieval, self.classes) if name]
         return list(dict.fromkeys([*self.methods, *behind]))
 
 
@@ -247,6 +256,8 @@ class Session:
         sampled = plan.sampled[part.rows].tolist()
         found: dict[str, Sequence[Any]] = dict(target_vectors(self.methods, part, sampled))
         found[YAW] = yaws(part)
+        if self.settings.classes:
+            found[EXPRESSION] = expressions(self.settings.classes, part)
         if (method := next((m for m in self.methods if m.name.partition(":")[0] == BLENDSHAPES), None)) is not None:
             found[MOVED] = moved_shapes(method.name, part)
         found |= cloud_vectors(self.settings.clouds, part)

@@ -17,6 +17,7 @@ from exprmetric.evaluation.given import as_image
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.session import Session, Settings
+from exprmetric.faces.point_models import DEFAULT
 
 if TYPE_CHECKING:
     from exprmetric.io.images import ImageSource
@@ -67,6 +68,8 @@ def embed(
     detector: str = "auto",
     face: str = "largest",
     provider: str = "cpu",
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Vectors of faces.
 
@@ -76,6 +79,8 @@ def embed(
         detector: as in `evaluate`.
         face: which of several faces: `largest`, `center`, `error`.
         provider: as in `evaluate`.
+        landmarks: as in `evaluate`.
+        commercial_only: as in `evaluate`.
 
     Returns:
         (N, D) float32, a row an image; (D,) for one image.
@@ -86,7 +91,7 @@ def embed(
     """
     one = isinstance(images, str | os.PathLike) or not isinstance(images, Sequence | np.ndarray) or _is_one(images)
     listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
-    session = Session(Settings((method,), detector, face, provider, False))
+    session = Session(Settings((method,), detector, face, provider, False, landmarks, commercial_only))
     session.reader.only = session.finder.choose
     read = [session.reader.read(as_image(image)) for image in listed]
     vectors = []

@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,8 @@ def read_labels(path: str | os.PathLike[str], root: str | os.PathLike[str] | Non
     `image` may also be called path or file, `label` emotion or expression. Image names start at `root`, by
     default the table's folder; whether the files exist is not looked at (see `missing_images`).
 
-    Raises InputError for a missing column, two columns that could be meant, an empty cell, an image named
-    twice, and no rows.
+    Raises InputError for a missing column, two columns that could be meant, a name that is nearly `person`, an empty
+    cell, an image named twice, and no rows.
     """
     table_path = Path(os.fsdecode(path))
     folder = table_path.parent if root is None else Path(os.fsdecode(root))
@@ -70,6 +71,8 @@ def read_labels(path: str | os.PathLike[str], root: str | os.PathLike[str] | Non
         return found[0]
 
     image, label = one_of(IMAGE_COLUMNS), one_of(LABEL_COLUMNS)
+    if get_close_matches("person", [name.strip().lower() for name in table.columns], cutoff=0.75):
+        table.require("person")  # under another name it would be ignored, and people would meet themselves
     images = []
     for number, row in enumerate(table.rows, start=1):
         if not (row[image].strip() and row[label].strip()):

@@ -27,6 +27,8 @@ from exprmetric.io.tables import READERS, Table, brief, listed, read_table, show
 
 _OPTIONAL = ("id", "model", "group", "target_label", "source_label", "person")
 _FACES = tuple(f"{role}_face" for role in ROLES)
+COLUMNS = (*ROLES, *_OPTIONAL, *_FACES)
+"""All columns of a manifest that say something of a triplet."""
 _ROW = re.compile(r"row (\d{4,})")  # what a row without a name is called
 _NAMED = 8  # rows that a message names
 _MANIFEST_NAMES = tuple(f"triplets{suffix}" for suffix in READERS)
@@ -151,13 +153,54 @@ def triplets_from_manifest(path: str | os.PathLike[str], *, given: Sequence[str]
     Raises InputError for a missing column, no rows, an id used twice, and what `read_table` refuses.
     """
     manifest = Path(os.fsdecode(path))
-    table = read_table(manifest, tuple(dict.fromkeys([*ROLES, *_OPTIONAL, *_FACES, *given])))
+    wanted = tuple(dict.fromkeys([*COLUMNS, *given]))
+    table = read_table(manifest, wanted)
+    if strange := misspelt_sources(table.columns, given):
+        table = read_table(manifest, (*wanted, *strange))
+    return triplets_from_table(table, given)
+
+
+def triplets_from_table(table: Table, given: Sequence[str] = ()) -> ManifestTriplets:
+    """Triplets of a table that was read with the COLUMNS, those in `given`, and its `misspelt_sources`.
+
+    Raises InputError for a missing column, a row whose source stands under another name, no rows, and an id used twice.
+    """
     table.require(*given)
-    misspelt = get_close_matches(SOURCE, [_like_source(column) for column in table.columns], cutoff=0.8)
-    table.require(*(role for role in ROLES if role != SOURCE or misspelt))
+    strange = misspelt_sources(table.columns, given)
+    table.require(*(role for role in ROLES if role != SOURCE or strange))
     if not len(table):
-        raise InputError(f"{show(manifest)} has no rows")
-    return ManifestTriplets(table, given)
+        raise InputError(f"{show(table.path)} has no rows")
+    sources = table.cells[SOURCE]
+    for name in strange:
+        cells = table.cells[name]
+        for row, code in enumerate(sources.codes):
+            if not sources.texts[code].strip() and cells[row].strip():
+                has = f"row {row + 1} has nothing under 'source', and something under {brief(repr(name))}"
+                raise InputError(f"{show(table.path)}: {has}: which is its source?")
+    found = ManifestTriplets(table, given)
+    found.notes += _unread(table, given)
+    return found
+
+
+def _unread(table: Table, given: Sequence[str]) -> list[str]:
+    """A note for each column that is not read, and whose name is nearly that of an optional one that is not there."""
+    absent = [name for name in COLUMNS if name not in table.columns]
+    others = (name for name in table.columns if name not in {*COLUMNS, *given})
+    near = {name: get_close_matches(name.strip().lower(), absent, 1, 0.85) for name in others}
+    return [
+        f"{show(table.path)}: the column {brief(repr(name))} is not read; did you mean {match[0]!r}?"
+        for name, match in near.items()
+        if match
+    ]
+
+
+def misspelt_sources(columns: Iterable[str], given: Sequence[str] = ()) -> list[str]:
+    """Columns that are perhaps the source, written otherwise: without them the rows would be measured as pairs."""
+    others = {*COLUMNS, *given}
+    plain = {name: name.strip().lower() for name in columns if name not in others}
+    return [
+        n for n, like in plain.items() if not like.startswith("source_") and get_close_matches(SOURCE, [like], 1, 0.8)
+    ]
 
 
 def single_triplet(
@@ -307,11 +350,6 @@ def _folder_triplet(row: Row, folders: Mapping[str, Path]) -> Triplet:
     problem = _problem(paths, lambda role: f"no {role} image: {folders[role].name}/ holds none named {name!r}")
     problem = "; ".join(filter(None, (problem, row.hint)))
     return Triplet(row.id, paths["target"], paths.get(SOURCE), paths["swapped"], model=row.model, problem=problem)
-
-
-def _like_source(column: str) -> str:
-    """The name of a column, but for those that say other things of a source."""
-    return "" if column in _OPTIONAL + _FACES else column.strip().lower()
 
 
 def _problem(paths: dict[str, Path | None], absent: Callable[[str], str]) -> str:

@@ -119,6 +119,21 @@ def decode_image(content: bytes, name: str | Path) -> NDArray[np.uint8]:
         raise _fault(path, error) from error
 
 
+def pillow_pixels(image: PILImage) -> NDArray[np.uint8]:
+    """A Pillow image as `read_image` reads the file of it: RGB uint8 (H, W, 3), upright, and over black where it is
+    transparent. Raises UnreadableImageError."""
+    import numpy as np
+
+    name = Path(str(getattr(image, "filename", "") or "a Pillow image"))
+    try:
+        image.load()  # before the orientation is asked for: TIFF files turn themselves while loading
+        return np.ascontiguousarray(_upright(name, image)(_to_rgb(name, image)))
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise _fault(name, error) from error
+
+
 def content_hash(source: ImageSource) -> str:
     """SHA-256, as 64 hex digits, of a file's bytes; of dtype, shape and values for an array.
 

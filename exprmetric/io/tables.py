@@ -90,7 +90,7 @@ def read_table(path: Path, wanted: tuple[str, ...]) -> Table:
                 cell = row.get(name)
                 code = known[name].get(cell) if type(cell) is str else None
                 if code is None:
-                    text = _text(path, where, name, cell)
+                    text = cell_text(path, where, name, cell)
                     code = known[name].setdefault(text, len(column.texts))
                     if code == len(column.texts):
                         column.texts.append(text)
@@ -199,8 +199,10 @@ def open_text(path: Path, newline: str = "") -> IO[str]:
             lines += text.count("\n")
 
 
-def _text(path: Path, line: int, column: str, cell: object) -> str:
-    where = f"{'row' if path.suffix.lower() == '.parquet' else 'line'} {line}"
+def cell_text(path: Path, line: int, column: str, cell: object) -> str:
+    """A cell as text, '' for none. InputError, which names table, line (of text files) or row, and column, if it is
+    neither text nor a whole number, too long, or holds a NUL or half a character."""
+    where = f"{'line' if path.suffix.lower() in ('.csv', '.jsonl') else 'row'} {line}"
     if isinstance(cell, float) and (cell != cell or cell.is_integer()):  # what pandas makes of whole numbers
         cell = None if cell != cell else int(cell)
     if cell is None:
