@@ -50,8 +50,8 @@ def compare(
     Exit status: 0 compared, 1 no two models share a measured target and source, 2 wrong usage.
     """
     from exprmetric.evaluation.compare import compare as run
-    from exprmetric.evaluation.compare import load_contestants
     from exprmetric.evaluation.compared import FORMATS as writers
+    from exprmetric.evaluation.contestants import load_contestants
     from exprmetric.report.comparison import write_html
 
     comparison = run(load_contestants(results), match=match, methods=methods, score=score or "", seed=seed)

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.compare import compare, contestants
+from exprmetric.evaluation.compare import compare
+from exprmetric.evaluation.contestants import contestants
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.private import FILE, PrivateVectors, forget
 from exprmetric.evaluation.large.shards import merge

@@ -25,7 +25,8 @@ from PIL import Image
 from exprmetric.errors import ExprmetricError, InputError
 from exprmetric.evaluation import compared as comparison
 from exprmetric.evaluation import tables
-from exprmetric.evaluation.compare import compare, load_contestants
+from exprmetric.evaluation.compare import compare
+from exprmetric.evaluation.contestants import load_contestants
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.shards import merge
 from exprmetric.evaluation.result import EvaluationResult

@@ -6,62 +6,36 @@ can't be paired are named, never dropped silently.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exprmetric.choices import ALL, IDENTITY, MATCHES
-from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
-from exprmetric.evaluation.verdict import primary as primary_method
-from exprmetric.io.images import content_hash
+from exprmetric.choices import MATCHES
+from exprmetric.errors import InputError
+from exprmetric.evaluation.contestants import (
+    HIGHER,
+    Contestant,
+    Found,
+    Keyed,
+    Keys,
+    by_pair,
+    crossed_sources,
+    groups_of,
+    measured,
+    pair_means,
+    primary_score,
+    score_parts,
+)
+from exprmetric.evaluation.rows import Rows
 from exprmetric.io.plain import plain
 from exprmetric.metrics.paired import holm, merged_groups, sign_flip_p, smallest_p, win_tie_loss
-from exprmetric.metrics.preservation import HIGHER_IS_BETTER, SCORES, WITHOUT_SOURCE, per_triplet
 from exprmetric.metrics.uncertainty import Floats, bootstrap_means, two_way_means
 
-NEARER = "nearer_to_source"
-"""The control's score: the share of swapped faces whose identity is nearer to the source's."""
-KEPT = "kept"
-HIGHER = {**HIGHER_IS_BETTER, NEARER: True, KEPT: True}
-NEED_NO_SOURCE = (*WITHOUT_SOURCE, KEPT)
 EXAMPLES = 6
 """Pairs on which two models differ most that a page shows."""
-
-Pair = tuple[str, ...]
-"""Target and source: content hashes, or paths; '' for a source that a row doesn't have. Where a result has a row for
-every face, also the target's box."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """The rows of one model in one result.
-
-    Attributes:
-        name: unique among those compared.
-        rows: its own.
-        fingerprints: by method; of the identity control too.
-        detector: fingerprint of what found the faces.
-        notes: by method, what must stand beside its numbers.
-        alarms: of the whole result, with the result's name: the numbers may not mean what they seem to.
-        every_face: each face of a target has a row.
-        kept: methods whose `kept` is calibrated.
-    """
-
-    name: str
-    rows: Rows
-    fingerprints: dict[str, str]
-    detector: str
-    notes: dict[str, str]
-    alarms: tuple[str, ...] = ()
-    every_face: bool = False
-    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -171,69 +145,6 @@ class Comparison:
         return found
 
 
-def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
-    """The models of results, given by name (a folder): each value of the column `model` is one.
-
-    A result whose rows name no model is one contestant with the result's name. A model that several results have
-    is called `RESULT: MODEL`.
-
-    Raises:
-        InputError: two have one name, or a row that is ok has a distance that is no finite number.
-    """
-    found: list[tuple[str, str, Contestant]] = []
-    for result, content in results.items():
-        content.rows.check_finite(result)
-        codes, names = content.rows.codes("model")
-        order = codes[np.sort(np.unique(codes, return_index=True)[1])].tolist()  # as they come
-        rows = {names[i]: content.rows.where(codes == i) for i in order}
-        fingerprints = {name: m["fingerprint"] for name, m in content.summary["methods"].items()}
-        if identity := content.summary.get("identity"):
-            fingerprints[IDENTITY] = identity["fingerprint"]
-        detector = content.summary["detector"]["fingerprint"]
-        every = content.summary["settings"]["face"] == ALL
-        methods = content.summary["methods"].items()
-        kept = frozenset(name for name, m in methods if m.get(KEPT, {}).get("calibrated"))
-        notes = {name: m["note"] for name, m in content.summary["methods"].items() if "note" in m}
-        alarms = tuple(f"{result}: {alarm}" for alarm in content.summary.get("alarms", ()))  # older results have none
-        found += [
-            (result, model, Contestant("", part, fingerprints, detector, notes, alarms, every, kept))
-            for model, part in rows.items()
-        ]
-    count = Counter(model for _, model, _ in found)
-    alone = Counter(result for result, _, _ in found)
-    named = []
-    for result, model, contestant in found:
-        if model and count[model] == 1:
-            name = model
-        elif alone[result] == 1:
-            name = result
-        else:
-            name = f"{result}: {model or '(no model)'}"
-        named.append(replace(contestant, name=name))
-    if twice := [name for name, n in Counter(c.name for c in named).items() if n > 1]:
-        raise InputError(f"two of the models compared are called {twice[0]!r}; rename a folder")
-    return named
-
-
-def load_contestants(folders: Sequence[Path]) -> list[Contestant]:
-    """The models of folders that `evaluate --out` wrote, named by the last parts of their paths that tell them apart.
-
-    Raises:
-        InputError: a folder is named twice or can't be read, or there are fewer than two models.
-    """
-    resolved = [folder.resolve() for folder in folders]
-    if twice := [str(path) for path, n in Counter(resolved).items() if n > 1]:
-        raise InputError(f"{twice[0]!r} is named twice")
-    depth = 1
-    while len({path.parts[-depth:] for path in resolved}) < len(resolved):
-        depth += 1
-    names = ["/".join(path.parts[-depth:]) for path in resolved]
-    found = contestants({n: EvaluationResult.load(f) for n, f in zip(names, folders, strict=True)})
-    if len(found) < 2:
-        raise InputError("a comparison needs two models or more: name a second folder that `evaluate --out` wrote")
-    return found
-
-
 def compare(
     models: Sequence[Contestant],
     *,
@@ -258,8 +169,8 @@ def compare(
     """
     if match not in MATCHES:
         raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
-    first = _primary(models, methods, score)
-    key = _Keys(match)
+    first = primary_score(models, methods, score)
+    key = Keys(match)
     keyed = [(model, key.pairs(model.rows, every=model.every_face)) for model in models]
     settings = _Settings(match, tuple(methods), first, seed)
     duels = [_duel(keyed[i], keyed[j], settings) for i, j in combinations(range(len(models)), 2)]
@@ -275,22 +186,6 @@ def compare(
     return Comparison(match, [m.name for m in models], alarms, first, tests, duels)
 
 
-def _primary(models: Sequence[Contestant], methods: Sequence[str], score: str) -> tuple[str, str]:
-    """Method and score that are tested by themselves."""
-    shared = [m for m in (models[0].fingerprints if models else ()) if all(m in c.fingerprints for c in models)]
-    for name in methods:
-        if not any(name in c.fingerprints for c in models):
-            known = ", ".join(dict.fromkeys(m for c in models for m in c.fingerprints))
-            raise InputError(f"no result has the method {name!r}; there is {known}")
-    method = methods[0] if methods else primary_method(shared)
-    known_scores = [NEARER] if method == IDENTITY else [*SCORES, KEPT]
-    if score and score not in known_scores:
-        raise InputError(f"unknown score {score!r} of {method}; known: {', '.join(known_scores)}")
-    if method == IDENTITY:
-        return method, NEARER
-    return method, score or (KEPT if models and all(method in c.kept for c in models) else "mean_t2c")
-
-
 @dataclass(frozen=True)
 class _Settings:
     match: str
@@ -299,65 +194,29 @@ class _Settings:
     seed: int
 
 
-class _Keys:
-    """What tells a row's target and source apart; None where a file can't be read. Each file is hashed once."""
-
-    def __init__(self, match: str) -> None:
-        self._name: Callable[[str], str | None] = self._hash if match == "content" else lambda path: path or None
-        self._known: dict[str, str | None] = {}
-
-    def pairs(self, rows: Rows, *, every: bool = False) -> list[Pair | None]:
-        """Of each row; `every`: each face of a target has a row."""
-        (targets, target_paths), (sources, source_paths) = rows.codes("target"), rows.codes("source")
-        target_names, source_names = ([self._name(path) for path in paths] for paths in (target_paths, source_paths))
-        without = rows.without_source.tolist()
-        named = (
-            (target_names[t], "" if pair else source_names[s])
-            for t, s, pair in zip(targets.tolist(), sources.tolist(), without, strict=True)
-        )
-        faces = [(box,) if every else () for box in rows.table["box_target"].to_pylist()]
-        return [
-            (target, source, *face) if target and source is not None else None
-            for (target, source), face in zip(named, faces, strict=True)
-        ]
-
-    def _hash(self, path: str) -> str | None:
-        if path not in self._known:
-            try:
-                self._known[path] = content_hash(path) if path else None
-            except UnreadableImageError:
-                self._known[path] = None
-        return self._known[path]
-
-
-Keyed = tuple[Contestant, list["Pair | None"]]
-Found = dict[Pair, list[int]]
-"""Places of the rows of each pair."""
-
-
 def _duel(first: Keyed, second: Keyed, settings: _Settings) -> Duel:
     match = settings.match
     a, b = first[0], second[0]
-    found_a, found_b = (_by_pair(keyed) for keyed in (first, second))
-    ok_a, ok_b = (_measured(keyed[0].rows, found) for keyed, found in ((first, found_a), (second, found_b)))
+    found_a, found_b = (by_pair(keyed) for keyed in (first, second))
+    ok_a, ok_b = (measured(keyed[0].rows, found) for keyed, found in ((first, found_a), (second, found_b)))
     pairs = sorted(ok_a.keys() & ok_b.keys())
     unpaired = {
         **dict(_unpaired(first, b.name, found_b, ok_b, match)),
         **dict(_unpaired(second, a.name, found_a, ok_a, match)),
     }
     groups = merged_groups(
-        _groups(a.rows, [found_a[p][0] for p in pairs]), _groups(b.rows, [found_b[p][0] for p in pairs])
+        groups_of(a.rows, [found_a[p][0] for p in pairs]), groups_of(b.rows, [found_b[p][0] for p in pairs])
     )
     methods, left_out = _methods(a, b)
     if settings.methods:
         methods = [m for m in settings.methods if m in methods]
         left_out = {m: why for m, why in left_out.items() if m in settings.methods}
-    crossed = _crossed(pairs, groups)
+    crossed = crossed_sources(pairs, groups)
     differences: list[Difference] = []
     for method in methods:
-        for scores, part in _parts(method, pairs, kept=all(method in c.rows.kept for c in (a, b))):
-            columns_a = _means(method, scores, a.rows, [ok_a[pairs[i]] for i in part])
-            columns_b = _means(method, scores, b.rows, [ok_b[pairs[i]] for i in part])
+        for scores, part in score_parts(method, pairs, kept=all(method in c.rows.kept for c in (a, b))):
+            columns_a = pair_means(method, scores, a.rows, [ok_a[pairs[i]] for i in part])
+            columns_b = pair_means(method, scores, b.rows, [ok_b[pairs[i]] for i in part])
             sources = [pairs[i][1] for i in part] if crossed else []
             differences += _differences(method, columns_a, columns_b, [groups[i] for i in part], sources, settings)
     repeated = sum(len(ok[p]) > 1 for ok in (ok_a, ok_b) for p in pairs)
@@ -383,14 +242,6 @@ def _duel(first: Keyed, second: Keyed, settings: _Settings) -> Duel:
     )
 
 
-def _crossed(pairs: Sequence[Pair], groups: Sequence[str]) -> bool:
-    """Some source is in several groups, and there are several sources."""
-    of_source: dict[str, set[str]] = {}
-    for pair, group in zip(pairs, groups, strict=True):
-        of_source.setdefault(pair[1], set()).add(group)
-    return len(of_source) > 1 and "" not in of_source and any(len(found) > 1 for found in of_source.values())
-
-
 def _examples(method: str, a: Rows, b: Rows, places: Sequence[tuple[int, int]]) -> list[Example]:
     """The pairs whose t2c differs most, with the first row of each model."""
     if not places:
@@ -405,26 +256,6 @@ def _examples(method: str, a: Rows, b: Rows, places: Sequence[tuple[int, int]]) 
         images = (x["target"], x["source"], x["swapped"], y["swapped"])
         found.append(Example(*images, *boxes, float(t2c_a[i]), float(t2c_b[j])))
     return found
-
-
-def _by_pair(keyed: Keyed) -> Found:
-    found: Found = {}
-    for row, pair in enumerate(keyed[1]):
-        if pair is not None:
-            found.setdefault(pair, []).append(row)
-    return found
-
-
-def _measured(rows: Rows, found: Found) -> Found:
-    """The pairs that have measured rows, with those."""
-    ok = rows.ok.tolist()
-    kept = {pair: [i for i in places if ok[i]] for pair, places in found.items()}
-    return {pair: places for pair, places in kept.items() if places}
-
-
-def _groups(rows: Rows, places: Sequence[int]) -> list[str]:
-    codes, names = rows.codes("group")
-    return [names[codes[i]] for i in places]
 
 
 def _unpaired(
@@ -459,35 +290,6 @@ def _methods(a: Contestant, b: Contestant) -> tuple[list[str], dict[str, str]]:
         elif a.fingerprints[name] != b.fingerprints[name]:
             left_out[name] = f"not the same weights: {a.fingerprints[name]} and {b.fingerprints[name]}"
     return [name for name in a.fingerprints if name not in left_out], left_out
-
-
-def _parts(method: str, pairs: Sequence[Pair], *, kept: bool) -> Iterator[tuple[Sequence[str], list[int]]]:
-    """Which scores of a method are taken over which of the pairs: some need a source."""
-    of_method = [NEARER] if method == IDENTITY else [*SCORES, *[KEPT] * kept]
-    sourced = [i for i, (_, source, *_) in enumerate(pairs) if source]
-    if len(sourced) == len(pairs):
-        parts = [(of_method, sourced)]
-    else:
-        parts = [
-            ([s for s in of_method if s in NEED_NO_SOURCE], list(range(len(pairs)))),
-            ([s for s in of_method if s not in NEED_NO_SOURCE], sourced),
-        ]
-    yield from ((scores, part) for scores, part in parts if scores and part)
-
-
-def _means(method: str, scores: Sequence[str], rows: Rows, places: Sequence[Sequence[int]]) -> dict[str, Floats]:
-    """(N,) columns by score: what each pair adds to it, the mean over the rows of a pair."""
-    flat = np.array([i for part in places for i in part], np.int64)
-    wanted = DISTANCE_COLUMNS[: 1 if set(scores) <= set(NEED_NO_SOURCE) else None]
-    columns = per_triplet(*(rows.distance(method, d)[flat] for d in wanted))
-    if NEARER in scores:
-        columns[NEARER] = (columns["mean_s2c"] < columns["mean_t2c"]).astype(np.float64)
-    if KEPT in scores:
-        columns[KEPT] = rows.distance(method, KEPT)[flat]
-    columns = {score: columns[score] for score in scores}
-    sizes = np.array([len(part) for part in places])
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return {score: np.add.reduceat(values, starts) / sizes for score, values in columns.items()}
 
 
 def _differences(

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from exprmetric._version import __version__
-from exprmetric.evaluation.compare import HIGHER, Comparison, Difference, Duel
+from exprmetric.evaluation.compare import Comparison, Difference, Duel
+from exprmetric.evaluation.contestants import HIGHER
 from exprmetric.evaluation.tables import SHOWN, alarm_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import NOTHING, WIDTH, Column, Content, Number, Row, Sheet

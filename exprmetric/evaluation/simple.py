@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.compare import Comparison, contestants, load_contestants
+from exprmetric.evaluation.compare import Comparison
 from exprmetric.evaluation.compare import compare as compare_models
+from exprmetric.evaluation.contestants import contestants, load_contestants
 from exprmetric.evaluation.given import as_image
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.result import EvaluationResult

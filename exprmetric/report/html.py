@@ -20,8 +20,9 @@ from exprmetric.choices import IDENTITY
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import choice_of, fingerprint
 from exprmetric.evaluation.clouds import cloud_lines
-from exprmetric.evaluation.compare import Comparison, compare, contestants
+from exprmetric.evaluation.compare import Comparison, compare
 from exprmetric.evaluation.compared import LEVEL, all_differences
+from exprmetric.evaluation.contestants import contestants
 from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
