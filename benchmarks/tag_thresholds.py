@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset, open_dataset
+from exprmetric.datasets.layouts import FaceDataset, open_dataset
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.reading import lone_face

@@ -87,7 +87,8 @@ def of_alignment(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callab
 def of_teacher(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:
     from exprmetric.datasets import teacher
     from exprmetric.datasets.alignment import Alignment
-    from exprmetric.datasets.layouts import FaceDataset, Sample
+    from exprmetric.datasets.layouts import FaceDataset
+    from exprmetric.datasets.samples import Sample
     from exprmetric.io.folders import Files
     from exprmetric.weights import store as weights
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError, NoFaceError, UnreadableImageError
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.io.images import read_image

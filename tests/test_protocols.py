@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exprmetric.datasets.fec import image_name
-from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.metrics.distances import DISTANCES, l2
 from exprmetric.metrics.odd_one_out import TYPES, Triplets

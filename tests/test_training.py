@@ -20,7 +20,8 @@ from torch import nn  # noqa: E402
 
 from exprmetric.datasets import alignment  # noqa: E402
 from exprmetric.datasets.arrays import FaceArrays, load_arrays  # noqa: E402
-from exprmetric.datasets.layouts import EXPRESSIONS, open_dataset  # noqa: E402
+from exprmetric.datasets.layouts import open_dataset  # noqa: E402
+from exprmetric.datasets.samples import EXPRESSIONS  # noqa: E402
 from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from exprmetric.encoder.models import BACKBONES, Encoder, Standardise  # noqa: E402
 from exprmetric.errors import ExprmetricError, InputError, ProviderError  # noqa: E402

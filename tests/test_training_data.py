@@ -17,15 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from exprmetric.datasets.layouts import (
-    EXPRESSIONS,
-    UNLABELLED,
-    FaceDataset,
-    expression_index,
-    open_dataset,
-    open_datasets,
-    person_split,
-)
+from exprmetric.datasets.layouts import FaceDataset, open_dataset, open_datasets
+from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED, expression_index, person_split
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.io.images import read_image
 from exprmetric.probes.dataset import photographs

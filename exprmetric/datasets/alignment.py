@@ -6,6 +6,7 @@ original pixels.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -48,17 +49,25 @@ class Alignment:
         return Alignment(self.matrices[indices], self.found[indices], self.detector, self.landmarks[indices])
 
 
-def _align_chunk(dataset: FaceDataset, detector: str, start: int) -> npt.NDArray[np.float64]:
-    """(n, 3 + 68, 2): the matrix, transposed, and the points; NaN where no face was found."""
-    finder = _worker_finder(detector)
-    rows = np.full((min(CHUNK, len(dataset.samples) - start), 3 + 68, 2), np.nan)
-    for i in range(len(rows)):
-        try:
-            face = finder.find(dataset.image(start + i))
-        except ImageError:
-            continue
-        rows[i] = np.concatenate([face.matrix(TEMPLATE).T, CROP_SIZE * face.aligned_landmarks(TEMPLATE)])
-    return rows
+def _align_chunk(
+    dataset: FaceDataset, detector: str, folder: Path, chunk: tuple[int, list[str]]
+) -> npt.NDArray[np.float64]:
+    """(n, 3 + 68, 2): the matrix, transposed, and the points; NaN where no face was found. Kept in the folder, so that
+    a run that is killed loses one chunk of each process."""
+    finder, (start, contents) = _worker_finder(detector), chunk
+
+    def make() -> dict[str, npt.NDArray[np.float64]]:
+        rows = np.full((len(contents), 3 + 68, 2), np.nan)
+        for i in range(len(rows)):
+            try:
+                face = finder.find(dataset.image(start + i))
+            except ImageError:
+                continue
+            rows[i] = np.concatenate([face.matrix(TEMPLATE).T, CROP_SIZE * face.aligned_landmarks(TEMPLATE)])
+        return {"rows": rows}
+
+    found = kept(folder, f"{start:08d}", (finder.fingerprint, *contents), ("rows",), make)
+    return np.asarray(found["rows"], np.float64)
 
 
 @lru_cache(maxsize=1)
@@ -78,20 +87,25 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     """
     finder = open_finder(detector, CHOICE)
     detector = finder.detector.name
+    contents = dataset.contents()
+    parts = cache / f"{dataset.name}-{detector}-parts"
 
     def make() -> dict[str, npt.NDArray[Any]]:
-        work = partial(_align_chunk, dataset, detector)
-        rows = np.concatenate(
-            in_processes(work, range(0, len(dataset.samples), CHUNK), jobs, f"aligning {dataset.name}")
-        )
+        chunks = [(start, contents[start : start + CHUNK]) for start in range(0, len(contents), CHUNK)]
+        work = partial(_align_chunk, dataset, detector, parts)
+        rows = np.concatenate(in_processes(work, chunks, jobs, f"aligning {dataset.name}"))
         found = np.asarray(np.isfinite(rows).all((1, 2)))
-        if found.mean() < 0.5:
-            raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {len(found)} images")
+        there = sum(bool(dataset.checksum(i)) for i in np.flatnonzero(~found)) + int(found.sum())
+        if not there:
+            raise InputError(f"{dataset.name}: none of the {len(found)} images is there, the first: {contents[0]}")
+        if found.sum() < 0.5 * there:
+            raise InputError(f"{dataset.name}: {detector} finds a face in {found.sum()} of {there} images")
         rows[~found] = np.median(rows[found], axis=0)
         return {"matrices": rows[:, :3].transpose(0, 2, 1), "found": found, "landmarks": rows[:, 3:].astype(np.float32)}
 
-    key = (finder.fingerprint, TEMPLATE, "points", *dataset.contents())
+    key = (finder.fingerprint, TEMPLATE, "points", *contents)
     made = kept(cache, f"{dataset.name}-{detector}", key, ("matrices", "found", "landmarks"), make)
+    shutil.rmtree(parts, ignore_errors=True)
     return Alignment(**made, detector=detector)
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from exprmetric.datasets.alignment import Alignment, align_dataset, load_readable_crops
-from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
 from exprmetric.errors import InputError
 
 

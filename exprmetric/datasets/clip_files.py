@@ -17,14 +17,14 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from exprmetric.datasets.layouts import person_split
+from exprmetric.datasets.samples import person_split
 from exprmetric.errors import VideoError
 from exprmetric.io.faults import of_machine
 from exprmetric.io.folders import Files
 from exprmetric.io.images import IMAGE_SUFFIXES, MOVING_SUFFIXES
 from exprmetric.io.kept import digest
 from exprmetric.io.limits import costly_member
-from exprmetric.io.names import natural, places
+from exprmetric.io.names import grid, natural
 
 _VOXCELEB = re.compile(r"id\d{5}")
 
@@ -116,8 +116,8 @@ def on_disk(clip: Clip) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(clip.root) as archive:
                 names = clip.images or (clip.member,)
-                at = places([PurePosixPath(name).stem for name in names])  # a missing number stays missing
-                copies = [_unpack(archive, name, Path(folder), i) for i, name in zip(at, names, strict=True)]
+                at, step = grid([PurePosixPath(name).stem for name in names])  # a missing number stays missing
+                copies = [_unpack(archive, name, Path(folder), i * step) for i, name in zip(at, names, strict=True)]
         except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # encrypted ones raise RuntimeError
             if machine := of_machine(error):
                 raise machine from error

@@ -27,13 +27,14 @@ import torch
 from exprmetric.datasets.alignment import CHOICE, TEMPLATE, Alignment
 from exprmetric.datasets.arrays import Annotate, FaceArrays
 from exprmetric.datasets.clip_files import Clip, clip_splits, content, on_disk
-from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset, names_apart, person_number
+from exprmetric.datasets.layouts import FaceDataset, names_apart, person_number
+from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
 from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, load_detector, open_finder
 from exprmetric.faces.alignment import CROP_SIZE, transform, warp
 from exprmetric.io.kept import kept
 from exprmetric.io.processes import in_processes
-from exprmetric.io.video import frames
+from exprmetric.io.video import FOLDER_RATE, frames
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,13 @@ def onto_input(crop: int, size: int) -> npt.NDArray[np.float64]:
     return np.array([[scale, 0.0, shift], [0.0, scale, shift]])
 
 
-def read_clip(clip: Clip, finder: FaceFinder, *, crop: int, size: int, stride: int = 1) -> ClipFrames:
+def read_clip(
+    clip: Clip, finder: FaceFinder, *, crop: int, size: int, stride: int = 1, rate: float = FOLDER_RATE
+) -> ClipFrames:
     """Decode, find and align every `stride`-th frame. What can't be decoded is told by `ClipFrames.problem`.
+
+    The times of a folder of frames are the numbers in their names, of which a second has `rate`: VoxCeleb1's frames
+    step by 25, and are a second apart.
 
     Raises:
         MissingPackageError: video files need PyAV.
@@ -82,7 +88,7 @@ def read_clip(clip: Clip, finder: FaceFinder, *, crop: int, size: int, stride: i
     images, times, points, faceless, problem = [], [], [], 0, ""
     try:
         with on_disk(clip) as path:
-            for frame in frames(path, every=stride):
+            for frame in frames(path, every=stride, rate=rate, numbered=True):
                 try:
                     face = finder.find(frame.image)
                 except ImageError:
@@ -104,19 +110,19 @@ def read_clip(clip: Clip, finder: FaceFinder, *, crop: int, size: int, stride: i
     )
 
 
-def _kept_clip(cache: Path, detector: str, crop: int, size: int, stride: int, clip: Clip) -> ClipFrames:
+def _kept_clip(cache: Path, detector: str, crop: int, size: int, stride: int, rate: float, clip: Clip) -> ClipFrames:
     """`read_clip` through the folder `cache`; the problem of a damaged clip is kept with its frames."""
     import cv2
 
     cv2.setNumThreads(1)
     finder = open_finder(detector, CHOICE)
-    key = (*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride)
+    key = (*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride, rate, "by number")
     found = kept(
         cache,
         "clip",
         key,
         ("images", "times", "points", "faceless", "problem"),
-        lambda: vars(read_clip(clip, finder, crop=crop, size=size, stride=stride)),
+        lambda: vars(read_clip(clip, finder, crop=crop, size=size, stride=stride, rate=rate)),
         worth=lambda made: len(made["times"]) > 0 or not made["problem"],  # a disk that was away may be back next time
     )
     return ClipFrames(**{**found, "faceless": int(found["faceless"]), "problem": str(found["problem"])})
@@ -132,6 +138,7 @@ def load_clips(
     device: torch.device,
     jobs: int = 2,
     detector: str = "auto",
+    rate: float = FOLDER_RATE,
 ) -> tuple[dict[str, FaceArrays], ClipCounts]:
     """Faces of all clips by split (`clip_splits`), and what was left out.
 
@@ -140,6 +147,7 @@ def load_clips(
         size: side of the network's input, px.
         stride: every how many-th frame of a video is taken.
         cache: folder of the `.npz` files.
+        rate: how many of the numbers in the names of a folder of frames are a second.
 
     Raises:
         InputError: no clip gave a face. MissingPackageError: video files need PyAV.
@@ -147,7 +155,8 @@ def load_clips(
     if stride < 1:
         raise InputError(f"stride is {stride}: take every 1st, 2nd, … frame")
     detector = load_detector(detector).name  # fails here, not in each worker
-    read = in_processes(partial(_kept_clip, cache, detector, crop, size, stride), list(clips), jobs, "reading clips")
+    work = partial(_kept_clip, cache, detector, crop, size, stride, rate)
+    read = in_processes(work, list(clips), jobs, "reading clips")
     damaged = tuple((c.name, r.problem) for c, r in zip(clips, read, strict=True) if r.problem)
     counts = ClipCounts(
         sum(len(r.times) > 0 for r in read), sum(len(r.times) for r in read), sum(r.faceless for r in read), damaged

@@ -18,7 +18,8 @@ import torch
 from exprmetric.datasets import fec
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import FaceArrays, load_arrays
-from exprmetric.datasets.layouts import UNLABELLED, FaceDataset, Sample
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.samples import UNLABELLED, Sample
 from exprmetric.encoder import distributed
 from exprmetric.errors import InputError
 from exprmetric.metrics.odd_one_out import Triplets

@@ -3,18 +3,25 @@
 | layout | recognised by |
 | --- | --- |
 | FER+ | `labels.csv` with a split and ten vote columns |
+| FER+ folders | `FER2013Train/label.csv` and the like: image, box, ten votes, as Microsoft's program writes them |
+| FER2013 | `fer2013.csv` with emotion, pixels, Usage; `fer2013new.csv` beside it makes it FER+ |
 | labelled list | `labels.csv` with `image, person, emotion` (LFW and others) |
 | RAF-DB | `basic/EmoLabel/list_patition_label.txt` beside `basic/Image/aligned/` (or `original/`) |
-| AffectNet, official | `training.csv` / `validation.csv` with `subDirectory_filePath, expression, valence, arousal` |
+| RAF-DB folders | `train/1/train_00001_aligned.jpg` and the like and nothing else, codes 1 to 7 |
+| AffectNet, official | `training.csv` / `validation.csv`, with a header or without; images beside it or below \
+`Manually_Annotated…` |
 | AffectNet, per image | `train_set/annotations/ID_exp.npy`, `_val.npy`, `_aro.npy` beside `train_set/images/` |
+| CK+ | `Emotion/S005/001/…_emotion.txt` and frames `S005/001/S005_001_00000001.png` |
 | folder per class | sub-folders named after expressions, optionally below `train/ valid/ test/` |
-| unlabelled | a folder `images/` of photographs and nothing else; for recipes with a teacher |
+| folder per person | folders named as MS1M, VGGFace2, CASIA-WebFace or LFW name them, or any below `people/` |
+| unlabelled | a folder `images/` of photographs and nothing else |
+
+The last two have no labels: they are for recipes that need none.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,61 +30,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.choices import EXPRESSIONS as EXPRESSIONS
+from exprmetric.datasets import published
+from exprmetric.datasets.samples import SUFFIXES, UNLABELLED, Sample, expression_index, person_split
 from exprmetric.errors import InputError
 from exprmetric.io.folders import Files
 from exprmetric.io.kept import digest
 
-SYNONYMS = {
-    "happy": "happiness",
-    "sad": "sadness",
-    "angry": "anger",
-    "surprised": "surprise",
-    "fearful": "fear",
-}
-AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-"""AffectNet's codes 0..7; 8, 9 and 10 are none, uncertain and no face."""
-RAFDB = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
-"""RAF-DB's codes 1..7."""
-RAFDB_TABLE = "EmoLabel/list_patition_label.txt"
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-}
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-UNLABELLED = -1
-
 
 class UnknownLayoutError(InputError):
     """A path is no data set of a known layout."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One face.
-
-    Attributes:
-        image: its name inside the data set.
-        split: `train`, `valid` or `test`.
-        label: index into `EXPRESSIONS`, or UNLABELLED.
-        votes: shares of raters by expression, summing to 1, where raters voted.
-        valence: -1..1, NaN where unknown.
-        arousal: -1..1, NaN where unknown.
-        raters: how many voted for an expression; 0 where unknown.
-    """
-
-    image: str
-    split: str
-    label: int
-    votes: tuple[float, ...] | None = None
-    valence: float = float("nan")
-    arousal: float = float("nan")
-    person: str = ""
-    raters: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,106 +91,38 @@ def names_apart(named: Mapping[Path, str]) -> dict[Path, str]:
     return {path: f"{name}-{number[path] + 1}" if number[path] else name for path, name in named.items()}
 
 
-def expression_index(name: str) -> int:
-    """Index into EXPRESSIONS of a label's name; UNLABELLED when it is none of them."""
-    key = name.strip().lower()
-    key = SYNONYMS.get(key, key)
-    return EXPRESSIONS.index(key) if key in EXPRESSIONS else UNLABELLED
-
-
-def person_split(person: str, valid_percent: int = 10) -> str:
-    """`train` or `valid`, by a hash of the person's name: no person is in both, whatever the order of the rows."""
-    return "valid" if int(hashlib.sha256(person.encode()).hexdigest(), 16) % 100 < valid_percent else "train"
-
-
-def _ferplus(files: Files) -> Iterator[Sample]:
-    for row in files.rows("labels.csv"):
-        votes = np.array([int(row[e]) for e in EXPRESSIONS], np.float64)
-        other = max(int(row["unknown"]), int(row["not_face"]))
-        if votes.max() <= other:  # raters saw no face, or no expression that they know
-            continue
-        shares = tuple((votes / votes.sum()).tolist())
-        image, raters = f"{row['split']}/{row['image']}", int(votes.sum())
-        yield Sample(image, SPLITS[row["split"]], int(votes.argmax()), shares, raters=raters)
-
-
 def _labelled_list(files: Files) -> Iterator[Sample]:
     for row in files.rows("labels.csv"):
         name = row["image"] if row["image"] in files.names else f"images/{row['image']}"
         yield Sample(name, person_split(row["person"]), expression_index(row["emotion"]), person=row["person"])
 
 
-def _rafdb_table(files: Files) -> str | None:
-    """Name of the list of labels; the data set may be packed below another folder."""
-    return next((n for n in sorted(files.names) if f"/{n}".endswith(f"/{RAFDB_TABLE}")), None)
+_IDENTITY = re.compile(r"m\.[0-9a-z_-]+|n\d{6}|\d{5,}")
+"""Folders of people as MS1M, VGGFace2 and CASIA-WebFace name them."""
+PEOPLE = "people"
+"""A folder of this name holds a folder for each person, whatever they are called."""
 
 
-def _rafdb(files: Files) -> Iterator[Sample]:
-    """`aligned` before `original`: the authors' crop shows one face, the photograph perhaps several."""
-    table = _rafdb_table(files) or RAFDB_TABLE
-    root = table.removesuffix(RAFDB_TABLE)
-    for number, line in enumerate(files.read(table).decode("utf-8-sig").splitlines(), 1):
-        name, _, code = line.strip().partition(" ")
-        if not name:
-            continue
-        split, (stem, _, suffix) = SPLITS.get(name.partition("_")[0]), name.rpartition(".")
-        if split is None or code.strip() not in map(str, range(1, len(RAFDB) + 1)):
-            raise InputError(f"{files.path}: {table}, line {number}: {line!r} is no name and label 1 to {len(RAFDB)}")
-        found = [
-            f"{root}Image/{n}" for n in (f"aligned/{stem}_aligned.{suffix}", f"aligned/{name}", f"original/{name}")
-        ]
-        image = next((n for n in found if n in files.names), found[0])
-        yield Sample(image, split, EXPRESSIONS.index(RAFDB[int(code) - 1]))
+def _identity(name: str) -> str:
+    """Who an image shows, by its folder; '' where that says nothing."""
+    parts = PurePosixPath(name).parts
+    if PEOPLE in parts[:-2]:
+        return parts[parts.index(PEOPLE) + 1]
+    folder = parts[-2] if len(parts) > 1 else ""
+    lfw = re.fullmatch(re.escape(folder) + r"_\d{4}\.\w+", parts[-1])
+    return folder if lfw or _IDENTITY.fullmatch(folder) else ""
 
 
-def _affectnet_csv(files: Files) -> Iterator[Sample]:
-    for table in sorted(n for n in files.names if PurePosixPath(n).name in ("training.csv", "validation.csv")):
-        split = SPLITS[PurePosixPath(table).stem]
-        for row in files.rows(table):
-            path = row["subDirectory_filePath"]
-            name = next(
-                (n for n in (path, f"Manually_Annotated_Images/{path}", f"images/{path}") if n in files.names),
-                path,
-            )
-            code = int(row["expression"])
-            if code < len(AFFECTNET):
-                affect = _affect(float(row["valence"]), float(row["arousal"]))
-                yield Sample(name, split, EXPRESSIONS.index(AFFECTNET[code]), None, *affect)
+def _is_folder_per_person(files: Files) -> bool:
+    images = [n for n in files.names if n.lower().endswith(SUFFIXES)]
+    return len(images) > 0 and all(map(_identity, images))
 
 
-def _affectnet_npy(files: Files) -> Iterator[Sample]:
+def _folder_per_person(files: Files) -> Iterator[Sample]:
     for name in sorted(files.names):
-        folder, _, file = name.rpartition("/")
-        if not file.endswith("_exp.npy"):
-            continue
-        number, root = file[: -len("_exp.npy")], folder.rpartition("/")[0]
-        exp, valence, arousal = (_npy_number(files, f"{folder}/{number}_{k}.npy") for k in ("exp", "val", "aro"))
-        if exp < len(AFFECTNET):
-            split = "train" if "train" in root.rpartition("/")[2] else "valid"
-            image = f"{root}/images/{number}.jpg".lstrip("/")
-            yield Sample(image, split, EXPRESSIONS.index(AFFECTNET[int(exp)]), None, *_affect(valence, arousal))
-
-
-def _affect(valence: float, arousal: float) -> tuple[float, float]:
-    """AffectNet writes -2 where there is none."""
-    return (float("nan"), float("nan")) if valence < -1 else (valence, arousal)
-
-
-def _npy_number(files: Files, name: str) -> float:
-    """The one number in an array file, which may hold it as text; never unpickled."""
-    content = io.BytesIO(files.read(name))
-    try:
-        return float(np.load(content, allow_pickle=False).item())
-    except (ValueError, EOFError, MemoryError) as error:  # MemoryError: of a shape that it states
-        raise InputError(f"{files.path}: {name} holds no number: {error}") from error
-
-
-def _folder_per_class(files: Files) -> Iterator[Sample]:
-    for name in sorted(files.names):
-        parts = PurePosixPath(name).parts
-        if len(parts) >= 2 and name.lower().endswith(SUFFIXES) and expression_index(parts[-2]) != UNLABELLED:
-            split = next((SPLITS[p.lower()] for p in parts[:-2] if p.lower() in SPLITS), person_split(name))
-            yield Sample(name, split, expression_index(parts[-2]))
+        if name.lower().endswith(SUFFIXES):
+            person = _identity(name)
+            yield Sample(name, person_split(person), UNLABELLED, person=person)
 
 
 def _unlabelled(files: Files) -> Iterator[Sample]:
@@ -239,19 +132,27 @@ def _unlabelled(files: Files) -> Iterator[Sample]:
 
 
 def _columns(files: Files) -> set[str]:
-    return files.columns("labels.csv") if "labels.csv" in files.names else set()
+    return set(files.header("labels.csv")) if "labels.csv" in files.names else set()
 
 
 LAYOUTS: dict[str, tuple[Callable[[Files], bool], Callable[[Files], Iterator[Sample]]]] = {
-    "FER+": (lambda f: {"split", "neutral", "not_face"} <= _columns(f), _ferplus),
-    "labelled list": (lambda f: {"image", "person", "emotion"} <= _columns(f), _labelled_list),
-    "RAF-DB": (lambda f: _rafdb_table(f) is not None, _rafdb),
-    "AffectNet CSV": (
-        lambda f: any(PurePosixPath(n).name == "training.csv" for n in f.names),
-        _affectnet_csv,
+    "FER+": (lambda f: {"split", "neutral", "not_face"} <= _columns(f), published.ferplus),
+    "FER+ folders": (
+        lambda f: bool(published.named(f, *(f"{folder}/label.csv" for folder in published.FER_FOLDERS))),
+        published.ferplus_folders,
     ),
-    "AffectNet npy": (lambda f: any(n.endswith("_exp.npy") for n in f.names), _affectnet_npy),
-    "folder per class": (lambda f: next(_folder_per_class(f), None) is not None, _folder_per_class),
+    "FER2013": (lambda f: bool(published.named(f, "fer2013.csv")), published.fer2013),
+    "labelled list": (lambda f: {"image", "person", "emotion"} <= _columns(f), _labelled_list),
+    "RAF-DB": (lambda f: bool(published.named(f, published.RAFDB_TABLE)), published.rafdb),
+    "RAF-DB folders": (published.is_rafdb_folders, published.rafdb_folders),
+    "AffectNet CSV": (lambda f: bool(published.affectnet_tables(f)), published.affectnet_csv),
+    "AffectNet npy": (lambda f: any(n.endswith("_exp.npy") for n in f.names), published.affectnet_npy),
+    "CK+": (published.is_ckplus, published.ckplus),
+    "folder per class": (
+        lambda f: next(published.folder_per_class(f), None) is not None,
+        published.folder_per_class,
+    ),
+    "folder per person": (_is_folder_per_person, _folder_per_person),
     "unlabelled": (
         lambda f: len(f.names) > 0 and all(n.startswith("images/") and n.count("/") == 1 for n in f.names),
         _unlabelled,
@@ -270,8 +171,9 @@ def open_dataset(path: str | Path) -> FaceDataset:
     if not path.is_dir() and not zipfile.is_zipfile(path):
         raise UnknownLayoutError(f"{path} is neither a folder nor a zip file")
     files = Files(path)
-    for fits, read in LAYOUTS.values():
+    for layout, (fits, read) in LAYOUTS.items():
         if fits(files):
+            files = published.PixelTable(path) if layout == "FER2013" else files
             return FaceDataset(path.stem, files, tuple(read(files)))
     raise UnknownLayoutError(f"{path} has none of the known layouts ({', '.join(LAYOUTS)})")
 

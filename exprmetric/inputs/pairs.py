@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exprmetric.errors import InputError
+from exprmetric.inputs import affectnet
 from exprmetric.io.tables import read_table
 
 if TYPE_CHECKING:
@@ -53,13 +54,23 @@ def read_labels(path: str | os.PathLike[str], root: str | os.PathLike[str] | Non
     """Read a table (.csv, .jsonl, .parquet) with the columns `image` and `label`, and `person` if present.
 
     `image` may also be called path or file, `label` emotion or expression. Image names start at `root`, by
-    default the table's folder; whether the files exist is not looked at (see `missing_images`).
+    default the table's folder (of AffectNet also its own folders beside or above the table); whether the files exist is
+    not looked at (see `missing_images`).
+
+    AffectNet's `training.csv` and `validation.csv` are read as published, with a header or without: the codes become
+    names, and images without an expression (none, uncertain, no face) are left out.
 
     Raises InputError for a missing column, two columns that could be meant, a name that is nearly `person`, an empty
     cell, an image named twice, and no rows.
     """
     table_path = Path(os.fsdecode(path))
     folder = table_path.parent if root is None else Path(os.fsdecode(root))
+    if table_path.suffix.lower() == ".csv" and (faces := affectnet.read(table_path)) is not None:
+        if root is None and faces:
+            folder = affectnet.folder_of(table_path, faces[0][0])
+        images = [LabelledImage(str(folder / name), label) for name, label in faces]
+        _check_distinct(images)
+        return images
     table = read_table(table_path, (*IMAGE_COLUMNS, *LABEL_COLUMNS, "person"))
 
     def one_of(names: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ import io
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -97,22 +97,25 @@ class Files:
             raise UnreadableImageError(f"{str(self.path / name)!r}: {error}") from error
         return decode_image(content, str(self.path / name))
 
-    def rows(self, name: str) -> Iterator[dict[str, str]]:
+    def rows(self, name: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
         """The rows of a CSV file, as they are read.
+
+        Args:
+            columns: names of the columns of a file without a header.
 
         Raises:
             InputError: as of `read`; it is no text, or has more than `limits.MAX_ROWS`.
         """
         with self._text(name) as text:
-            for number, row in enumerate(csv.DictReader(text)):
+            for number, row in enumerate(csv.DictReader(text, columns)):
                 if number == limits.MAX_ROWS:
                     raise InputError(f"{self.path}: {name!r} has more than the {number:,} rows that are read")
                 yield row
 
-    def columns(self, name: str) -> set[str]:
-        """The names in the first line of a CSV file; InputError as of `rows`."""
+    def header(self, name: str) -> list[str]:
+        """The cells of the first line of a CSV file; InputError as of `rows`."""
         with self._text(name) as text:
-            return set(next(csv.reader(text), []))
+            return next(csv.reader(text), [])
 
     @contextmanager
     def _text(self, name: str) -> Iterator[IO[str]]:

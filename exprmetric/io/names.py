@@ -53,14 +53,19 @@ def places(stems: Sequence[str]) -> list[int]:
     A frame that is missing between two numbers leaves its place empty. Names that tell no numbers, or numbers that are
     no multiples of their most frequent step (times of day), stand side by side.
     """
+    return grid(stems)[0]
+
+
+def grid(stems: Sequence[str]) -> tuple[list[int], int]:
+    """`places`, and by how much the numbers grow from one place to the next: 1 where they tell none."""
     found = numbers(stems)
     if found is None or len(found) < 2:
-        return list(range(len(stems)))
+        return list(range(len(stems))), 1
     steps = Counter(b - a for a, b in pairwise(found))
     step = min(steps, key=lambda s: (-steps[s], s))
     if step <= 0 or any(s % step for s in steps):
-        return list(range(len(stems)))
-    return [(number - found[0]) // step for number in found]
+        return list(range(len(stems))), 1
+    return [(number - found[0]) // step for number in found], step
 
 
 def composed(name: str) -> str:

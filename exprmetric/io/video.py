@@ -19,7 +19,7 @@ from exprmetric.errors import DamagedVideoError, InputError, UnreadableImageErro
 from exprmetric.io.container import Opened, Undrawn, damaged_video, open_video, pictures_at
 from exprmetric.io.frame_folders import list_frames
 from exprmetric.io.images import IMAGE_SUFFIXES, MOVING_SUFFIXES, read_image
-from exprmetric.io.names import places
+from exprmetric.io.names import grid
 
 ANIMATED_SUFFIXES = frozenset({".webp", ".gif", ".png", ".apng"})
 FOLDER_RATE = 25.0
@@ -67,7 +67,12 @@ class VideoInfo:
 
 
 def frames(
-    path: str | os.PathLike[str], *, every: int = 1, only: Container[int] | None = None, rate: float = FOLDER_RATE
+    path: str | os.PathLike[str],
+    *,
+    every: int = 1,
+    only: Container[int] | None = None,
+    rate: float = FOLDER_RATE,
+    numbered: bool = False,
 ) -> Iterator[Frame]:
     """The frames of a video, in the order in which they are shown.
 
@@ -76,6 +81,8 @@ def frames(
         every: hand out the frames 0, every, 2 * every, …; `index` still counts all.
         only: hand out the frames with these indices instead.
         rate: frames a second of a folder of images.
+        numbered: the numbers in a folder's names count `rate` frames a second, also where they step by 25; else each
+            image is one frame, however far it is from the one before.
 
     Raises:
         VideoError: it can't be read at all. DamagedVideoError: behind the last frame, when parts could not be decoded.
@@ -84,7 +91,7 @@ def frames(
     """
     if every < 1:
         raise InputError(f"every must be 1 or more, got {every}")
-    opened = _open(Path(os.fsdecode(path)), rate)  # now: errors should not wait for the first frame
+    opened = _open(Path(os.fsdecode(path)), rate, numbered)  # now: errors should not wait for the first frame
     return (
         Frame(i, time, picture())
         for i, time, picture in opened.frames
@@ -152,11 +159,11 @@ def _is_file_of_video(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() not in ANIMATED_SUFFIXES | IMAGE_SUFFIXES
 
 
-def _open(path: Path, rate: float) -> Opened:
+def _open(path: Path, rate: float, numbered: bool = False) -> Opened:
     if not rate > 0:
         raise InputError(f"rate must be above 0 frames a second, got {rate}")
     if path.is_dir():
-        return _open_folder(path, rate)
+        return _open_folder(path, rate, numbered)
     if not path.is_file():  # opening a named pipe would wait for ever
         raise VideoError(f"{str(path)!r}: {'it is not a regular file' if path.exists() else 'no such file or folder'}")
     if path.suffix.lower() in ANIMATED_SUFFIXES:
@@ -166,9 +173,10 @@ def _open(path: Path, rate: float) -> Opened:
     return open_video(path)
 
 
-def _open_folder(folder: Path, rate: float) -> Opened:
+def _open_folder(folder: Path, rate: float, numbered: bool) -> Opened:
     paths = list_frames(folder)
-    at = places(list(paths))
+    at, step = grid(list(paths))
+    rate = rate / step if numbered else rate
 
     def each() -> Iterator[Undrawn]:
         bad: list[str] = []

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.choices import ALL
-from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, open_dataset
+from exprmetric.datasets.layouts import open_dataset
+from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
 from exprmetric.errors import InputError
 from exprmetric.evaluation.embed import find_images
 from exprmetric.io.folders import Files

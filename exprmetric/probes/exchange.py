@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, open_finder

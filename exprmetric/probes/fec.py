@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from exprmetric.datasets.fec import BoxedPhotographs, boxed, image_name, read_fec
-from exprmetric.datasets.layouts import UNLABELLED, FaceDataset, Sample
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.samples import UNLABELLED, Sample
 from exprmetric.errors import InputError
 from exprmetric.metrics.odd_one_out import Triplets
 from exprmetric.metrics.resampling import Indices

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import ExprmetricError
 from exprmetric.metrics.classification import accuracy, balanced_accuracy, confusion, macro_f1, recalls
 from exprmetric.metrics.resampling import Estimate, Floats, bootstrap, units

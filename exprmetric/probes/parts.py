@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.choices import ALL
-from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset, open_dataset
+from exprmetric.datasets.layouts import FaceDataset, open_dataset
+from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
 from exprmetric.errors import InputError
 from exprmetric.io.tables import listed
 from exprmetric.metrics.odd_one_out import Triplets

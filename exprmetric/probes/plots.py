@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.io.files import write_files
 from exprmetric.io.tables import printable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError
 from exprmetric.io.files import write_whole
 from exprmetric.io.sheet import Sheet

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.io.environment import package_version
 from exprmetric.io.files import path_text

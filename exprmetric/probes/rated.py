@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.choices import ALL
-from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset, Sample, open_dataset
+from exprmetric.datasets.layouts import FaceDataset, open_dataset
+from exprmetric.datasets.samples import EXPRESSIONS, Sample
 from exprmetric.errors import InputError
 from exprmetric.io.images import read_image
 from exprmetric.io.tables import READERS, listed, read_table, show

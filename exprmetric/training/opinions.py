@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.export import load_encoder
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.io.files import sha256_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.datasets.arrays import FaceArrays
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.metrics import classification
 from exprmetric.metrics.agreement import identity_leak, rank_correlation, triplet_accuracy
 from exprmetric.metrics.resampling import Estimate

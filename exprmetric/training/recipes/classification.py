@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exprmetric.datasets.arrays import Batch, FaceArrays
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.models import Encoder, classification_head
 from exprmetric.training.loop import Losses, autocast
 from exprmetric.training.losses import class_weights

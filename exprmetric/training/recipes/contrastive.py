@@ -78,6 +78,8 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
         near: seconds that a positive is away at most. far: seconds that a hard negative is away at least.
         swaps: share of the faces that are swapped, or of the positives that are mixed.
         stride: every how many-th frame of a clip is taken.
+        rate: how many of the numbers in the names of a folder of frames are a second; VoxCeleb's count 25, also where
+            its published frames step by 25 and so are a second apart (then `near` must be 1 or more, and `stride` 1).
         descriptor: network of the mouth-eye descriptors: `imagenet`, a checkpoint (.pt), or a manifest entry. The
             shipped `default` finds likelier false negatives, and has learnt them from labels.
     """
@@ -96,6 +98,7 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
     far: float = 2.0
     swaps: float = 0.5
     stride: int = 3
+    rate: float = 25.0
     descriptor: str = IMAGENET
 
     def __post_init__(self) -> None:
@@ -193,7 +196,14 @@ def load_contrastive_faces(
     if clips:
         with distributed.main_first():
             found, counted = load_clips(
-                clips, crop=config.crop, size=config.size, stride=config.stride, cache=cache, device=where, jobs=jobs
+                clips,
+                crop=config.crop,
+                size=config.size,
+                stride=config.stride,
+                cache=cache,
+                device=where,
+                jobs=jobs,
+                rate=config.rate,
             )
         _tell(counted)
         for split, some in found.items():

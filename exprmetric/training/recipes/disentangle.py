@@ -46,7 +46,8 @@ from torch.nn import functional as F
 
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
-from exprmetric.datasets.layouts import EXPRESSIONS, FaceDataset
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError
 from exprmetric.metrics.classification import accuracy, balanced_accuracy, confusion
 from exprmetric.training.disentangling import STRIDE, Adversary, Disentangler

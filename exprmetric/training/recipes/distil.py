@@ -26,7 +26,8 @@ from torch.nn import functional as F
 
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
-from exprmetric.datasets.layouts import EXPRESSIONS, UNLABELLED, FaceDataset
+from exprmetric.datasets.layouts import FaceDataset
+from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.encoder.distributed import world
 from exprmetric.encoder.export import load_encoder

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from exprmetric.datasets.arrays import Batch, FaceArrays
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.distributed import gather, world
 from exprmetric.encoder.models import Encoder, PretrainingHeads, classification_head
 from exprmetric.training import losses
