@@ -48,7 +48,7 @@ def pairs(
     images: Path | None,
     out: Path,
 ) -> None:
-    """Draw (target, source) pairs from LABELS, a table with the columns image and label.
+    """Draw (target, source) pairs from LABELS, a table with the columns image and label, or AffectNet's own.
 
     The protocol of Rosberg and Englund: 3000 swaps, half between images of the same expression label. An
     optional column person keeps two images of one person from being paired. Swap the pairs with your model,

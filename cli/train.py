@@ -57,10 +57,10 @@ def train(
     classification, selfsupervised and autoencoder are what it is compared with. contrastive is paper 001 (nearby
     frames, swapped faces, far frames, false negatives), disentangle 002, contrawarping 003, feenet 004.
 
-    Data sets are read as their authors publish them: AffectNet (CSV or per-image .npy), RAF-DB (the folder above
-    basic/, or a zip of it), FER+, a labels.csv with image, person, emotion, a folder per class, or unlabelled
-    photographs in a folder images. Faces are found, aligned and labelled once and kept in OUT/alignment. Images that
-    can't be read are left out and counted.
+    Data sets are read as their authors publish them: AffectNet (CSV or per-image .npy), RAF-DB, FER+ and FER2013, CK+,
+    a folder for each person (MS1M and others), a labels.csv with image, person, emotion, a folder per class, or
+    unlabelled photographs in a folder images. Faces are found, aligned and labelled once and kept in OUT/alignment.
+    Images that can't be read are left out and counted.
     """
     need_torch()
     chosen = load_recipe(recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,15 @@ FILLED = {
     "citation": "none",
     "urls": ["https://example.org/x.onnx"],
 }
+
+
+def test_a_checkpoint_of_feenet_has_the_papers_threshold_under_any_name(made: tuple[bool, Export]):
+    from exprmetric.training.recipes.feenet import FEENetConfig
+
+    export = replace(made[1], config={**made[1].config, **asdict(FEENetConfig())})
+    item = manifest.parse({"schema_version": 1, "weights": [manifest_entry(export, "toy") | FILLED]}, own=True)["toy"]
+    assert item.tag_threshold == 0.5
+    assert "tag_threshold" not in manifest_entry(made[1], "feenet")
 
 
 def test_the_manifest_entry_parses_once_its_trainer_has_filled_it_in(made: tuple[bool, Export]):

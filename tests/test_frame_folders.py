@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -243,3 +244,43 @@ def test_the_layout_ffpp_pairs_frames_from_0_with_frames_from_1(tmp_path: Path, 
     assert bad.id == "still_003" and "pictures don't tell" in bad.problem
     (note,) = notes_of(rows)
     assert "000_003" in note and "N + 1" in note
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize(
+    ("numbers", "rate", "times"),
+    [
+        ((25, 50, 100), 25.0, [0.0, 1.0, 3.0]), ((1, 2, 3), 25.0, [0.0, 0.04, 0.08]),
+        ((0, 5, 10), 10.0, [0.0, 0.5, 1.0]),
+    ],
+    ids=["VoxCeleb1 steps by 25", "every frame", "another rate"],
+)  # fmt: skip
+def test_the_numbers_of_a_training_clips_frames_say_when_they_are(
+    numbers: tuple[int, ...], rate: float, times: list[float], zipped: bool, tmp_path: Path
+) -> None:
+    clip_folder = tmp_path / "vox" / "Aamir_Khan" / "1.6" / "1zcIwhmdeo4"
+    clip_folder.mkdir(parents=True)
+    for number in numbers:
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(clip_folder / f"{number:07d}.png")
+    root = tmp_path / "vox"
+    if zipped:
+        root = tmp_path / "vox.zip"
+        with zipfile.ZipFile(root, "w") as archive:
+            for path in clip_folder.iterdir():
+                archive.write(path, path.relative_to(tmp_path / "vox").as_posix())
+    (clip,) = find_clips(root)
+    pytest.importorskip("torch")
+    from exprmetric.datasets.clips import read_clip
+
+    finder = SimpleNamespace(find=lambda image: Shown())
+    found = read_clip(clip, finder, crop=176, size=8, rate=rate)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found.times, times)
+
+
+class Shown:
+    """A face that fills its picture."""
+
+    landmarks = np.zeros((68, 2))
+
+    def matrix(self, template: str) -> np.ndarray:
+        return np.array([[28.0, 0.0, 0.0], [0.0, 28.0, 0.0]])

@@ -1,5 +1,7 @@
 """Every recipe's loss curves and scores on a tiny network and made faces, as they were when each ran on its own.
 
+python tests/test_golden_recipes.py wsupcon     # prints what the golden file holds of a recipe, made anew
+
 The golden file was made by the code before recipes had one frame; equal to 1e-5, since the order in which a BLAS sums
 differs between machines and two epochs of training carry that on. On one machine they are equal digit by digit.
 """
@@ -7,6 +9,8 @@ differs between machines and two epochs of training carry that on. On one machin
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +87,32 @@ def prepared(name: str, faces: Faces, config: Any) -> tuple[Any, ...]:
     return (faces,)
 
 
+def run(name: str, settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Log and scores of a recipe; `tiny` must be among the backbones."""
+    recipe = load_recipe(name)
+    config = recipe.settings(**settings)
+    arguments = prepared(name, {"train": made(210, 0), "valid": made(40, 1)}, config)
+    more = ({"faces": 210.0},) if name == "contrastive" else ()
+    scores = recipe(*arguments, config, out, *more).run()
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return {"settings": settings, "log": log, "scores": json.loads(json.dumps(scores))}
+
+
 @pytest.mark.parametrize("name", [n for n in RECIPES if n in CURVES])
 def test_a_recipe_learns_as_it_did_before(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.BACKBONES, "tiny", Tiny)
     expected = CURVES[name]
-    recipe = load_recipe(name)
-    config = recipe.settings(**expected["settings"])
-    arguments = prepared(name, {"train": made(210, 0), "valid": made(40, 1)}, config)
-    more = ({"faces": 210.0},) if name == "contrastive" else ()
-    scores = recipe(*arguments, config, tmp_path, *more).run()
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = run(name, expected["settings"], tmp_path)
+    log, scores = found["log"], found["scores"]
     assert_near(log, expected["log"], 1e-5)
-    assert_near(json.loads(json.dumps(scores)), expected["scores"], 1e-5)
+    assert_near(scores, expected["scores"], 1e-5)
     if name in ("selfsupervised", "contrawarping", "contrastive"):  # what is kept is what was validated
         best = min(log, key=lambda line: line["valid"]["total"])
         assert_near(scores["valid"], best["valid"], 1e-5)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    models.BACKBONES["tiny"] = Tiny
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(run(sys.argv[1], CURVES[sys.argv[1]]["settings"], Path(folder))))

@@ -17,6 +17,7 @@ from exprmetric.training.losses import (  # noqa: E402
     reverse_gradient,
     soft_cross_entropy,
     supervised_contrastive,
+    weighted_cross_entropy,
 )
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -52,6 +53,23 @@ def test_class_weights_are_equation_4_by_hand():
     weights = class_weights(torch.tensor([0, 0, 0, 1, 1, 2, -1]), 4)
     assert weights.dtype == torch.float32
     assert weights.tolist() == pytest.approx([6 / (4 * 3), 6 / (4 * 2), 6 / (4 * 1), 0.0])
+
+
+def reference_weighted(logits, labels, weights) -> float:
+    """CE · W(y), mean over the batch, in loops."""
+    total = 0.0
+    for row, label in zip(np.asarray(logits, float).tolist(), labels, strict=True):
+        total += float(weights[label]) * (math.log(sum(math.exp(x) for x in row)) - row[label])
+    return total / len(labels)
+
+
+def test_a_batch_of_the_common_class_alone_weighs_less_than_torchs_weighted_mean_says():
+    weights = class_weights(torch.tensor([0, 0, 0, 0, 1]), 2)  # 0.625 and 2.5
+    logits = torch.tensor([[0.0, math.log(math.exp(2.892) - 1)]] * 3)
+    labels = torch.tensor([0, 0, 0])
+    found = float(weighted_cross_entropy(logits, labels, weights))
+    assert found == pytest.approx(1.808, abs=1e-3) == reference_weighted(logits, [0, 0, 0], weights.tolist())
+    assert float(torch.nn.functional.cross_entropy(logits, labels, weights)) == pytest.approx(2.892, abs=1e-3)
 
 
 def test_class_weights_give_every_class_the_same_total():

@@ -16,10 +16,11 @@ if importlib.util.find_spec("timm") is None:
 from few_faces import EXPRESSIONS, Tiny, few_faces, log_of, run_folder  # noqa: E402
 
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
-from exprmetric.datasets.layouts import EXPRESSIONS as ALL  # noqa: E402
+from exprmetric.datasets.samples import EXPRESSIONS as ALL  # noqa: E402
 from exprmetric.encoder.export import export_encoder  # noqa: E402
+from exprmetric.training.losses import weighted_cross_entropy  # noqa: E402
 from exprmetric.training.recipes import classification as recipe  # noqa: E402
-from exprmetric.training.recipes.classification import ClassificationConfig, weighted_cross_entropy  # noqa: E402
+from exprmetric.training.recipes.classification import ClassificationConfig  # noqa: E402
 from exprmetric.training.space import classification_scores  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

@@ -215,6 +215,7 @@ def test_what_is_used_of_a_fec_folder_and_what_falls_out(tmp_path: Path):
         "raters_divided": 1,
         "without_photograph": 1,
         "photograph_held_out": 1 + len(shared_faces),
+        "share_held_out": (1 + len(shared_faces)) / 4,
         "rater_accuracy": pytest.approx(5 / 6, abs=0.17),
     }
     assert opened.facts["test"] == {

@@ -25,10 +25,13 @@ from exprmetric.datasets.samples import EXPRESSIONS  # noqa: E402
 from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from exprmetric.encoder.models import BACKBONES, Encoder, Standardise  # noqa: E402
 from exprmetric.errors import ExprmetricError, InputError, ProviderError  # noqa: E402
+from exprmetric.probes.classify import head as head_protocol  # noqa: E402
+from exprmetric.probes.parts import Known, Part, Space  # noqa: E402
 from exprmetric.training.augment import AUGMENTATIONS, PAPER_CROP, paper, robust  # noqa: E402
 from exprmetric.training.loop import Schedule, Trainer, pick_device  # noqa: E402
-from exprmetric.training.recipes import wsupcon  # noqa: E402
-from exprmetric.training.recipes.wsupcon import WSupConConfig  # noqa: E402
+from exprmetric.training.recipes import load_recipe, wsupcon  # noqa: E402
+from exprmetric.training.recipes.common import embed, load_faces, without_contempt  # noqa: E402
+from exprmetric.training.recipes.wsupcon import WSupConConfig, train_head  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
@@ -564,3 +567,79 @@ def test_the_command_refuses_without_a_traceback(arguments: list[str], only_dlib
     result = CliRunner().invoke(main, [*command, *arguments])
     assert result.exit_code in (1, 2)
     assert isinstance(result.exception, SystemExit) and "Error: " in result.stderr
+
+
+def test_the_heads_loss_is_ce_times_w_of_y_and_not_torchs_weighted_mean(tmp_path: Path):
+    torch.manual_seed(0)
+    images = torch.randint(0, 255, (40, 1, 32, 32)).byte()
+    labels = torch.tensor([0] * 30 + [3] * 8 + [6] * 2)
+    nan = torch.full((40,), float("nan"))
+    faces = FaceArrays(images, labels, torch.full((40, 8), float("nan")), nan, nan)
+    valid = faces.subset(torch.arange(25, 40))
+    config = replace(TOY, head_epochs=1, head_views=1, augment="none", backbone="resnet18")
+    encoder = config.encoder()
+    head = train_head(encoder, {"train": faces, "valid": valid}, config, tmp_path)
+    (log,) = [json.loads(line) for path in tmp_path.glob("head/*/log.jsonl") for line in path.read_text().splitlines()]
+    with torch.no_grad():
+        logits = head.eval()(embed(encoder, valid)).double().numpy()
+    truth = valid.labels.numpy()
+    weights = 40 / (8 * np.bincount(labels.numpy(), minlength=8).clip(1))
+    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(15), truth]
+    assert log["valid"]["total"] == pytest.approx(float((weights[truth] * each).mean()), rel=1e-4)
+
+
+def test_the_protocols_head_never_divides_by_the_sum_of_weights(monkeypatch: pytest.MonkeyPatch):
+    real = torch.nn.functional.cross_entropy
+
+    def plain(logits, labels, weight=None, **how):
+        assert weight is None
+        return real(logits, labels, **how)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", plain)
+    random = np.random.default_rng(0)
+    known = Known(np.arange(40) % 3, np.full((40, 8), np.nan), np.full((40, 2), np.nan), ("",) * 40)
+    part = Part(random.normal(size=(40, 4)).astype(np.float32), known)
+    found = head_protocol(Space(part, part, None, lambda a, b: np.zeros(len(a)), resamples=0))
+    assert 0 <= found.scores["accuracy"].value <= 1
+
+
+def test_seven_classes_leave_contempt_out_and_share_its_votes_among_the_others(only_dlib: None, faces, tmp_path: Path):
+    for split, labels in (("train", (0, 1, 7)), ("valid", (3, 7))):
+        for i, label in enumerate(labels):
+            save_png(tmp_path / "set" / split / EXPRESSIONS[label] / f"{i}.png", faces[i])
+    config = WSupConConfig(backbone="resnet18", size=48, crop=176, contempt=False)
+    found = load_faces([tmp_path / "set"], config, tmp_path / "out", device="cpu", jobs=1)
+    assert sorted(found["train"].labels.tolist()) == [0, 1] and found["valid"].labels.tolist() == [3]
+    assert len(load_faces([tmp_path / "set"], replace(config, contempt=True), tmp_path / "out", jobs=1)["train"]) == 3
+    votes = torch.tensor([[0.5, 0, 0, 0, 0, 0.25, 0, 0.25], [0, 0, 0, 0, 0, 0, 0, 1.0]])
+    arrays = replace(found["train"], votes=votes)
+    kept = without_contempt(arrays).votes
+    torch.testing.assert_close(kept[0], torch.tensor([2 / 3, 0, 0, 0, 0, 1 / 3, 0, 0]))
+    assert torch.isnan(kept[1]).all()
+    assert config.classes_told == 7 and classification_head_width(config, found, tmp_path) == 7
+
+
+def classification_head_width(config: WSupConConfig, found: dict[str, FaceArrays], out: Path) -> int:
+    head = train_head(config.encoder(), found, replace(config, head_epochs=0, head_views=1), out)
+    return head[-1].out_features
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "decay"),
+    [
+        ("selfsupervised", {}, 0.0), ("selfsupervised", {"optimiser": "lars"}, 1.5e-6),
+        ("contrawarping", {}, 1e-4), ("contrawarping", {"optimiser": "lars"}, 1.5e-6),
+        ("contrawarping", {"optimiser": "lars", "weight_decay": 1e-4}, 1e-4),
+        ("contrastive", {}, 1e-4), ("default", {}, 0.02), ("distil", {}, 0.02), ("wsupcon", {}, 0.0),
+    ],
+)  # fmt: skip
+def test_lars_has_byols_weight_decay_unless_another_is_set(recipe: str, settings: dict[str, object], decay: float):
+    assert load_recipe(recipe).settings(**settings).weight_decay == decay
+
+
+def test_fewer_faces_than_a_batch_are_refused_in_one_sentence(tmp_path: Path):
+    nan = torch.full((5,), float("nan"))
+    images, votes = torch.zeros(5, 1, 32, 32, dtype=torch.uint8), torch.full((5, 8), float("nan"))
+    faces = FaceArrays(images, torch.arange(5), votes, nan, nan)
+    with pytest.raises(InputError, match=r"^5 training faces don't fill one batch of 16: set a smaller batch$"):
+        wsupcon.WSupConRecipe({"train": faces, "valid": faces}, replace(TOY, batch=16), tmp_path)

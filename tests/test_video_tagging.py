@@ -104,6 +104,10 @@ def test_where_a_threshold_comes_from() -> None:
     assert steps.value == pytest.approx(0.3) and "4 steps from a frame to the next" in steps.measured_on
     space.name = "feenet"
     assert threshold_of(space, few, found).value == 0.5
+    space.name = "mine"
+    space.tag_threshold = 0.5  # of any checkpoint of FEENet, whatever it is called
+    assert threshold_of(space, many, found).value == 0.5
+    space.tag_threshold = None
     space.name = "other"
     with pytest.raises(InputError, match="no threshold is known for 'other'"):
         threshold_of(space, few, [])

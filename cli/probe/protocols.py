@@ -16,6 +16,7 @@ SPLITS = ("train", "valid", "all")
 @click.argument("data", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @encoder_options
 @click.option("--protocol", "-p", "protocols", multiple=True, help="Repeatable.  [default: all]")
+@click.option("--contempt/--no-contempt", default=True, show_default=True, help="Eight classes, or seven without it.")
 @click.option("--persons", type=click.Path(exists=True, path_type=Path), help="A data set with image, person, emotion.")
 @click.option("--persons-split", type=click.Choice(SPLITS), default="all", show_default=True)
 @click.option("--persons-limit", type=click.IntRange(min=2), default=2000, show_default=True, help="Faces of people.")
@@ -38,6 +39,7 @@ def protocols(
     jobs: int | None,
     seed: int,
     protocols: tuple[str, ...],
+    contempt: bool,
     persons: Path | None,
     persons_split: str,
     persons_limit: int,
@@ -69,7 +71,7 @@ def protocols(
     if (fec is None) != (fec_images is None):
         raise InputError("--fec and --fec-images are needed together")
     encoders = open_encoders(methods, checkpoints, provider, device)
-    sets = [judged_set(path, limit, seed) for path in data]
+    sets = [judged_set(path, limit, seed, contempt=contempt) for path in data]
     with cache_folder(cache, out) as folder, progress_bar("judging", quiet=quiet) as progress:
         result = probe_protocols(
             sets,

@@ -137,6 +137,7 @@ def _split(
     seen.update(fec.urls_of(valid))
     train = [t for t in usable["train"] if seen.isdisjoint(f.url for f in t.faces)]
     facts["train"]["photograph_held_out"] = len(usable["train"]) - len(train) - len(valid)
+    facts["train"]["share_held_out"] = facts["train"]["photograph_held_out"] / len(usable["train"])
     facts["valid"] = {}
     if settings.limit:
         order = np.random.default_rng(settings.seed).permutation(len(train))

@@ -27,6 +27,10 @@ METADATA = "exprmetric.encoder"
 """Property of the file that holds, as JSON, what the torch module is built from."""
 EMBEDDING = "embedding"
 """The first output's name."""
+FEENET = {"margin", "agreement", "held_out", "clear"}
+"""Settings by which a checkpoint of the recipe `feenet` is known, whatever its file is called."""
+FEENET_THRESHOLD = 0.5
+"""Distance of paper 004 within which two faces get the same tag: "works well in practice"."""
 PARITY = 1e-4
 """Largest allowed difference between torch and ONNX Runtime in a number of a unit-norm embedding, or a probability."""
 
@@ -246,6 +250,7 @@ def manifest_entry(made: Export, name: str) -> dict[str, Any]:
         "dimension": made.dimension,
         "normalise": True,
         "distance": "l2",
+        **({"tag_threshold": FEENET_THRESHOLD} if made.config.keys() >= FEENET else {}),
         **({"classes": made.config["classes"]} if made.config.get("classes") else {}),
         "licence": "",
         "commercial_use": False,

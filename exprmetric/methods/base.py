@@ -30,6 +30,7 @@ class Method(ABC):
         pixels: it reads crops or pixels; False where landmarks alone are enough.
         landmark_models: those of `exprmetric.faces.point_models.LANDMARKS` whose faces it can read; one that measures
             dlib's points can read no others.
+        tag_threshold: distance within which two faces show the same expression, where its maker says so.
         note: what must stand beside its numbers wherever they are shown; '' for nothing.
     """
 
@@ -39,6 +40,7 @@ class Method(ABC):
     dimension: int
     pixels: bool = True
     landmark_models: tuple[str, ...] = ("dlib68", "mesh", "none")
+    tag_threshold: float | None = None
     note: str = ""
 
     @property

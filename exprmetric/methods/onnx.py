@@ -87,6 +87,7 @@ class OnnxEncoder(Method):
         self.template = self.how.template
         self.distance_name = entry.distance or "l2"
         self.dimension = entry.dimension or 0
+        self.tag_threshold = entry.tag_threshold
         self.provider = provider
         place = path or weights.find(entry.name)
         model, self._output = _exposing(place, entry.output)

@@ -85,10 +85,9 @@ def head(space: Space) -> Measurement:
     """Accuracy and F1 of paper 000's classification head."""
     try:
         import torch
-        from torch.nn.functional import cross_entropy
 
         from exprmetric.encoder.models import classification_head
-        from exprmetric.training.losses import class_weights
+        from exprmetric.training.losses import class_weights, weighted_cross_entropy
         from exprmetric.training.recipes.wsupcon import WSupConConfig
     except ImportError as error:
         raise MissingPackageError(f"the head needs torch: pip install 'exprmetric[torch]' ({error})") from error
@@ -109,11 +108,11 @@ def head(space: Space) -> Measurement:
             model.train()
             for rows in torch.split(rest[torch.randperm(len(rest))], config.batch):
                 optimizer.zero_grad()
-                cross_entropy(model(x[rows]), y[rows], weights).backward()  # type: ignore[no-untyped-call]
+                weighted_cross_entropy(model(x[rows]), y[rows], weights).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             model.eval()
             with torch.no_grad():
-                loss = float(cross_entropy(model(x[kept]), y[kept], weights)) if len(kept) else -number
+                loss = float(weighted_cross_entropy(model(x[kept]), y[kept], weights)) if len(kept) else -number
                 if loss < lowest:
                     lowest, epoch, predicted = loss, number, model(test).argmax(1)
     return classified(space.test.known, predicted.numpy(), resamples=space.resamples, seed=space.seed, epoch=epoch)

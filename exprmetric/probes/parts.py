@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from exprmetric.metrics.resampling import Distance, Floats, Indices
 from exprmetric.metrics.uncertainty import TABLE_RESAMPLES
 from exprmetric.probes.dataset import Faces, person_faces, repeated_people
 
+CONTEMPT = EXPRESSIONS.index("contempt")
 Vectors = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
@@ -140,13 +141,18 @@ class JudgedSet:
     test: FaceRows
 
 
-def judged_set(path: Path, limit: int, seed: int) -> JudgedSet:
+def judged_set(path: Path, limit: int, seed: int, *, contempt: bool = True) -> JudgedSet:
     """Labelled faces of the splits `train` and `test`, or `valid` where there is no `test`; at most `limit` of each.
+
+    Args:
+        contempt: False: faces of contempt are left out, and seven classes are told apart.
 
     Raises:
         InputError: there are none of one of both, or the path is no data set.
     """
     dataset = open_dataset(path)
+    if not contempt:
+        dataset = replace(dataset, samples=tuple(s for s in dataset.samples if s.label != CONTEMPT))
     labelled = [s.split for s in dataset.samples if s.label != UNLABELLED]
     split = "test" if "test" in labelled else "valid"
     missing = {"train", split} - set(labelled)

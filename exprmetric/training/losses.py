@@ -26,6 +26,19 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     )
 
 
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """CE · W(y), mean over the batch (paper 000, section IV.B).
+
+    Not torch's weighted mean, which divides by the batch's sum of weights: a batch of rare classes would weigh no more
+    than one of common ones.
+
+    Args:
+        logits: (B, C). labels: (B,) 0..C-1. weights: (C,), or None for 1.
+    """
+    terms = F.cross_entropy(logits.float(), labels, reduction="none")
+    return (terms if weights is None else terms * weights[labels]).mean()
+
+
 def supervised_contrastive(
     embeddings: Tensor, labels: Tensor, *, temperature: float = 0.05, weights: Tensor | None = None
 ) -> Tensor:

@@ -86,6 +86,7 @@ class WeightsEntry:
     classes: int | None  # expressions whose probabilities are a second output, PROBABILITIES; None: there is none
     notes: str
     commercial_why: str = ""  # in a sentence, why commercial use is allowed or not
+    tag_threshold: float | None = None  # distance within which a face gets a reference's tag, where its maker says so
 
     @property
     def why(self) -> str:
@@ -172,6 +173,7 @@ def _entry(value: object, position: int, own: bool) -> WeightsEntry:
         classes=fields.take("classes", check.optional(check.positive), None),
         notes=fields.take("notes", check.any_text, ""),
         commercial_why=fields.take("commercial_why", check.any_text, ""),
+        tag_threshold=fields.take("tag_threshold", check.optional(check.positive_number), None),
     )
     fields.done()
     if not own and not (item.urls or item.archive or item.package or item.bundled):

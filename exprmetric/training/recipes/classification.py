@@ -16,18 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from exprmetric.datasets.arrays import Batch, FaceArrays
 from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.models import Encoder, classification_head
 from exprmetric.training.loop import Losses, autocast
-from exprmetric.training.losses import class_weights
+from exprmetric.training.losses import class_weights, weighted_cross_entropy
 from exprmetric.training.recipes.common import RecipeConfig, embed
 from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.space import classification_scores
-
-CLASSES = len(EXPRESSIONS)
 
 
 @dataclass(frozen=True)
@@ -42,29 +39,16 @@ class ClassificationConfig(RecipeConfig):
 
 
 class Classifier(nn.Module):
-    """(B, 1, S, S) luma 0..1 → (B, 8) logits of `EXPRESSIONS`."""
+    """(B, 1, S, S) luma 0..1 → (B, classes) logits of the first of `EXPRESSIONS`."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, classes: int = len(EXPRESSIONS)) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = classification_head(encoder.dimension, CLASSES)
+        self.head = classification_head(encoder.dimension, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.encoder(images))
         return logits
-
-
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """CE · W(y), mean over the batch.
-
-    Not torch's weighted mean, which divides by the batch's sum of weights: a batch of rare classes would weigh no more
-    than one of common ones.
-
-    Args:
-        logits: (B, C). labels: (B,) 0..C-1. weights: (C,), or None for 1.
-    """
-    terms = F.cross_entropy(logits.float(), labels, reduction="none")
-    return (terms if weights is None else terms * weights[labels]).mean()
 
 
 class Classification(Recipe[ClassificationConfig, Classifier]):
@@ -74,8 +58,9 @@ class Classification(Recipe[ClassificationConfig, Classifier]):
     label = "classifier"
 
     def build(self) -> Classifier:
-        self.weights = class_weights(self.faces["train"].labels, CLASSES) if self.config.weighted else None
-        return Classifier(self.config.encoder())
+        classes = self.config.classes_told
+        self.weights = class_weights(self.faces["train"].labels, classes) if self.config.weighted else None
+        return Classifier(self.config.encoder(), classes)
 
     def step(self, model: Classifier, batch: Batch) -> Losses:
         with autocast(batch.images.device):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from exprmetric.datasets.arrays import Annotate, Batch, FaceArrays, load_arrays
 from exprmetric.datasets.layouts import open_datasets
+from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder import distributed
 from exprmetric.encoder.checkpoint import save_checkpoint
 from exprmetric.encoder.models import BACKBONES, PRETRAINED, Encoder, load_pretrained
@@ -23,6 +24,10 @@ from exprmetric.training.augment import AUGMENTATIONS, Augment
 from exprmetric.training.epoch_log import need_tensorboard
 from exprmetric.training.loop import Losses, Trainer, autocast, pick_device
 from exprmetric.training.optimisers import OPTIMISERS, Parameters, warm_cosine
+
+CONTEMPT = EXPRESSIONS.index("contempt")
+LARS_DECAY = 1.5e-6
+"""Weight decay that BYOL's paper has with LARS."""
 
 Scores = dict[str, dict[str, Any]]
 """By split: score → number."""
@@ -46,12 +51,14 @@ class RecipeConfig:
         backbone: a key of `exprmetric.encoder.models.BACKBONES`.
         neck: a key of `exprmetric.encoder.necks.NECKS`.
         dimension: D of the embedding; 0: the backbone's.
+        contempt: False: 7 classes; faces of contempt are left out of all splits, and votes for it are not counted.
         pretrained: begin with weights that another task left: ImageNet's, or a face network's; only for the
             backbones in `exprmetric.encoder.models.PRETRAINED`.
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
         optimiser: a key of `exprmetric.training.optimisers.OPTIMISERS`.
+        weight_decay: -1: as the recipe has it, and 1.5e-6 with LARS, as BYOL's paper has it.
         warmup: steps of a rising learning rate; then it falls to 0 along a cosine, over `epochs`.
         epochs: at most.
         patience: epochs without a lower validation loss before stopping.
@@ -66,13 +73,14 @@ class RecipeConfig:
     backbone: str = "efficientnet_b0"
     neck: str = "linear"
     dimension: int = 0
+    contempt: bool = True
     pretrained: bool = False
     size: int = 224
     crop: int = 224
     augment: str = "paper"
     optimiser: str = "adamw"
     learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    weight_decay: float = -1.0
     warmup: int = 0
     batch: int = 128
     epochs: int = 50
@@ -84,7 +92,12 @@ class RecipeConfig:
     precision: str = "auto"
     tensorboard: bool = False
 
+    own_decay: ClassVar[float] = 0.0
+    """The recipe's weight decay, where none is set."""
+
     def __post_init__(self) -> None:
+        if self.weight_decay < 0:
+            object.__setattr__(self, "weight_decay", LARS_DECAY if self.optimiser == "lars" else self.own_decay)
         check_known(
             (self.backbone, BACKBONES),
             (self.neck, NECKS),
@@ -94,6 +107,11 @@ class RecipeConfig:
         )
         if self.pretrained and self.backbone not in PRETRAINED:
             raise InputError(f"pretrained needs one of the backbones {', '.join(PRETRAINED)}, not {self.backbone}")
+
+    @property
+    def classes_told(self) -> int:
+        """Expressions that are told apart: the first so many of EXPRESSIONS."""
+        return len(EXPRESSIONS) if self.contempt else len(EXPRESSIONS) - 1
 
     @final
     def encoder(self) -> Encoder:
@@ -165,9 +183,19 @@ def load_faces(
             for split in ("train", "valid", "test")
             if split in present
         }
+    if not config.contempt:
+        faces = {split: without_contempt(some) for split, some in faces.items()}
     if missing := {"train", "valid"} - set(faces):
         raise InputError(f"the data sets have no face in the split {' and '.join(sorted(missing))}")
     return faces
+
+
+def without_contempt(faces: FaceArrays) -> FaceArrays:
+    """The faces of the other seven expressions; shares of votes are of those for them, NaN where there is none."""
+    kept = faces.subset(torch.nonzero(faces.labels != CONTEMPT)[:, 0])
+    votes = kept.votes.clone()
+    votes[:, CONTEMPT] = 0 * votes[:, CONTEMPT]
+    return replace(kept, votes=votes / votes.sum(1, keepdim=True))
 
 
 class Augmenter:

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -86,7 +86,6 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
 
     backbone: str = "resnet18"
     augment: str = "robust"
-    weight_decay: float = 1e-4
     warmup: int = 100
     engine: str = "simclr"
     row: str = "g"
@@ -100,6 +99,8 @@ class ContrastiveConfig(RecipeConfig, EngineConfig):
     stride: int = 3
     rate: float = 25.0
     descriptor: str = IMAGENET
+
+    own_decay: ClassVar[float] = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,6 @@ class ContraWarpingConfig(RecipeConfig, EngineConfig):
     augment: str = "robust"
     optimiser: str = "sgd"
     learning_rate: float = 0.05
-    weight_decay: float = 1e-4
     batch: int = 256
     patience: int = 50
     warp: str = "landmarks"
@@ -89,6 +88,8 @@ class ContraWarpingConfig(RecipeConfig, EngineConfig):
     landmark_weight: float = 100.0
     tones: float = 0.4
     unlabelled: bool = True
+
+    own_decay: ClassVar[float] = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,6 @@ class DefaultConfig(RecipeConfig):
     augment: str = "degraded"
     temperature: float = 0.1
     projection: int = 128
-    weight_decay: float = 0.02
     warmup: int = 300
     epochs: int = 12
     patience: int = 12
@@ -94,6 +93,8 @@ class DefaultConfig(RecipeConfig):
 
     def network(self) -> Encoder:
         return Encoder(self.backbone, dimension=self.dimension, frozen=self.frozen, mirror=self.mirror, neck=self.neck)
+
+    own_decay: ClassVar[float] = 0.02
 
 
 class ExpressionModel(nn.Module):
@@ -206,7 +207,7 @@ class Default(Recipe[DefaultConfig, ExpressionModel]):
         rated = torch.isfinite(train.votes).all(1)
         self._voted, self._others = torch.nonzero(rated)[:, 0], torch.nonzero(~rated)[:, 0]
         self._drawn = int(len(self._others) * self.config.others)
-        self._weights = losses.class_weights(train.labels, CLASSES)
+        self._weights = losses.class_weights(train.labels, self.config.classes_told)
         train.extra["person_class"] = person_classes(train.extra["person"])
         people = int(train.extra["person_class"].max()) + 1
         return ExpressionModel(self.config, train.extra["mesh"].shape[1], max(1, people))

@@ -96,8 +96,10 @@ class DisentangleConfig(RecipeConfig):
         encoder = self.encoder()
         adversary = None
         if self.beta1 or self.beta3:
-            adversary = Adversary(encoder.dimension, CLASSES, self.adversary_rate, warmup=self.warmup, steps=steps)
-        return Disentangler(encoder, CLASSES, adversary=adversary, decoded=self.size if self.beta1 else 0)
+            adversary = Adversary(
+                encoder.dimension, self.classes_told, self.adversary_rate, warmup=self.warmup, steps=steps
+            )
+        return Disentangler(encoder, self.classes_told, adversary=adversary, decoded=self.size if self.beta1 else 0)
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> tuple[float, float]:

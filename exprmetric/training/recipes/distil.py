@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,6 @@ class DistilConfig(RecipeConfig):
     size: int = 112
     crop: int = 176
     augment: str = "robust"
-    weight_decay: float = 0.02
     warmup: int = 120
     batch: int = 128
     epochs: int = 10
@@ -94,6 +93,8 @@ class DistilConfig(RecipeConfig):
     start: str = ""
     classes: int = CLASSES
     readout: str = "both"
+
+    own_decay: ClassVar[float] = 0.02
 
     def __post_init__(self) -> None:
         super().__post_init__()

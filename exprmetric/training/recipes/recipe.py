@@ -19,6 +19,7 @@ from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
 from exprmetric.datasets.layouts import FaceDataset
 from exprmetric.encoder import distributed
 from exprmetric.encoder.models import Encoder
+from exprmetric.errors import InputError
 from exprmetric.training.loop import Losses, Schedule, Trainer
 from exprmetric.training.recipes.common import (
     Augmenter,
@@ -58,6 +59,10 @@ class Recipe(ABC, Generic[C, M]):
     def __init__(self, faces: dict[str, FaceArrays], config: C, out: Path) -> None:
         self.faces, self.config, self.out = faces, config, out
         self.device = faces["train"].labels.device
+        if config.epochs and len(faces["train"]) < (least := config.batch * distributed.world()):
+            raise InputError(
+                f"{len(faces['train'])} training faces don't fill one batch of {least}: set a smaller batch"
+            )
         torch.manual_seed(config.seed)
         self.model: M = self.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augmenter = Augmenter(config, self.device)

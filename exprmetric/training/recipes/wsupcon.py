@@ -105,7 +105,7 @@ class WSupConRecipe(Recipe[WSupConConfig, WSupCon]):
 
     def build(self) -> WSupCon:
         labels = self.faces["train"].labels
-        self.weights = losses.class_weights(labels, CLASSES) if self.config.weighted else None
+        self.weights = losses.class_weights(labels, self.config.classes_told) if self.config.weighted else None
         return WSupCon(self.config)
 
     def step(self, model: WSupCon, batch: Batch) -> Losses:
@@ -129,8 +129,8 @@ def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConCo
     train, valid = faces["train"], faces["valid"]
     device = train.labels.device
     torch.manual_seed(config.seed)
-    head = classification_head(encoder.dimension, CLASSES).to(device)
-    weights = losses.class_weights(train.labels, CLASSES) if config.head_weighted else None
+    head = classification_head(encoder.dimension, config.classes_told).to(device)
+    weights = losses.class_weights(train.labels, config.classes_told) if config.head_weighted else None
     augmenter = Augmenter(config, device)
     augmenter.start(0)
     copies = min(config.head_views, config.head_epochs)
@@ -140,7 +140,7 @@ def train_head(encoder: Encoder, faces: dict[str, FaceArrays], config: WSupConCo
 
     def step(head: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
         features, labels = batch
-        return {"total": nn.functional.cross_entropy(gather(head(features)), gather(labels), weights)}
+        return {"total": losses.weighted_cross_entropy(gather(head(features)), gather(labels), weights)}
 
     def batches(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
         augmenter.start(epoch)

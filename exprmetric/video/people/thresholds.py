@@ -79,7 +79,8 @@ def threshold_of(
     found: Sequence[Course],
     asked: float | None = None,
 ) -> Threshold:
-    """The one that was asked for; else the method's (`CALIBRATED`); else of the references; else of the videos.
+    """The one that was asked for; else the method's (`CALIBRATED`, or its maker's); else of the references; else of
+    the videos.
 
     Args:
         method: whose vectors these are.
@@ -93,6 +94,10 @@ def threshold_of(
         return Threshold(asked, "asked for")
     if method.name in CALIBRATED:
         return CALIBRATED[method.name]
+    if method.tag_threshold is not None:
+        return Threshold(
+            method.tag_threshold, "its manifest entry: of FEENet, what paper 004 found to work in practice"
+        )
     same, other = _pairs(method, references)
     if len(same) >= LEAST_PAIRS:
         return calibrate(same, other, f"{len(same)} pairs of references of one tag, {len(other)} of different tags")
