@@ -565,3 +565,13 @@ def test_rows_of_ferplus_and_of_people(shared_data: Callable[[str], Path]) -> No
     pairs = list(zip(persons, people.known.labels.tolist(), strict=True))
     assert 0 < len(people) <= 60 and all(pairs.count(p) > 1 for p in pairs)
     assert isinstance(people.dataset, FaceDataset) and EXPRESSIONS[people.known.labels[0]]
+
+
+def test_without_contempt_seven_classes_are_judged(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label in ("fear", "contempt"):
+            (tmp_path / "set" / split / label).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "set" / split / label / "a.png")
+    both, seven = (judged_set(tmp_path / "set", 9, 0, contempt=c) for c in (True, False))
+    assert (len(both.train), len(both.test)) == (2, 2)
+    assert seven.train.images == ("train/fear/a.png",) and seven.test.images == ("test/fear/a.png",)

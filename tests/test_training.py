@@ -20,7 +20,7 @@ from torch import nn  # noqa: E402
 
 from exprmetric.datasets import alignment  # noqa: E402
 from exprmetric.datasets.arrays import FaceArrays, load_arrays  # noqa: E402
-from exprmetric.datasets.layouts import open_dataset  # noqa: E402
+from exprmetric.datasets.layouts import FaceDataset, open_dataset  # noqa: E402
 from exprmetric.datasets.samples import EXPRESSIONS  # noqa: E402
 from exprmetric.encoder.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from exprmetric.encoder.models import BACKBONES, Encoder, Standardise  # noqa: E402
@@ -643,3 +643,41 @@ def test_fewer_faces_than_a_batch_are_refused_in_one_sentence(tmp_path: Path):
     faces = FaceArrays(images, torch.arange(5), votes, nan, nan)
     with pytest.raises(InputError, match=r"^5 training faces don't fill one batch of 16: set a smaller batch$"):
         wsupcon.WSupConRecipe({"train": faces, "valid": faces}, replace(TOY, batch=16), tmp_path)
+
+
+def test_a_killed_alignment_goes_on_from_the_chunks_that_it_kept(
+    only_dlib: None, faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for i in range(4):
+        save_png(tmp_path / "set" / "images" / f"{i}.png", faces[i])
+    dataset = open_dataset(tmp_path / "set")
+    monkeypatch.setattr(alignment, "CHUNK", 2)
+    whole = alignment.align_dataset(dataset, tmp_path / "whole", jobs=1)
+    real, seen = FaceDataset.image, []
+
+    def dies(self, index):
+        seen.append(index)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return real(self, index)
+
+    monkeypatch.setattr(FaceDataset, "image", dies)
+    with pytest.raises(KeyboardInterrupt):
+        alignment.align_dataset(dataset, tmp_path / "cache", jobs=1)
+    again = alignment.align_dataset(dataset, tmp_path / "cache", jobs=1)
+    assert seen == [0, 1, 2, 3, 2, 3]  # the first chunk was kept
+    np.testing.assert_array_equal(again.matrices, whole.matrices)
+    assert not list((tmp_path / "cache").glob("*-parts"))
+
+
+def test_a_set_of_which_most_images_are_missing_is_aligned_by_those_that_are_there(
+    only_dlib: None, faces, tmp_path: Path
+):
+    table = "image,person,emotion\n" + "".join(f"{i}.png,p{i},fear\n" for i in range(6))
+    save_png(tmp_path / "set" / "images" / "0.png", faces[0])
+    (tmp_path / "set" / "labels.csv").write_text(table)
+    found = alignment.align_dataset(open_dataset(tmp_path / "set"), tmp_path / "cache", jobs=1)
+    assert found.found.tolist() == [True] + [False] * 5
+    (tmp_path / "set" / "images" / "0.png").unlink()
+    with pytest.raises(InputError, match="none of the 6 images is there"):
+        alignment.align_dataset(open_dataset(tmp_path / "set"), tmp_path / "cache", jobs=1)

@@ -95,7 +95,7 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
         work = partial(_align_chunk, dataset, detector, parts)
         rows = np.concatenate(in_processes(work, chunks, jobs, f"aligning {dataset.name}"))
         found = np.asarray(np.isfinite(rows).all((1, 2)))
-        there = sum(bool(dataset.checksum(i)) for i in np.flatnonzero(~found)) + int(found.sum())
+        there = sum(bool(dataset.checksum(int(i))) for i in np.flatnonzero(~found)) + int(found.sum())
         if not there:
             raise InputError(f"{dataset.name}: none of the {len(found)} images is there, the first: {contents[0]}")
         if found.sum() < 0.5 * there:
