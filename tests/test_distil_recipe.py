@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
-from exprmetric.datasets.layouts import EXPRESSIONS  # noqa: E402
+from exprmetric.datasets.samples import EXPRESSIONS  # noqa: E402
 from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
 from exprmetric.training.opinions import evenly  # noqa: E402
