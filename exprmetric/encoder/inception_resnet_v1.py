@@ -7,8 +7,9 @@ follow each convolution but the 1 x 1 ones that bring a block's branches back to
 their output is scaled before it is added. Section 3.3 asks for a scale of 0.1 to 0.3; 0.17, 0.10 and 0.20 for A, B
 and C are the ones its authors published with their code.
 
-There are no pretrained weights: those that paper 002 starts from were trained on VGGFace2, which isn't given out any
-more, and no package brings them. The dropout before the paper's classifier belongs to a head that isn't here.
+No package brings pretrained weights: those that paper 002 starts from were trained on VGGFace2, which isn't given out
+any more. Who has facenet-pytorch's file gives it as `init` (see `exprmetric.encoder.initial`). The dropout before the
+paper's classifier belongs to a head that isn't here.
 """
 
 from __future__ import annotations

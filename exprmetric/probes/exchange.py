@@ -66,7 +66,7 @@ def load_disentangler(checkpoint: Path) -> tuple[Disentangler, DisentangleConfig
     if "model" not in state:
         raise InputError(f"{where} holds the encoder alone: give best.pt or last.pt, which stand beside it")
     try:
-        config = DisentangleConfig(**settings)
+        config = DisentangleConfig(**{**settings, "init": "", "pretrained": False})  # its weights are all in the file
         model = config.model()
         model.load_state_dict(state["model"])
     except Exception as error:

@@ -16,6 +16,7 @@ from exprmetric.datasets.layouts import open_datasets
 from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder import distributed
 from exprmetric.encoder.checkpoint import save_checkpoint
+from exprmetric.encoder.initial import begin_with
 from exprmetric.encoder.models import BACKBONES, PRETRAINED, Encoder, load_pretrained
 from exprmetric.encoder.necks import NECKS
 from exprmetric.encoder.precision import PRECISIONS
@@ -54,6 +55,8 @@ class RecipeConfig:
         contempt: False: 7 classes; faces of contempt are left out of all splits, and votes for it are not counted.
         pretrained: begin with weights that another task left: ImageNet's, or a face network's; only for the
             backbones in `exprmetric.encoder.models.PRETRAINED`.
+        init: file whose weights the encoder begins with: a checkpoint of ours, or a state dict of timm or
+            facenet-pytorch (see `exprmetric.encoder.initial`).
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
@@ -75,6 +78,7 @@ class RecipeConfig:
     dimension: int = 0
     contempt: bool = True
     pretrained: bool = False
+    init: str = ""
     size: int = 224
     crop: int = 224
     augment: str = "paper"
@@ -105,6 +109,8 @@ class RecipeConfig:
             (self.optimiser, OPTIMISERS),
             (self.precision, PRECISIONS),
         )
+        if self.init and self.pretrained:
+            raise InputError("init and pretrained can't both be set: a network begins with one set of weights")
         if self.pretrained and self.backbone not in PRETRAINED:
             raise InputError(f"pretrained needs one of the backbones {', '.join(PRETRAINED)}, not {self.backbone}")
 
@@ -119,8 +125,11 @@ class RecipeConfig:
 
         Raises:
             WeightsNotFoundError, WeightsHashError: of ImageNet's weights, where they are asked for.
+            InputError: the file `init` can't be read, or doesn't fit.
         """
         encoder = self.network()
+        if self.init:
+            begin_with(encoder, Path(self.init), self.backbone)
         if self.pretrained:
             load_pretrained(encoder, self.backbone)
         return encoder

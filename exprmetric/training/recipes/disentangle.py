@@ -28,7 +28,7 @@ Choices where the paper is silent:
   before a C_adv that knows nothing, and rises as that learns.
 * L_adv_En asks for equal probabilities, also where the faces aren't as many of each expression; a C_adv that learns no
   more than their shares already keeps it above log N.
-* En_base starts from random weights: those trained on VGGFace2 can't be had (see `inception_resnet_v1`).
+* En_base starts from random weights, unless `init` names those trained on VGGFace2: no package brings them.
 * No class weights. AffectNet's validation faces, on which the paper reports, have as many of each class; FER+ and LFW
   don't, so mean accuracies over the classes are reported too. Knowing nothing gives 1 / N there.
 
