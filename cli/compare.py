@@ -28,6 +28,11 @@ from exprmetric.choices import MATCHES
     type=click.Choice(["kept", "mean_t2c", "l2_error", "ratio"]),
     help="The primary score, tested by itself.  [default: kept where it is calibrated, else mean_t2c]",
 )
+@click.option(
+    "--sequence",
+    is_flag=True,
+    help="RESULTs are checkpoints of one run: each one's scores with intervals, how they change, and which is best.",
+)
 @format_option()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and the sign flips.")
@@ -36,6 +41,7 @@ def compare(
     match: str,
     methods: tuple[str, ...],
     score: str | None,
+    sequence: bool,
     form: str,
     out: Path | None,
     seed: int,
@@ -47,6 +53,9 @@ def compare(
     tested by itself; all others are exploratory. p-values are corrected for the number of tests of a kind (Holm).
     Rows without a partner are counted and named.
 
+    With --sequence, scores of checkpoints stand in a row, over the pairs that all of them measured. Names that differ
+    in numbers alone are put in the order of these.
+
     Exit status: 0 compared, 1 no two models share a measured target and source, 2 wrong usage.
     """
     from exprmetric.evaluation.compare import compare as run
@@ -54,7 +63,22 @@ def compare(
     from exprmetric.evaluation.contestants import load_contestants
     from exprmetric.report.comparison import write_html
 
-    comparison = run(load_contestants(results), match=match, methods=methods, score=score or "", seed=seed)
+    models = load_contestants(results)
+    if sequence:
+        from exprmetric.evaluation import sequenced
+        from exprmetric.evaluation.sequence import sequence as in_sequence
+        from exprmetric.report import sequence as page
+
+        course = in_sequence(models, match=match, methods=methods, score=score or "", seed=seed)
+        sequenced.FORMATS[form](course)
+        if out is not None:
+            page.write_html(course, out)
+            click.echo(f"written: {out}", err=True)
+        if not course.n:
+            click.echo("Error: no target and source was measured by all checkpoints", err=True)
+            sys.exit(1)
+        return
+    comparison = run(models, match=match, methods=methods, score=score or "", seed=seed)
     writers[form](comparison)
     if out is not None:
         write_html(comparison, out)

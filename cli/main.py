@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("exprmetric_cli.demo:demo", "Swap faces of bundled photographs and measure them."),
     "video": ("exprmetric_cli.video:video", "Expressions over time, in videos of swaps and of people."),
     "probe": ("exprmetric_cli.probe:probe", "Measure how good an expression space is."),
+    "study": ("exprmetric_cli.study:study", "Ask people how alike expressions are, on your own swaps."),
     "cache": ("exprmetric_cli.cache:cache", "Show, clear or switch off what is kept of faces."),
     "weights": ("exprmetric_cli.weights:weights", "List, pull and verify weight files."),
     "doctor": ("exprmetric_cli.doctor:doctor", "Say what is installed, found, and in conflict."),

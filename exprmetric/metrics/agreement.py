@@ -20,6 +20,7 @@ from exprmetric.metrics.resampling import (
     bootstrap,
     dot,
     draw,
+    line_weights,
     matrices,
     pair_distances,
     ratio,
@@ -28,7 +29,16 @@ from exprmetric.metrics.resampling import (
 )
 from exprmetric.metrics.uncertainty import PAIR_RESAMPLES
 
-__all__ = ["MARGIN", "Estimate", "Leak", "identity_leak", "rank_correlation", "triplet_accuracy"]
+__all__ = [
+    "MARGIN",
+    "Estimate",
+    "Leak",
+    "identity_leak",
+    "lines_accuracy",
+    "lines_correlation",
+    "rank_correlation",
+    "triplet_accuracy",
+]
 
 MARGIN = 0.5
 """Of clear triplets, in mean rating distances."""
@@ -75,15 +85,30 @@ def triplet_accuracy(
     people = units(len(vectors), persons)
     drawn = _lines(triplets, 3, people if across_people else np.arange(len(vectors)), seed)
     drawn = clear_triplets(rated, drawn, margin=margin, points=points)
-    agreed = nearest_pair_found(triplet_distances(vectors, drawn, distance))
-    first, second, third = drawn.T
+    far = triplet_distances(vectors, drawn, distance)
+    return lines_accuracy(far, drawn, people, resamples=resamples, seed=seed)
+
+
+def lines_accuracy(
+    distances: Floats, lines: Indices, units: Indices, *, resamples: int = PAIR_RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Share of triplets whose nearest pair is the same for a method as for people; 1/k of a point for k equal ones.
+
+    Args:
+        distances: (T, 3) of a method, that of the pair which is nearest for people in front.
+        lines: (T, K) rows that each triplet rests on.
+        units: (N,) of rows, what the bootstrap resamples.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    agreed = nearest_pair_found(distances)
 
     def share(weights: Floats) -> list[float]:
-        w = weights[first] * weights[second] * weights[third]
+        w = line_weights(weights, lines)
         return [ratio(dot(w, agreed), w.sum())]
 
-    (found,) = bootstrap(share, people, resamples=resamples, seed=seed)
-    return Estimate(*found, n=len(drawn))
+    (found,) = bootstrap(share, units, resamples=resamples, seed=seed)
+    return Estimate(*found, n=len(lines))
 
 
 def rank_correlation(
@@ -115,16 +140,39 @@ def rank_correlation(
     """
     vectors, rated = matrices(embeddings, ratings)
     people = units(len(vectors), persons)
-    first, second = _lines(pairs, 2, people, seed).T
-    far = value_codes(pair_distances(vectors, first, second, distance))
-    apart = value_codes(pair_distances(rated, first, second, l2))
+    drawn = _lines(pairs, 2, people, seed)
+    far = pair_distances(vectors, drawn[:, 0], drawn[:, 1], distance)
+    apart = pair_distances(rated, drawn[:, 0], drawn[:, 1], l2)
+    return lines_correlation(far, apart, drawn, people, resamples=resamples, seed=seed)
+
+
+def lines_correlation(
+    distances: Floats,
+    apart: Floats,
+    lines: Indices,
+    units: Indices,
+    *,
+    resamples: int = PAIR_RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Spearman's correlation between a method's distances of pairs and how far people put them apart.
+
+    Args:
+        distances: (P,) of a method.
+        apart: (P,) of people.
+        lines: (P, K) rows that each pair rests on.
+        units: (N,) of rows, what the bootstrap resamples.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    far, rated = value_codes(distances), value_codes(apart)
 
     def correlation(weights: Floats) -> list[float]:
-        w = weights[first] * weights[second]
-        return [weighted_correlation(mid_ranks(far, w), mid_ranks(apart, w), w)]
+        w = line_weights(weights, lines)
+        return [weighted_correlation(mid_ranks(far, w), mid_ranks(rated, w), w)]
 
-    (found,) = bootstrap(correlation, people, resamples=resamples, seed=seed)
-    return Estimate(*found, n=len(first))
+    (found,) = bootstrap(correlation, units, resamples=resamples, seed=seed)
+    return Estimate(*found, n=len(lines))
 
 
 def clear_triplets(

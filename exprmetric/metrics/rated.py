@@ -31,6 +31,7 @@ from exprmetric.metrics.resampling import (
     draw,
     draw_within,
     every_pair,
+    line_weights,
     matrices,
     pair_distances,
     units,
@@ -262,7 +263,7 @@ def _shares(values: Floats, owners: Indices, classes: Indices, keys: Sequence[Ke
     people, of = rows[first], of[first]
 
     def means(drawn: Floats) -> list[float]:
-        weights = _times(drawn, people)
+        weights = line_weights(drawn, people)
         mass = np.bincount(of, weights * counts, len(keys))
         total = np.bincount(of, weights * sums, len(keys))
         return np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), np.nan).tolist()  # type: ignore[no-any-return]
@@ -270,20 +271,12 @@ def _shares(values: Floats, owners: Indices, classes: Indices, keys: Sequence[Ke
     return _Part(tuple(keys), tuple(np.bincount(classes[kept], minlength=len(keys)).tolist()), means)
 
 
-def _times(drawn: Floats, owners: Indices) -> Floats:
-    """(L,) how often lines of (L, K) people are drawn: as often as all of them."""
-    times = drawn[owners[:, 0]]
-    for column in owners.T[1:]:
-        times = times * drawn[column]
-    return times
-
-
 def _correlation(found: Floats, rated: Floats, owners: Indices, key: Key) -> _Part:
     """Spearman's correlation over pairs, each as often as all its owners were drawn."""
     far, apart = value_codes(found), value_codes(rated)
 
     def correlation(drawn: Floats) -> list[float]:
-        weights = _times(drawn, owners)
+        weights = line_weights(drawn, owners)
         return [weighted_correlation(mid_ranks(far, weights), mid_ranks(apart, weights), weights)]
 
     return _Part((key,), (len(found),), correlation)

@@ -149,6 +149,18 @@ def matrices(embeddings: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[npt.NDA
     return vectors, rated
 
 
+def line_weights(drawn: Floats, owners: Indices) -> Floats:
+    """(L,) how often lines of (L, K) rows or people are drawn: as often as all of them.
+
+    Args:
+        drawn: (N,) times that each was drawn. owners: (L, K) indices into it.
+    """
+    times = drawn[owners[:, 0]]
+    for column in owners.T[1:]:
+        times = times * drawn[column]
+    return times
+
+
 def dot(a: Floats, b: Floats) -> float:
     """Sum of the products of two (P,) arrays, in this thread: for a thousand short sums, waking others costs more."""
     return float(np.einsum("i,i->", a, b))

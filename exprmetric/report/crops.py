@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError
+from exprmetric.evaluation.choosing import choice_of
 from exprmetric.evaluation.rows import Record
-from exprmetric.faces import FaceFinder
+from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.alignment import CROP_SIZE
 from exprmetric.faces.place import place_of
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.triplets import ROLES
 from exprmetric.io.images import read_image
+from exprmetric.weights import store
 
 TEMPLATE = "eyes70"
 SIDE = 160
@@ -62,11 +66,14 @@ def with_pictures(cards: Iterable[Card], finder: FaceFinder, pool: Executor) -> 
         yield Card(card.row, card.index, card.tags, pictures)
 
 
-def look(row: Record, finder: FaceFinder) -> list[Picture]:
+def look(row: Record, finder: FaceFinder, *, side: int = SIDE, quality: int = QUALITY) -> list[Picture]:
     """Target, source and swapped, with the faces that were measured; where none was, with that which is found.
 
     A row that needs no source has no picture of one. A swapped face whose box isn't known is looked for where the
     target's stands.
+
+    Args:
+        side: of the pictures, px. quality: of the JPEGs, 1..95.
     """
     pictures: list[Picture] = []
     place: npt.NDArray[np.float64] | None = None
@@ -74,14 +81,20 @@ def look(row: Record, finder: FaceFinder) -> list[Picture]:
         if role == "source" and not row[role] and "no source" not in row["reason"]:
             continue
         near = place if role == "swapped" else None
-        picture, found = _picture(role, row[role], finder, near, row.get(f"box_{role}") or "")
+        picture, found = _picture(role, row[role], finder, near, row.get(f"box_{role}") or "", side, quality)
         pictures.append(picture)
         place = found if role == "target" else place
     return pictures
 
 
 def _picture(
-    role: str, path: str, finder: FaceFinder, near: npt.NDArray[np.float64] | None, box: str = ""
+    role: str,
+    path: str,
+    finder: FaceFinder,
+    near: npt.NDArray[np.float64] | None,
+    box: str,
+    side: int,
+    quality: int,
 ) -> tuple[Picture, npt.NDArray[np.float64] | None]:
     """A picture, and the place of its face.
 
@@ -100,18 +113,27 @@ def _picture(
     try:
         face = finder.find(image, near=near)
     except ImageError as error:
-        return Picture(role, jpeg_uri(image), problem=str(error)), None
+        return Picture(role, jpeg_uri(image, side, quality), problem=str(error)), None
     points = face.aligned_landmarks(TEMPLATE) * CROP_SIZE
     path_of_points = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points + 0.5)
-    return Picture(role, jpeg_uri(face.crop(TEMPLATE)), path_of_points), face.place
+    return Picture(role, jpeg_uri(face.crop(TEMPLATE), side, quality), path_of_points), face.place
 
 
-def jpeg_uri(image: npt.NDArray[np.uint8], side: int = SIDE) -> str:
+def result_finder(summary: Mapping[str, Any]) -> FaceFinder:
+    """What finds the faces of a result again: its detector, choice of face, landmarks and licences."""
+    settings = summary["settings"]
+    landmarks = settings.get("landmarks", DEFAULT)  # older results don't say
+    with store.commercial_only(settings.get("commercial_only", False)):
+        asked, face = summary["detector"]["asked"], choice_of(settings["face"])
+        return open_finder(asked, face, provider=settings["provider"], landmarks=landmarks)
+
+
+def jpeg_uri(image: npt.NDArray[np.uint8], side: int = SIDE, quality: int = QUALITY) -> str:
     """RGB uint8 (H, W, 3), shrunk to fit into side x side, as a JPEG data URI."""
     from PIL import Image
 
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=QUALITY, optimize=True)
+    picture.save(data, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -18,7 +18,7 @@ import numpy as np
 
 from exprmetric.choices import IDENTITY
 from exprmetric.errors import ExprmetricError
-from exprmetric.evaluation.choosing import choice_of, fingerprint
+from exprmetric.evaluation.choosing import fingerprint
 from exprmetric.evaluation.clouds import cloud_lines
 from exprmetric.evaluation.compare import Comparison, compare
 from exprmetric.evaluation.compared import LEVEL, all_differences
@@ -38,14 +38,11 @@ from exprmetric.evaluation.tables import (
     speed_line,
     splits,
 )
-from exprmetric.faces import open_finder
-from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.files import write_whole
 from exprmetric.io.sheet import Sheet
 from exprmetric.report import figures
-from exprmetric.report.crops import with_pictures
+from exprmetric.report.crops import result_finder, with_pictures
 from exprmetric.report.gallery import PLACES, failures, gallery
-from exprmetric.weights import store
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -80,12 +77,12 @@ def table(sheet: Sheet, name: str = "", kind: str = "") -> Markup:
     return Markup(sheet.html(name, kind))
 
 
-def render(template: str, **context: Any) -> str:
-    """A page of the templates; the script inside it is the one that its policy allows."""
+def render(template: str, *, code: str = "report.js", **context: Any) -> str:
+    """A page of the templates; the script inside it, `code` of the templates, is the one that its policy allows."""
     from markupsafe import Markup
 
     jinja = environment()
-    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    script = (Path(__file__).parent / "templates" / code).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = jinja.get_template(template)
     return page.render(script=Markup(script), script_hash=digest, **context)
@@ -123,10 +120,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     summary, rows = result.summary, result.rows
     methods = list(summary["methods"])
     cards, failed = gallery(rows, methods), failures(rows)
-    asked, face, provider = summary["detector"]["asked"], summary["settings"]["face"], summary["settings"]["provider"]
-    landmarks = summary["settings"].get("landmarks", DEFAULT)  # older results don't say
-    with store.commercial_only(summary["settings"].get("commercial_only", False)):
-        finder = open_finder(asked, choice_of(face), provider=provider, landmarks=landmarks)
+    finder = result_finder(summary)
     with open_pool(jobs) as pool:
         cards = list(with_pictures(cards, finder, pool))
         failed = [replace(f, cards=list(with_pictures(f.cards, finder, pool))) for f in failed]
@@ -143,7 +137,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         clouds=cloud_lines(summary),
         speed=speed_line(summary["throughput"]),
         notes=note_lines(summary["methods"]),
-        same_faces=fingerprint(finder, face) == summary["detector"]["fingerprint"],
+        same_faces=fingerprint(finder, summary["settings"]["face"]) == summary["detector"]["fingerprint"],
         failures=failed,
         comparison=_between_models(result),
         all_differences=all_differences,

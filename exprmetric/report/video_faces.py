@@ -52,7 +52,7 @@ def _page(title: str, lead: Sequence[str], sections: Sequence[Section], record: 
     keys = ("frames", "frames_without_face", "faces", "used", "unfit", "nobody", "unread")
     head = ("video", "frames", "without a face", "faces", "used", "unfit", "of nobody", "unread")
     videos = Sheet.of(head, ([v["path"], *(v[k] for k in keys)] for v in record["videos"]))
-    about = {"title": title, "lead": lead, "sections": sections, "record": record, "videos": videos}
+    about: dict[str, Any] = {"title": title, "lead": lead, "sections": sections, "record": record, "videos": videos}
     return render("video_faces.html", **about, counted=counted)
 
 
