@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from exprmetric.datasets.layouts import EXPRESSIONS
+from exprmetric.choices import EXPRESSIONS
 from exprmetric.errors import InputError
 from exprmetric.io.shapes import NUMBER_OR_NONE, read_json
 from exprmetric.io.tables import show
