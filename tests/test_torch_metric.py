@@ -28,12 +28,13 @@ from torch_faces import architecture, batch, crops, encoder, photographs, triple
 from torchmetrics import MetricCollection  # noqa: E402
 
 from exprmetric import metrics  # noqa: E402
+from exprmetric.data.maps import kept_map  # noqa: E402
 from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
 from exprmetric.encoder.export import METADATA, export_encoder  # noqa: E402
 from exprmetric.encoder.models import Encoder  # noqa: E402
 from exprmetric.encoder.onnx_file import load_encoder, read_architecture  # noqa: E402
 from exprmetric.errors import InputError, WeightsError, WeightsHashError  # noqa: E402
-from exprmetric.faces.alignment import EYES, similarity, warp  # noqa: E402
+from exprmetric.faces.alignment import ARCFACE_EYES, EYES, similarity, warp  # noqa: E402
 from exprmetric.methods.onnx import OnnxEncoder, preprocess  # noqa: E402
 from exprmetric.torch import Architecture, ExpressionEncoder, ExpressionPreservation, functional  # noqa: E402
 from exprmetric.torch.alignment import aligned  # noqa: E402
@@ -82,7 +83,12 @@ def scores_of_onnx(method: OnnxEncoder, *images: npt.NDArray[np.uint8]) -> dict[
     """What the command line makes of these crops: ONNX Runtime, and exprmetric.metrics."""
     target, source, swapped = (method.embed(list(i)) for i in images)
     distance = metrics.distance_function(method.distance_name)
-    return metrics.preservation_scores(distance(target, swapped), distance(source, swapped), distance(source, target))
+    t2c, s2c, s2t = distance(target, swapped), distance(source, swapped), distance(source, target)
+    scores = metrics.preservation_scores(t2c, s2c, s2t)
+    made = kept_map(method.fingerprint, method.distance_name)
+    assert made is not None, "the shipped encoder has a map of `kept`"
+    anchors = {"kept_source_pasted": float(made(s2t).mean()), "kept_nothing_swapped": made.ceiling}
+    return scores | {"kept": float(made(t2c).mean())} | anchors
 
 
 def assert_scores(found: dict[str, Tensor], expected: dict[str, float], within: float = 1e-4) -> None:
@@ -637,6 +643,7 @@ class TestIntervals:
         assert not any(k.endswith("_low") for k in metric(*batches))
         scores = metric.compute()
         assert scores["mean_t2c_low"] < scores["mean_t2c"] < scores["mean_t2c_high"]
+        assert scores["kept_low"] < scores["kept"] < scores["kept_high"]
 
     def test_groups_are_for_intervals(self, metric: ExpressionPreservation, batches: tuple[Tensor, ...]) -> None:
         with pytest.raises(InputError, match="intervals=True"):
@@ -710,3 +717,44 @@ class TestAlignment:
             by_landmarks.update(*batches, target_landmarks=torch.zeros(11, 5, 2), source_landmarks=eyes)
         with pytest.raises(InputError, match="square"):
             metric.update(*(i[..., :200] for i in batches))
+
+
+class TestKept:
+    def test_without_a_source_it_stands_beside_the_anchor_that_needs_none(
+        self, metric: ExpressionPreservation, batches: tuple[Tensor, ...]
+    ) -> None:
+        metric.update(batches[0], None, batches[2])
+        assert metric.compute().keys() == {"mean_t2c", "kept", "kept_nothing_swapped"}
+
+    def test_other_crops_than_the_maps_have_none(self, metric: ExpressionPreservation) -> None:
+        for align in ("center_crop", "arcface"):
+            other = ExpressionPreservation(encoder=metric.encoder, align=align)
+            assert other.kept_map is None and not [name for name in other.compute() if name.startswith("kept")]
+        assert metric.kept_map is not None and all(v.isnan() for v in metric.compute().values())
+
+    def test_it_is_drawn_as_torchmetrics_draws(
+        self, metric: ExpressionPreservation, batches: tuple[Tensor, ...]
+    ) -> None:
+        pytest.importorskip("matplotlib")
+        metric.update(*batches)
+        figure, axis = metric.plot()
+        assert set(axis.get_legend_handles_labels()[1]) == set(metric.compute())
+        lines, _ = metric.plot([metric.compute(), metric.compute()])
+        assert figure is not None and lines is not None
+
+
+class TestArcFaceCrops:
+    def test_they_are_warped_to_where_eyes70_has_the_eyes(self, metric: ExpressionPreservation) -> None:
+        """A crop whose eyes stand where those of photographs stand on average gives the face of `eyes70`."""
+        (image, places), *_ = photographs()
+        small = warp(image, similarity(places[0], ARCFACE_EYES), 112)
+        wanted = warp(image, similarity(places[0], EYES))
+        found = aligned(to_pixels(batch(small[None])), "arcface")[0].permute(1, 2, 0).numpy()
+        assert found.shape == (224, 224, 3)
+        seen = slice(24, 190)  # what the encoder looks at, but for the lowest rows, which the small crop lacks
+        assert np.abs(found[seen, seen] - wanted[seen, seen]).mean() < 4
+        assert np.abs(np.roll(found, 3, 1)[seen, seen] - wanted[seen, seen]).mean() > 8
+        larger = aligned(to_pixels(batch(cv2.resize(small, (224, 224))[None])), "arcface")[0].permute(1, 2, 0).numpy()
+        assert np.abs(larger[seen, seen] - found[seen, seen]).mean() < 2
+        with pytest.raises(InputError, match="square arcface crops"):
+            aligned(to_pixels(batch(small[None, :, :100])), "arcface")

@@ -48,6 +48,16 @@ def preprocess(crop: npt.NDArray[np.uint8], how: Preprocessing) -> npt.NDArray[n
     return values.transpose(2, 0, 1) if how.layout == "nchw" else values
 
 
+def fingerprint_of(entry: WeightsEntry, output: str) -> str:
+    """Weights and preprocessing of an entry with `preprocessing`, read at an output of its file."""
+    how = entry.preprocessing
+    if how is None:
+        raise WeightsError(f"{entry.name}: the manifest entry has no preprocessing")
+    steps = f"{how.template}-{how.crop or 'all'}-{how.size}-{how.color}-{how.scale:.6g}-{how.mean}-{how.std}"
+    ending = f"{how.layout}/{output}{'/unit' if entry.normalise else ''}"
+    return f"{entry.name}:{entry.sha256[:16]}/{steps.replace(' ', '')}/{ending}"
+
+
 def _exposing(path: Path, output: str) -> tuple[str | bytes, str]:
     """The model and the name of the tensor to read: inner tensors (a classifier's input) become outputs first."""
     model = read_model(path)
@@ -102,10 +112,7 @@ class OnnxEncoder(Method):
 
     @property
     def fingerprint(self) -> str:
-        how = self.how
-        steps = f"{how.template}-{how.crop or 'all'}-{how.size}-{how.color}-{how.scale:.6g}-{how.mean}-{how.std}"
-        ending = f"{how.layout}/{self._output}{'/unit' if self.entry.normalise else ''}"
-        return f"{self.entry.name}:{self.entry.sha256[:16]}/{steps.replace(' ', '')}/{ending}"
+        return fingerprint_of(self.entry, self._output)
 
     def represent(self, faces: Sequence[Face]) -> Vectors:
         return self.embed([face.crop(self.template) for face in faces])

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exprmetric.errors import InputError
-from exprmetric.faces.alignment import CROP_SIZE, EYES
+from exprmetric.faces.alignment import ARCFACE_EYES, CROP_SIZE, EYES
 from exprmetric.torch.functional import widened
 
-ALIGNMENTS = ("none", "center_crop", "landmarks")
+ALIGNMENTS = ("none", "center_crop", "landmarks", "arcface")
+WARPS = ("landmarks", "arcface")
+"""Those that mix pixels."""
 
 
 def check_alignment(align: str) -> str:
@@ -26,8 +28,10 @@ def aligned(pixels: Tensor, align: str, landmarks: Tensor | None = None, *, frac
     """(B, 3, H, W) → square crops, taken for `eyes70` crops by whoever looks at them next.
 
     Args:
-        align: `none` (they are such crops already, of any size), `center_crop` (the centre square), or `landmarks`
-            (one warp as the command line's, from given points).
+        align: `none` (they are such crops already, of any size), `center_crop` (the centre square), `landmarks`
+            (one warp as the command line's, from given points), or `arcface` (they are crops of face recognition, 112
+            px or another size, in which eyes stand nearly at one place: it is warped to that of `eyes70`. What lies
+            below such a crop repeats its border).
         landmarks: for `landmarks`, (B, 2, 2) eye centres, or (B, 68, 2) dlib points; x, y in px, pixel centres at whole
             numbers. First comes the eye that is on the left once the face is upright: whichever way it is rolled, the
             crop is upright.
@@ -46,7 +50,12 @@ def aligned(pixels: Tensor, align: str, landmarks: Tensor | None = None, *, frac
         top, left = (height - side) // 2, (width - side) // 2
         return pixels[..., top : top + side, left : left + side]
     if height != width:
-        raise InputError(f"align='none' needs square eyes70 crops, got {height} x {width} px")
+        kind = "arcface" if align == "arcface" else "eyes70"
+        raise InputError(f"align={align!r} needs square {kind} crops, got {height} x {width} px")
+    if align == "arcface":
+        places = torch.as_tensor((ARCFACE_EYES + 0.5) * (2 * width / CROP_SIZE) - 0.5)
+        eyes = places.to(pixels.device, pixels.dtype, non_blocking=True)
+        return warp_to_eyes(pixels, eyes.expand(len(pixels), 2, 2))
     return pixels
 
 

@@ -80,6 +80,7 @@ class ExpressionEncoder(Frozen):
         network, self_described = load_encoder(path or weights.find(entry), architecture)
         super().__init__(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.architecture = self_described
+        self.entry = entry
         self.how = _fitting(entry, self_described.size)
         self.unit = entry.normalise
         self.distance_name = entry.distance or "l2"

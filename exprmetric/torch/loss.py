@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchmetrics.utilities import rank_zero_warn
 
 from exprmetric.errors import InputError
-from exprmetric.torch.alignment import aligned, check_alignment
+from exprmetric.torch.alignment import WARPS, aligned, check_alignment
 from exprmetric.torch.encoder import EMBEDDING, ExpressionEncoder
 from exprmetric.torch.functional import distance_function, widened
 from exprmetric.torch.pixels import check_images, to_pixels
@@ -139,7 +139,7 @@ class ExpressionLoss(nn.Module):
     def _describe(self, images: Tensor, landmarks: Tensor | None) -> dict[str, Tensor]:
         check_images(images)
         points, value_range = None if landmarks is None else landmarks.detach(), self.value_range
-        if points is not None:  # a warp mixes pixels; a cut is cheaper before they are anything
+        if self.align in WARPS:  # a warp mixes pixels; a cut is cheaper before they are anything
             images, value_range = to_pixels(images, value_range), (0.0, 255.0)
         crops = aligned(images, self.align, points, fraction=self.crop_fraction)
         return self.encoder.features(crops, self.layers, value_range)

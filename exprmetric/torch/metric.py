@@ -14,20 +14,19 @@ from torchmetrics.utilities import rank_zero_warn
 from torchmetrics.utilities.data import dim_zero_cat
 
 from exprmetric.errors import InputError
-from exprmetric.metrics.preservation import SCORES as WITH_INTERVAL
 from exprmetric.metrics.preservation import WITHOUT_SOURCE
-from exprmetric.metrics.preservation import per_triplet as per_triplet_float64
-from exprmetric.metrics.uncertainty import bootstrap_means
-from exprmetric.torch.alignment import aligned, check_alignment
+from exprmetric.torch import kept
+from exprmetric.torch.alignment import WARPS, aligned, check_alignment
 from exprmetric.torch.encoder import ExpressionEncoder
 from exprmetric.torch.frozen import Frozen, only_device
 from exprmetric.torch.functional import SCORES, distance_function, l2, per_triplet, widened
+from exprmetric.torch.intervals import interval_ends
 from exprmetric.torch.pixels import check_images, to_bytes, to_pixels
 from exprmetric.torch.value_range import are_numbers, check_value_range, faults, warnings_of
 
 IDENTITY_SCORES = ("identity_nearer_to_source", "identity_mean_t2c", "identity_mean_s2c", "identity_mean_s2t")
 """The identity control's, where an identity encoder is given."""
-NEED_NO_SOURCE = (*WITHOUT_SOURCE, "identity_mean_t2c")
+NEED_NO_SOURCE = (*WITHOUT_SOURCE, kept.KEPT[0], "identity_mean_t2c")
 
 
 class ExpressionPreservation(Metric):
@@ -35,7 +34,9 @@ class ExpressionPreservation(Metric):
 
     `update(target, source, swapped)` takes three batches of equal length; `compute()` gives a dict of 0-dim float64
     tensors: `l2_error` (lower is better), `mean_t2c` (lower), `ratio` (higher), `mean_s2c`, `mean_s2t`, as defined in
-    `exprmetric.metrics.preservation_scores`; all NaN where nothing was measured. On 8-bit `eyes70` crops they are the
+    `exprmetric.metrics.preservation_scores`; all NaN where nothing was measured. Where the encoder has a map of `kept`
+    and crops are `eyes70`, also `kept` (higher), and its anchors `kept_nothing_swapped` and `kept_source_pasted`;
+    `kept_map.calibrated` says whether it may be claimed. On 8-bit `eyes70` crops they are the
     command line's scores of the same crops. A triplet with a value that is NaN or infinite, in an image, a landmark or
     a distance, is left out of all scores: `left_out` counts them, and `compute` warns.
 
@@ -50,8 +51,8 @@ class ExpressionPreservation(Metric):
     Args:
         value_range: of floating-point images; uint8 images are 0..255. `compute` warns of images far outside, and of
             those that leave half the range empty, as 0..1 images do under (-1, 1).
-        align: `none` (the images are `eyes70` crops), `center_crop` or `landmarks`; see
-            `exprmetric.torch.alignment.aligned`. Only numbers with the same alignment can be compared.
+        align: `none` (the images are `eyes70` crops), `center_crop`, `landmarks` or
+            `arcface`; see `exprmetric.torch.alignment.aligned`. Only numbers with the same alignment can be compared.
         crop_fraction: for `center_crop`, the side as a share of the shorter side: about 0.8 for FFHQ-like images.
         identity: for the identity control, a module from (B, 3, S, S) float RGB 0..1 crops, as aligned here, to (B, D).
             It is put in eval mode. Adds the mean L2 distances `identity_mean_t2c`, `identity_mean_s2c`,
@@ -106,7 +107,8 @@ class ExpressionPreservation(Metric):
         self.intervals = intervals
         self.encoder = encoder if encoder is not None else ExpressionEncoder(quantise=True)
         self.identity = Frozen(identity) if identity is not None else None
-        self.names = SCORES + (IDENTITY_SCORES if identity is not None else ())
+        self.kept_map = kept.map_of(self.encoder, align)
+        self.names = SCORES + (kept.KEPT if self.kept_map else ()) + (IDENTITY_SCORES if identity is not None else ())
         self._in_forward = False
         self._had_source = True
         # float64: a sum over a million triplets must still notice the next one
@@ -167,6 +169,8 @@ class ExpressionPreservation(Metric):
         if self.identity is not None:
             columns |= self._identity_columns([self._pixels(*crop) for crop in crops], self.identity)
         t2c = distances[0]
+        if self.kept_map is not None:
+            columns |= kept.columns(self.kept_map, t2c, distances[2] if source is not None else None)
         nothing = torch.zeros_like(t2c)
         rows = torch.stack([columns.get(name, nothing) for name in self.names])
         measured = rows.isfinite().all(0)
@@ -190,7 +194,7 @@ class ExpressionPreservation(Metric):
         """Aligned (B, 3, S, S) and the range of their values."""
         value_range = self.value_range
         check_images(images)
-        if self.align == "landmarks" or not self.encoder.quantise:  # a warp mixes pixels; a cut comes cheaper first
+        if self.align in WARPS or not self.encoder.quantise:  # a warp mixes pixels; a cut comes cheaper first
             images, value_range = self._pixels(images, value_range), (0.0, 255.0)
         return aligned(images, self.align, landmarks, fraction=self.crop_fraction), value_range
 
@@ -240,9 +244,23 @@ class ExpressionPreservation(Metric):
         scores = dict(zip(self.names, means.unbind(), strict=True))
         if not self._some_source():
             scores = {name: score for name, score in scores.items() if name in NEED_NO_SOURCE}
+        if self.kept_map is not None:
+            scores[kept.CEILING] = 0.0 * scores["mean_t2c"] + self.kept_map.ceiling  # NaN where nothing was measured
         if self.intervals and not self._in_forward:
             scores |= self._intervals()
         return scores
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """A point for each score, or a line over several steps, as torchmetrics draws it.
+
+        Args:
+            val: what `compute` or `forward` gave, or a list of these; None: `compute()`.
+            ax: a Matplotlib axis to draw on; None: a new one.
+
+        Returns:
+            The Matplotlib figure and its axis. ModuleNotFoundError where Matplotlib is missing.
+        """
+        return self._plot(val, ax)
 
     def _some_source(self) -> bool:
         """Whether any triplet, of all ranks, came with a source, or there was none at all."""
@@ -267,22 +285,7 @@ class ExpressionPreservation(Metric):
             dim_zero_cat(values).double().cpu().numpy() if len(values) else np.empty(0)
             for values in (getattr(self, name) for name in ("t2c", "s2c", "s2t", "groups"))
         )
-        order = np.lexsort((groups, s2t, s2c, t2c))  # so that batches and ranks don't show
-        order = order[np.isfinite(t2c[order])]
-        t2c, s2c, s2t, groups = t2c[order], s2c[order], s2t[order], groups[order]
-        names = [f"row {i}" if g < 0 else f"group {int(g)}" for i, g in enumerate(groups)]
-        known = np.isfinite(s2c)
-        if known.all():
-            columns = per_triplet_float64(t2c, s2c, s2t)
-            found = bootstrap_means({name: columns[name] for name in WITH_INTERVAL}, names)
-        else:
-            found = bootstrap_means(per_triplet_float64(t2c), names)
-            columns = per_triplet_float64(t2c[known], s2c[known], s2t[known])
-            rest = {name: columns[name] for name in WITH_INTERVAL if name not in found}
-            if known.any():
-                found |= bootstrap_means(rest, [n for n, k in zip(names, known, strict=True) if k])
-        ends = {f"{name}_low": low for name, (low, _) in found.items()}
-        ends |= {f"{name}_high": high for name, (_, high) in found.items()}
+        ends = interval_ends(t2c, s2c, s2t, groups, self.kept_map)
         return {name: self.sums.new_tensor(value) for name, value in ends.items()}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
