@@ -11,6 +11,8 @@ DETECTORS = ("auto", "scrfd", "scrfd-10g", "yunet", "dlib", "none")
 """`auto`: the first of scrfd, yunet, dlib whose weights are here; `none`: images are aligned crops."""
 LANDMARKS = ("dlib68", "mesh", "none")
 """What says where the eyes of a face are: dlib's 68 points, MediaPipe's mesh, or the detector's own five points."""
+CROPS = ("eyes70", "arcface")
+"""Templates by which `align` cuts faces out."""
 FACES = ("largest", "center", "error")
 """Which of several faces in an image; `error` refuses to choose."""
 CHANGED = "changed"
