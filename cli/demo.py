@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import progress_bar
+from exprmetric_cli.options import command_line, progress_bar
 
 
 @click.command()
@@ -25,6 +25,7 @@ def demo(out: Path, quiet: bool) -> None:
     """
     from exprmetric.demo.make import contact_sheet, make_swaps
     from exprmetric.evaluation.evaluate import evaluate
+    from exprmetric.evaluation.origin import Origin
     from exprmetric.evaluation.tables import print_table
     from exprmetric.report.html import write_report
 
@@ -32,7 +33,7 @@ def demo(out: Path, quiet: bool) -> None:
     ids = make_swaps(swaps)
     contact_sheet(swaps, ids, out / "overview.png")
     with progress_bar("measuring", quiet=quiet) as progress:
-        result = evaluate(swaps, detector="dlib", progress=progress)
+        result = evaluate(swaps, detector="dlib", progress=progress, origin=Origin(command_line(), str(swaps)))
     result.save(out / "result")
     report = write_report(result, out / "result")
     print_table(result)

@@ -11,6 +11,7 @@ import click
 from exprmetric_cli.cache import cache_is_off, say_first_use
 from exprmetric_cli.options import (
     as_options,
+    command_line,
     end_unmet,
     layout_options,
     methods_option,
@@ -125,6 +126,7 @@ def evaluate(
     from exprmetric.evaluation import paper
     from exprmetric.evaluation.evaluate import evaluate as run
     from exprmetric.evaluation.large.cache import cache_folder
+    from exprmetric.evaluation.origin import Origin
     from exprmetric.evaluation.result import EvaluationResult
     from exprmetric.evaluation.tables import FORMATS as writers
     from exprmetric.inputs.triplets import notes_of, single_triplet
@@ -186,6 +188,12 @@ def evaluate(
                 engine=engine,
                 shard=shard,
                 progress=progress,
+                origin=Origin(
+                    command_line(),
+                    "" if source is None else str(source),
+                    (layout or "pairs") if named else "",
+                    names if named else {},
+                ),
             )
     except KeyboardInterrupt:
         goes_on = f": what was measured is kept, and the same command goes on from there ({out}/partial)" if out else ""

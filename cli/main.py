@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 from exprmetric_cli.lazy import LazyGroup
-from exprmetric_cli.options import as_options
+from exprmetric_cli.options import GIVEN, as_options
 from exprmetric_cli.output import safe_output
 
 from exprmetric._version import __version__
@@ -16,8 +16,10 @@ from exprmetric.errors import ExprmetricError, InputError, UnknownMethodError, U
 COMMANDS = {
     "evaluate": ("exprmetric_cli.evaluate:evaluate", "Measure a folder or manifest of swaps."),
     "merge": ("exprmetric_cli.merge:merge", "Join the pieces that `evaluate --shard` measured."),
+    "reproduce": ("exprmetric_cli.reproduce:reproduce", "Measure a saved result again: is it the same?"),
     "compare": ("exprmetric_cli.compare:compare", "Compare models on the same targets and sources."),
     "embed": ("exprmetric_cli.embed:embed", "Write the vectors of one method for images."),
+    "align": ("exprmetric_cli.align:align", "Cut faces out of images, aligned."),
     "pairs": ("exprmetric_cli.pairs:pairs", "Draw which source face goes into which target."),
     "demo": ("exprmetric_cli.demo:demo", "Swap faces of bundled photographs and measure them."),
     "video": ("exprmetric_cli.video:video", "Expressions over time, in videos of swaps and of people."),
@@ -41,6 +43,12 @@ class Program(LazyGroup):
     def main(self, *arguments: Any, **more: Any) -> Any:
         with safe_output():
             return super().main(*arguments, **more)
+
+    def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **more: Any) -> click.Context:
+        given = list(args)
+        context: click.Context = super().make_context(info_name, args, *arguments, **more)
+        context.meta[GIVEN] = given
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

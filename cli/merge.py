@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import end_unmet, require_option, requirements, result_options, tell
+from exprmetric_cli.options import command_line, end_unmet, require_option, requirements, result_options, tell
 
 
 @click.command()
@@ -32,7 +32,7 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     if out.resolve() in [shard.resolve() for shard in shards]:
         raise click.UsageError(f"--out {out} is one of the shards: name another folder")
     asked = requirements(required)
-    result = run(shards, on_fail=on_fail, seed=seed)
+    result = run(shards, on_fail=on_fail, seed=seed, command=command_line())
     tell(result.summary["notes"])
     write_report(result, result.save(out))
     forget(shards)

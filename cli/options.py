@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 _MOST_NOTES = 10
+GIVEN = "exprmetric.given"
+"""Key of the arguments as they were given, in the context's `meta`."""
 DATA_SETS = tuple(name for name in LAYOUTS if name != "pairs")
 """Layouts of data sets; `pairs` is `--pairs`."""
 
@@ -248,6 +251,11 @@ def tell(notes: Sequence[str]) -> None:
         click.echo(f"Note: {printable(as_options(note))}", err=True)
     if len(notes) > _MOST_NOTES:
         click.echo(f"… and {len(notes) - _MOST_NOTES} more notes; --out writes all", err=True)
+
+
+def command_line() -> str:
+    """The command as it was given, as a shell takes it."""
+    return f"exprmetric {shlex.join(click.get_current_context().meta[GIVEN])}"
 
 
 @contextmanager

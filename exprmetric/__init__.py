@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from exprmetric._version import __version__
 
 if TYPE_CHECKING:
+    from exprmetric.evaluation.align import align
     from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
     from exprmetric.evaluation.evaluator import Evaluator
+    from exprmetric.evaluation.reproduce import reproduce
     from exprmetric.evaluation.result import EvaluationResult
     from exprmetric.evaluation.simple import compare, embed
     from exprmetric.inputs.pairs import draw_pairs
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from exprmetric.video.scores.evaluate import evaluate_video
 
 _LAZY = {
+    "align": "exprmetric.evaluation.align",
     "compare": "exprmetric.evaluation.simple",
     "draw_pairs": "exprmetric.inputs.pairs",
     "embed": "exprmetric.evaluation.simple",
@@ -37,6 +40,7 @@ _LAZY = {
     "available_methods": "exprmetric.methods",
     "load_method": "exprmetric.methods",
     "register_method": "exprmetric.methods",
+    "reproduce": "exprmetric.evaluation.reproduce",
     "read_image": "exprmetric.io.images",
 }
 
@@ -45,6 +49,7 @@ __all__ = [
     "Evaluator",
     "Method",
     "__version__",
+    "align",
     "available_methods",
     "compare",
     "draw_pairs",
@@ -55,6 +60,7 @@ __all__ = [
     "load_method",
     "read_image",
     "register_method",
+    "reproduce",
 ]
 
 

@@ -45,7 +45,7 @@ def rows_of(rows: Sequence[Row], methods: Sequence[str]) -> Rows:
     made = table(
         [replace(r.triplet, group=r.group) for r in rows],
         range(len(rows)),
-        [str(r.triplet.target) for r in rows],
+        [[str(getattr(r.triplet, role) or "") for role in ("target", "source", "swapped")] for r in rows],
         [r.status for r in rows],
         [r.reason for r in rows],
         distances,

@@ -275,7 +275,13 @@ def test_people_are_looked_up_among_other_photographs_of_theirs(tmp_path: Path) 
     n = len(triplets)
     distances = {m: np.column_stack([np.full(n, 0.3), np.full((n, 2), np.nan)]) for m in ("lm68", "identity")}
     made = table(
-        triplets, range(n), [f"{i:064x}" for i in range(n)], [OK] * n, [""] * n, distances, np.ones((n, 3), int)
+        triplets,
+        range(n),
+        [(f"{i:064x}", "", "") for i in range(n)],
+        [OK] * n,
+        [""] * n,
+        distances,
+        np.ones((n, 3), int),
     )
     rows = Rows(made)
     found = privacy(rows.grouped(), rows, vectors_of(tmp_path, target, changed), "identity", "")
@@ -297,7 +303,13 @@ def test_vectors_that_tell_nobody_apart_find_everybody_rather_than_nobody(tmp_pa
     triplets = [Triplet(str(i), Path(f"{i}.png"), None, Path("c.png")) for i in range(4)]
     distances = {m: np.column_stack([np.full(4, 0.3), np.full((4, 2), np.nan)]) for m in ("lm68", "identity")}
     made = table(
-        triplets, range(4), [f"{i:064x}" for i in range(4)], [OK] * 4, [""] * 4, distances, np.ones((4, 3), int)
+        triplets,
+        range(4),
+        [(f"{i:064x}", "", "") for i in range(4)],
+        [OK] * 4,
+        [""] * 4,
+        distances,
+        np.ones((4, 3), int),
     )
     same = np.ones((4, 8))
     rows = Rows(made)

@@ -64,7 +64,7 @@ def rows_of(indices: Sequence[int]) -> pa.Table:
     status = ["ok" if i % 5 else "no_face" for i in indices]
     reasons = ["" if i % 5 else f"row {i}: none" for i in indices]
     values = np.array([[i, i / 3, i / 7] if i % 5 else [np.nan] * 3 for i in indices]).reshape(-1, 3)
-    contents = [f"{i % 3:064d}" for i in indices]
+    contents = [(f"{i % 3:064d}", "0" * 64, f"{i:064d}") for i in indices]
     return table(triplets, list(indices), contents, status, reasons, {m: values + k for k, m in enumerate(METHODS)})
 
 

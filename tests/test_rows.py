@@ -15,6 +15,7 @@ from exprmetric.evaluation.rows import (
     BOX_COLUMNS,
     DISTANCE_COLUMNS,
     FACE_COLUMNS,
+    HASH_COLUMNS,
     INNER_COLUMNS,
     PRIVATE_COLUMNS,
     TRIPLET_COLUMNS,
@@ -54,11 +55,13 @@ def test_every_value_stands_in_its_column():
     swap = a_triplet("x", model="M", group="g", target_label="sad", source_label="happy")
     lost = Triplet("y", None, None, Path("c/\udcff"), problem="no target")
     distances = {"one": np.array([[0.5, 0.25, 0.125], [np.nan] * 3]), "two": np.array([[3.0, 2.0, 1.0], [np.nan] * 3])}
-    made = Rows(table([swap, lost], [7, 3], ["hash", ""], ["ok", "unreadable"], ["", "c/\udcff: gone"], distances))
+    hashes = [("of target", "of source", "of swapped"), ("", "", "")]
+    made = Rows(table([swap, lost], [7, 3], hashes, ["ok", "unreadable"], ["", "c/\udcff: gone"], distances))
     first, second = made.records()
     expected = {
         "id": "x", "model": "M", "group": "g", "target": "t/x", "source": "s/x", "swapped": "c/x", "status": "ok",
-        "reason": "", "index": 7, "content": "hash", "target_label": "sad", "source_label": "happy",
+        "reason": "", "index": 7, "sha256_target": "of target", "sha256_source": "of source",
+        "sha256_swapped": "of swapped", "target_label": "sad", "source_label": "happy",
         "one.t2c": 0.5, "one.s2c": 0.25, "one.s2t": 0.125, "two.t2c": 3.0, "two.s2c": 2.0, "two.s2t": 1.0,
     }  # fmt: skip
     assert {name: first[name] for name in expected} == expected
@@ -74,12 +77,12 @@ def test_faces_are_counted_and_boxes_are_whole_pixels_where_they_are_known():
     swaps = [a_triplet("x"), a_triplet("y")]
     boxes = [[np.array([0.4, 1.6, -3.0, 20.5]), None, None], [None, np.array([1.0, 2, 3, 4]), None]]
     counts = np.array([[1, 0, 6], [-1, 2, -1]])
-    made = table(swaps, [0, 1], ["", ""], ["ok", "ok"], ["", ""], {"one": np.ones((2, 3))}, counts, boxes)
+    made = table(swaps, [0, 1], [("", "", "")] * 2, ["ok", "ok"], ["", ""], {"one": np.ones((2, 3))}, counts, boxes)
     first, second = Rows(made).records()
     assert [first[c] for c in FACE_COLUMNS] == [1, 0, 6] and [second[c] for c in FACE_COLUMNS] == [None, 2, None]
     assert [first[c] for c in BOX_COLUMNS] == ["0 2 -3 20", "", ""]
     assert [second[c] for c in BOX_COLUMNS] == ["", "1 2 3 4", ""]
-    unknown = Rows(table(swaps, [0, 1], ["", ""], ["ok", "ok"], ["", ""], {"one": np.ones((2, 3))})).records()
+    unknown = Rows(table(swaps, [0, 1], [("", "", "")] * 2, ["ok", "ok"], ["", ""], {"one": np.ones((2, 3))})).records()
     assert [r[c] for r in unknown for c in FACE_COLUMNS] == [None] * 6
     assert [r[c] for r in unknown for c in BOX_COLUMNS] == [""] * 6
     assert [c for c in made.column_names if c in BOX_COLUMNS] == ["box_target", "box_source", "box_swapped"]
@@ -92,7 +95,7 @@ def test_columns_and_their_types_are_those_of_the_files():
     distances = [f"{m}.{d}" for m in METHODS for d in DISTANCE_COLUMNS]
     assert columns_of(METHODS) == [*TRIPLET_COLUMNS, *FACE_COLUMNS, *distances, *BOX_COLUMNS]
     inner, outer = schema(METHODS), schema(METHODS, inner=False)
-    assert outer.names == columns_of(METHODS)
+    assert outer.names == [*columns_of(METHODS), *HASH_COLUMNS]
     assert set(inner.names) == {*outer.names, *INNER_COLUMNS, *carried_columns(METHODS)}
     private = schema(METHODS, private=True)
     assert [*inner.names, *PRIVATE_COLUMNS] == private.names
@@ -103,7 +106,7 @@ def test_columns_and_their_types_are_those_of_the_files():
         assert outer.field(name).type == pa.string()
     assert inner.field("id").type == outer.field("id").type == pa.string()
     assert inner.field("index").type == pa.int64() and inner.field("two.s2t").type == pa.float64()
-    assert "id" not in name_columns(inner) and {"group", "content", "target_label"} <= set(name_columns(inner))
+    assert "id" not in name_columns(inner) and {"group", "sha256_target", "target_label"} <= set(name_columns(inner))
     assert name_columns(outer) == []
 
 
@@ -158,7 +161,9 @@ def test_records_come_back_as_they_were():
     assert again.records() == without_inner(rows).records() and again.methods == list(METHODS)
     assert again.table.schema.field("group").type == pa.string()
     whole = Rows.from_records([{**r, "index": float(r["index"])} for r in records])
-    assert whole.table.schema.field("content").type == whole.table.schema.field("source_label").type == pa.string()
+    assert (
+        whole.table.schema.field("sha256_target").type == whole.table.schema.field("source_label").type == pa.string()
+    )
     assert whole.table.schema.field("one.t2c").type == pa.float64()
     assert Rows.from_records(without_inner(rows).records([2])).records() == without_inner(rows).records([2])
     part = rows.where(np.array([False, True, False, True, False]))
@@ -167,7 +172,7 @@ def test_records_come_back_as_they_were():
 
 def test_a_group_is_the_given_one_else_the_target_told_apart_by_its_content():
     names = ["z", "y", "x", "w", "v", "u"]
-    contents = ["same", "same", "other", "", "", "same"]
+    contents = [(c, "", "") for c in ("same", "same", "other", "", "", "same")]
     groups = ["", "", "", "", "", "mine"]
     made = table(
         [a_triplet(n, group=g) for n, g in zip(names, groups, strict=True)],
@@ -193,7 +198,12 @@ def test_a_measured_row_without_a_finite_distance_is_named(bad: float, column: i
     values[1:3, column] = bad
     status = ["ok", "ok", "ok", "error"]
     made = table(
-        [a_triplet(n) for n in "abcd"], range(4), [""] * 4, status, [""] * 4, {"fine": np.ones((4, 3)), "one": values}
+        [a_triplet(n) for n in "abcd"],
+        range(4),
+        [("", "", "")] * 4,
+        status,
+        [""] * 4,
+        {"fine": np.ones((4, 3)), "one": values},
     )
     name = ("t2c", "s2c", "s2t")[column]
     if math.isnan(bad) and column == 0:  # no distance at all
@@ -207,7 +217,9 @@ def test_a_measured_row_without_a_finite_distance_is_named(bad: float, column: i
 
 def test_rows_that_failed_and_rows_without_a_source_may_lack_distances():
     values = np.ones((3, 3))
-    made = table([a_triplet(n) for n in "abc"], range(3), [""] * 3, ["ok", "error", "ok"], [""] * 3, {"one": values})
+    made = table(
+        [a_triplet(n) for n in "abc"], range(3), [("", "", "")] * 3, ["ok", "error", "ok"], [""] * 3, {"one": values}
+    )
     for column in ("one.s2c", "one.s2t"):
         made = made.set_column(made.column_names.index(column), column, pa.array([1.0, None, None]))
     made = made.set_column(made.column_names.index("one.t2c"), "one.t2c", pa.array([1.0, None, 2.0]))

@@ -19,7 +19,7 @@ from exprmetric.evaluation.blocks import Block
 from exprmetric.evaluation.choosing import Chosen
 from exprmetric.evaluation.plan import NONE, SAMPLE, Plan, sample
 from exprmetric.evaluation.reading import Represented, Sight
-from exprmetric.evaluation.rows import OK, PRIVATE_COLUMNS, Rows
+from exprmetric.evaluation.rows import CONTENT, OK, PRIVATE_COLUMNS, Rows
 from exprmetric.faces.detection import AUTO_ORDER, Detector, available_detectors, load_detector
 from exprmetric.faces.head import head_pose
 from exprmetric.faces.place import Place, at_place, place_of
@@ -199,7 +199,7 @@ def _targets(rows: Rows, column: str) -> tuple[npt.NDArray[np.float32], npt.NDAr
     places = np.flatnonzero(pc.is_valid(rows.table[column]).to_numpy())
     if not len(places):
         return None
-    codes, contents = rows.codes("content")
+    codes, contents = rows.codes(CONTENT)
     boxes = rows.table["box_target"]
     some = set(sample({c for c in contents if c}))
     faces: dict[tuple[str, str], int] = {}

@@ -12,6 +12,7 @@ from exprmetric.evaluation.carried import another_target
 from exprmetric.evaluation.clouds import efid, id_retrieval
 from exprmetric.evaluation.kept import add_kept, maps_of, with_kept
 from exprmetric.evaluation.large.private import PrivateVectors
+from exprmetric.evaluation.origin import input_record, weights_of
 from exprmetric.evaluation.privacy import privacy
 from exprmetric.evaluation.result import SCHEMA_VERSION, EvaluationResult
 from exprmetric.evaluation.rows import Rows
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def conclude(
     table: pa.Table,
     description: dict[str, Any],
+    origin: dict[str, Any],
     settings: Settings,
     throughput: dict[str, Any],
     *,
@@ -43,6 +45,7 @@ def conclude(
     Args:
         table: rows as `exprmetric.evaluation.rows.table` makes them, in input order.
         description: of the session that measured them.
+        origin: of `Origin.as_json`: where the rows come from.
         throughput: what it took; the only part of the summary, with `created`, that two runs don't share.
         made_with: versions of what measured the rows; None: those that are here.
         notes: how rows were found in the input, where the user should know.
@@ -60,14 +63,10 @@ def conclude(
         **summarise(rows, measured, identity, on_fail=on_fail, seed=seed, by=settings.by),
         "notes": list(notes),
         "detector": description["detector"],
-        "settings": {
-            "face": settings.face,
-            "provider": settings.provider,
-            "on_fail": on_fail,
-            "seed": seed,
-            "landmarks": settings.landmarks,
-            "commercial_only": settings.commercial_only,
-        },
+        "command": origin["command"],
+        "input": input_record(origin, given, settings.face, description.get("photo", "")),
+        "settings": {**settings.as_dict(), "on_fail": on_fail, "seed": seed},
+        "weights": weights_of(_fingerprints(description)),
         "throughput": throughput,
         "environment": made_with or environment(),
     }
@@ -94,6 +93,10 @@ def conclude(
     groups = len(np.unique(rows.codes("group")[0][rows.ok]))
     summary["verdict"] = verdict(summary, groups, models_of(summary))
     return EvaluationResult(summary, with_kept(rows.without_inner(), maps))
+
+
+def _fingerprints(description: dict[str, Any]) -> list[str]:
+    return [description["detector"]["fingerprint"], *(m["fingerprint"] for m in description["methods"].values())]
 
 
 def _parts(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from exprmetric.evaluation.engines import ENGINES, check_engine
 from exprmetric.evaluation.given import as_image, given_triplets
 from exprmetric.evaluation.large.journal import Journal, Memory
 from exprmetric.evaluation.large.shards import Shard, drop_shard, save_shard
+from exprmetric.evaluation.origin import Origin, of_call
 from exprmetric.evaluation.plan import make_plan
 from exprmetric.evaluation.privacy import recogniser
 from exprmetric.evaluation.reading import Outcome
@@ -67,6 +69,7 @@ def evaluate(
     engine: str = "local",
     shard: str | None = None,
     progress: Progress = no_progress,
+    origin: Origin | None = None,
 ) -> EvaluationResult:
     """Measure how well the swapped faces keep the targets' expressions.
 
@@ -104,6 +107,7 @@ def evaluate(
             them.
         engine: a key of `exprmetric.evaluation.engines.ENGINES`: `local`, or `ray`.
         progress: told how far it is.
+        origin: where the rows come from, for who measures them again; None: this call.
 
     Returns:
         Scores, rows and all that defends them. Rows that can't be measured are in it with their status and reason.
@@ -112,6 +116,7 @@ def evaluate(
         InputError: the input as a whole is wrong, or the folder can't be written or is another run's.
         UnknownMethodError, WeightsError, ProviderError: from loading methods and detector.
     """
+    origin = origin or of_call(evaluate, dict(locals()))
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
     check_engine(engine)
@@ -134,6 +139,8 @@ def evaluate(
     refuse_videos(whole)
     check_models(t.model for t in whole)  # now, not after hours of work
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
+    if not origin.name:
+        origin = replace(origin, faces_named=any(t.target_face or t.source_face or t.swapped_face for t in whole))
     profile = Profile()
     if privacy is None:
         privacy = identity and any(t.source is None and not t.problem for t in whole)
@@ -188,6 +195,7 @@ def evaluate(
         result = conclude(
             measured,
             about,
+            origin.as_json(),
             settings,
             throughput,
             on_fail=on_fail,
@@ -200,7 +208,9 @@ def evaluate(
             with journal.writing():
                 result.write(Path(out))
                 if piece:
-                    save_shard(Path(out), piece, whole, measured, about, throughput, notes, vectors, clouds)
+                    save_shard(
+                        Path(out), piece, whole, measured, about, origin.as_json(), throughput, notes, vectors, clouds
+                    )
                 else:
                     drop_shard(Path(out))
                 saved(result, Path(out))

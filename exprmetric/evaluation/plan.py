@@ -79,10 +79,9 @@ class Plan:
         codes = self.named[row].tolist() if len(self.named) else [NONE] * len(ROLES)
         return [None if code == NONE else self.faces[code] for code in codes]
 
-    def target_hash(self, row: int) -> str:
-        """Content hash of a row's target; '' where it can't be read."""
-        content = int(self.contents[row, 0])
-        return "" if content == NONE else self.hashes[content]
+    def hashes_of(self, row: int) -> list[str]:
+        """Content hashes of a row's target, source and swapped image; '' where there is none, or it can't be read."""
+        return ["" if content == NONE else self.hashes[content] for content in self.contents[row].tolist()]
 
     def problem(self, row: int) -> str:
         """Why a row can't be measured, as far as its files tell; '' when it can."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from exprmetric.choices import IDENTITY
 from exprmetric.evaluation.large.private import PrivateVectors
-from exprmetric.evaluation.rows import AGAIN, Rows
+from exprmetric.evaluation.rows import AGAIN, CONTENT, Rows
 from exprmetric.io.plain import score
 from exprmetric.io.sheet import Column, Number, Row, Sheet, score_cell
 from exprmetric.methods.identity import SAME_PERSON
@@ -108,7 +108,7 @@ def _gallery(rows: Rows, known: Mask) -> tuple[Codes, Codes]:
     """(G,) rows of the distinct target faces, and (N,) the place among them of each row's own, -1 where unknown."""
     boxes, names = rows.codes("box_target")
     several = rows.table["faces_target"].fill_null(0).to_numpy() > 1  # a lone face is known without its box
-    key = rows.codes("content")[0].astype(np.int64) * (len(names) + 1) + np.where(several, boxes + 1, 0)
+    key = rows.codes(CONTENT)[0].astype(np.int64) * (len(names) + 1) + np.where(several, boxes + 1, 0)
     own = np.full(len(rows), -1, np.int64)
     there = np.flatnonzero(known)
     _, first, inverse = np.unique(key[there], return_index=True, return_inverse=True)

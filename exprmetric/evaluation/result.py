@@ -19,6 +19,7 @@ from exprmetric.evaluation.plot import plot
 from exprmetric.evaluation.rows import (
     BOX_COLUMNS,
     FACE_COLUMNS,
+    HASH_COLUMNS,
     TRIPLET_COLUMNS,
     Record,
     Rows,
@@ -64,7 +65,7 @@ class EvaluationResult:
         two also without a source), `<method>.kept` where the method has a map (the probability that people give target
         and swapped face the same answer), `identity.same_person` (whether the identity control takes the swapped face
         for the target's person), then `box_target`, `box_source`, `box_swapped` (the faces that were measured,
-        `x0 y0 x1 y1`, px)."""
+        `x0 y0 x1 y1`, px), then `sha256_target`, `sha256_source`, `sha256_swapped` (of the files that were read)."""
         return self.rows.records()
 
     def __repr__(self) -> str:
@@ -193,12 +194,12 @@ class EvaluationResult:
 
 
 def _with_faces(table: pa.Table) -> pa.Table:
-    """With the columns of faces, boxes and same person, which older results lack."""
+    """With the columns of faces, boxes, hashes and same person, which older results lack."""
     import pyarrow as pa
 
     judged = judged_columns(Rows(table).methods)
     whole = schema(Rows(table).methods, inner=False)
-    for name in (*FACE_COLUMNS, *BOX_COLUMNS, *judged):
+    for name in (*FACE_COLUMNS, *BOX_COLUMNS, *HASH_COLUMNS, *judged):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), whole.field(name).type))
     return table

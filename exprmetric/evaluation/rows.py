@@ -35,8 +35,11 @@ BOX_COLUMNS = tuple(f"box_{role}" for role in ROLES)
 """The face that was measured, `x0 y0 x1 y1` in whole px of the upright image."""
 GIVEN = "given"
 """What the manifest says in the columns by which scores are split, as JSON; see `exprmetric.evaluation.by`."""
-INNER_COLUMNS = ("index", "content", "target_label", "source_label", "person", GIVEN)
-"""What joining the parts of a run needs besides: place in the input, hash of the target, labels."""
+HASH_COLUMNS = tuple(f"sha256_{role}" for role in ROLES)
+"""SHA-256 of each image's file, as 64 hex digits; '' where there is none, or it can't be read."""
+CONTENT = HASH_COLUMNS[0]
+INNER_COLUMNS = ("index", "target_label", "source_label", "person", GIVEN)
+"""What joining the parts of a run needs besides: place in the input, labels."""
 
 SAME_PERSON_COLUMN = f"{IDENTITY}.same_person"
 """Whether the identity control takes the swapped face for the target's person; null in rows that weren't measured."""
@@ -77,7 +80,10 @@ def carried_columns(methods: Sequence[str]) -> list[str]:
 
 
 def columns_of(methods: Sequence[str], kept: Sequence[str] = ()) -> list[str]:
-    """The columns of `triplets.csv`; `kept`: the methods that have a column `<method>.kept`."""
+    """The columns of `triplets.csv`; `kept`: the methods that have a column `<method>.kept`.
+
+    `triplets.parquet` has `HASH_COLUMNS` too.
+    """
     numbers = [f"{m}.{d}" for m in methods for d in (*DISTANCE_COLUMNS, *["kept"] * (m in kept))]
     return [*TRIPLET_COLUMNS, *FACE_COLUMNS, *numbers, *judged_columns(methods), *BOX_COLUMNS]
 
@@ -111,6 +117,7 @@ def schema(
         fields += [pa.field(f"{m}.{d}", pa.float64()) for d in (*DISTANCE_COLUMNS, *["kept"] * (m in kept))]
     fields += [pa.field(c, pa.string() if c == MOVED else pa.bool_()) for c in judged_columns(methods)]
     fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
+    fields += [pa.field(c, pa.string() if c == HASH_COLUMNS[-1] else names) for c in HASH_COLUMNS]
     if inner:
         kinds = {AGAIN: pa.bool_(), YAW: pa.float64(), EXPRESSION: pa.string()}
         fields += [pa.field(c, kinds.get(c, pa.binary())) for c in carried_columns(methods)]
@@ -129,7 +136,7 @@ def name_columns(columns: pa.Schema) -> list[str]:
 def table(
     triplets: Sequence[Triplet],
     indices: Sequence[int],
-    contents: Sequence[str],
+    hashes: Sequence[Sequence[str]],
     status: Sequence[str],
     reasons: Sequence[str],
     distances: Mapping[str, Floats],
@@ -142,7 +149,8 @@ def table(
     Args:
         triplets: N.
         indices: their places in the input.
-        contents: content hash of each target, '' where it can't be read.
+        hashes: N times 3 content hashes of target, source and swapped image; '' where there is none, or it can't be
+            read.
         status: what became of each.
         reasons: why.
         distances: by method (N, 3) t2c, s2c, s2t; NaN where the status is not `ok`, and the last two without a source.
@@ -163,7 +171,7 @@ def table(
         "status": status,
         "reason": [path_text(r) for r in reasons],
         "index": indices,
-        "content": contents,
+        **{c: [of_row[i] for of_row in hashes] for i, c in enumerate(HASH_COLUMNS)},
         "target_label": [path_text(t.target_label) for t in triplets],
         "source_label": [path_text(t.source_label) for t in triplets],
         "person": [path_text(t.person) for t in triplets],
@@ -215,7 +223,7 @@ class Rows:
         import pyarrow as pa
 
         columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
-        kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS], pa.string())
+        kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS, *HASH_COLUMNS], pa.string())
         kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | dict.fromkeys((MOVED, EXPRESSION), pa.string())
         kinds |= {SAME_PERSON_COLUMN: pa.bool_()}
         fields = [pa.field(c, kinds.get(c, pa.float64())) for c in columns]
@@ -312,7 +320,7 @@ class Rows:
 
         given, groups = self.codes("group")
         target, paths = self.codes("target")
-        content, hashes = self.codes("content")
+        content, hashes = self.codes(CONTENT)
         name_of = np.full(len(hashes), len(paths), np.int32)
         np.minimum.at(name_of, content, target)  # codes are in sorted order
         if "" in hashes:

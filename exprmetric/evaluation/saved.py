@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.rows import BOX_COLUMNS, DISTANCE_COLUMNS, FACE_COLUMNS, OK, TRIPLET_COLUMNS, columns_of
+from exprmetric.evaluation.rows import (
+    BOX_COLUMNS,
+    DISTANCE_COLUMNS,
+    FACE_COLUMNS,
+    HASH_COLUMNS,
+    OK,
+    TRIPLET_COLUMNS,
+    columns_of,
+)
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe
 from exprmetric.io.tables import brief, listed, printable, show
 from exprmetric.metrics.preservation import SCORES, WITHOUT_SOURCE
@@ -78,7 +86,25 @@ SUMMARY = {
         "seed": int,
         "landmarks?": str,
         "commercial_only?": bool,
+        "methods?": [str],
+        "detector?": str,
+        "identity?": bool,
+        "privacy?": str,
+        "by?": [str],
+        "efid?": bool,
+        "retrieval?": str,
     },
+    "command?": str,
+    "input?": {
+        "name": str,
+        "layout": str,
+        "options": dict,
+        "faces_named": bool,
+        "triplets": int,
+        "images": int,
+        "sha256": str,
+    },
+    "weights?": {str: str},
     "throughput": {"seconds": NUMBER, "triplets_per_second": NUMBER, "thread_seconds_by_stage": {str: NUMBER}},
     "environment": dict,
 }
@@ -122,17 +148,17 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
     numbers = [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS]
     if missing := [c for c in (*TRIPLET_COLUMNS, *numbers) if c not in table.column_names]:
         refuse(f"lacks the columns {listed(missing)}")
-    for together in (FACE_COLUMNS, BOX_COLUMNS):  # older results have none
+    for together in (FACE_COLUMNS, BOX_COLUMNS, HASH_COLUMNS):  # older results have none
         absent = [c for c in together if c not in table.column_names]
         if absent and len(absent) < len(together):
             refuse(f"lacks the columns {listed(absent)}")
     all_numbers = [c for c in table.column_names if c.rpartition(".")[2] in DISTANCE_COLUMNS and "." in c]
     counted = [c for c in FACE_COLUMNS if c in table.column_names]
-    boxes = [c for c in BOX_COLUMNS if c in table.column_names]
+    boxes = [c for c in (*BOX_COLUMNS, *HASH_COLUMNS) if c in table.column_names]
     for column in (*TRIPLET_COLUMNS, *boxes, *all_numbers, *counted):
         kind = table.schema.field(column).type
         text = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if column in (*TRIPLET_COLUMNS, *BOX_COLUMNS):
+        if column in (*TRIPLET_COLUMNS, *boxes):
             right, word = pa.types.is_string(text) or pa.types.is_large_string(text), "text"
         elif column in FACE_COLUMNS:
             right, word = pa.types.is_integer(kind), "whole numbers"

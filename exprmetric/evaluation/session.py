@@ -84,7 +84,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
     @property
     def clouds(self) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ class Session:
             yield table(
                 [_of_face(plan.triplets[i], c) for i, c in zip(rows_of_part, part.chosen, strict=True)],
                 rows_of_part,
-                [plan.target_hash(i) for i in rows_of_part],
+                [plan.hashes_of(i) for i in rows_of_part],
                 part.status,
                 part.reasons,
                 part.distances,

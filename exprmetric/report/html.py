@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 MOST_ROWS = 2000
 """Triplets in the page's table; triplets.csv has all."""
+SETTINGS = ("face", "provider", "on_fail", "seed", "landmarks", "commercial_only")
+"""Settings that the page names; its command says the others."""
 MOST_DUELS = 45
 """Pairs of models whose differences the page shows: those of ten models."""
 
@@ -152,6 +154,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         distances=DISTANCE_COLUMNS,
         data=_data(shown, cards, columns),
         total=len(rows),
+        shown_settings=SETTINGS,
     )
 
 

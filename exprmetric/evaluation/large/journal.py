@@ -101,7 +101,7 @@ class Journal:
         Args:
             run: all that decides the rows, as JSON values.
         """
-        asked = json.loads(json.dumps(run))
+        asked = json.loads(json.dumps({**run, "columns": self._schema.names}))
         parts = sorted(self.folder.glob(PATTERN))
         try:
             same = json.loads((self.folder / RUN).read_text()) == asked

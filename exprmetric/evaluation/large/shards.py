@@ -28,12 +28,12 @@ from exprmetric.evaluation.rows import Rows, name_columns, schema
 from exprmetric.evaluation.session import Settings
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.environment import environment, versions
-from exprmetric.io.files import write_whole
+from exprmetric.io.files import path_text, write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE, ROWS = "shard.json", "rows.parquet"
 SEAL = "sha256"
 """Key of the hash of all the rest of `shard.json`."""
@@ -65,6 +65,7 @@ def save_shard(
     triplets: Sequence[Triplet],
     rows: pa.Table,
     run: dict[str, Any],
+    origin: dict[str, Any],
     throughput: dict[str, Any],
     notes: Sequence[str] = (),
     vectors: PrivateVectors | None = None,
@@ -76,6 +77,7 @@ def save_shard(
         triplets: of the whole input.
         rows: of this shard, numbered from 0.
         run: settings and description of the session.
+        origin: of `Origin.as_json`.
         notes: how rows were found in the input.
         vectors: of this shard's people, which stay here until it is merged.
         clouds: the same of `Settings.clouds`.
@@ -92,6 +94,7 @@ def save_shard(
         "total": len(triplets),
         "input": _digest_of(triplets),
         "run": run,
+        "origin": origin,
         "environment": environment(),
         "throughput": throughput,
         "notes": list(notes),
@@ -112,7 +115,7 @@ def drop_shard(out: Path) -> None:
     private.forget([out])
 
 
-def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -> EvaluationResult:
+def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0, command: str = "") -> EvaluationResult:
     """The result of an input whose shards lie in these folders: that of one run over all of it.
 
     What shards keep of people stays in them: `private.forget` deletes it once the result is written. Without it, people
@@ -172,6 +175,7 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0) -
         return conclude(
             joined(tables),
             about,
+            model["origin"] | ({"command": path_text(command)} if command else {}),
             settings,
             throughput,
             on_fail=on_fail,
