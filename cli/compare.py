@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from exprmetric_cli.options import format_option
 
-from exprmetric.choices import MATCHES
+from exprmetric.choices import MATCHES, PRESETS
 
 
 @click.command()
@@ -29,6 +29,11 @@ from exprmetric.choices import MATCHES
     help="The primary score, tested by itself.  [default: kept where it is calibrated, else mean_t2c]",
 )
 @click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="paper: the table of face-swap papers, a row a model, of results of `evaluate --preset paper`.",
+)
+@click.option(
     "--sequence",
     is_flag=True,
     help="RESULTs are checkpoints of one run: each one's scores with intervals, how they change, and which is best.",
@@ -41,6 +46,7 @@ def compare(
     match: str,
     methods: tuple[str, ...],
     score: str | None,
+    preset: str | None,
     sequence: bool,
     form: str,
     out: Path | None,
@@ -63,6 +69,14 @@ def compare(
     from exprmetric.evaluation.contestants import load_contestants
     from exprmetric.report.comparison import write_html
 
+    if preset:
+        from exprmetric.evaluation.contestants import load_results
+        from exprmetric.evaluation.paper import print_papers
+
+        if sequence or out is not None or methods or score:
+            raise click.UsageError("--preset prints one table: leave out --sequence, --out, --method and --score")
+        print_papers(load_results(results), form, match)
+        return
     models = load_contestants(results)
     if sequence:
         from exprmetric.evaluation import sequenced

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from clips import write
 from exprmetric_cli.main import main
 
-from exprmetric import choices
-from exprmetric.errors import ForbiddenWeightsError, ImplausibleFaceError, InputError
+from exprmetric import Evaluator, choices, embed, evaluate_triplet, evaluate_video
+from exprmetric.errors import ExprmetricError, ForbiddenWeightsError, ImplausibleFaceError, InputError
 from exprmetric.evaluation.session import Session, Settings
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.faces.alignment import EYES, eye_centres, transform
@@ -21,6 +23,7 @@ from exprmetric.faces.detection import eyes_of_five_points
 from exprmetric.faces.point_models import LANDMARKS, DlibPoints, eyes_of_box, load_points
 from exprmetric.faces.upright import roll
 from exprmetric.io.images import read_image
+from exprmetric.video.scores.evaluate import VideoSettings
 from exprmetric.weights import store
 
 
@@ -196,3 +199,67 @@ def test_one_command_runs_on_weights_that_a_company_may_use(tmp_path: Path, grou
     (row,) = csv.DictReader((out / "triplets.csv").open())
     assert row["status"] == "ok" and float(row["blendshapes.t2c"]) == 0
     assert tuple(LANDMARKS) == choices.LANDMARKS
+
+
+@pytest.mark.shared
+def test_python_and_the_command_line_see_a_face_by_the_same_points(portrait_photo: Path, shared: Path) -> None:
+    need("mediapipe-face-landmarker")
+    stack: dict[str, Any] = {"detector": "dlib", "landmarks": "mesh"}
+    whole = evaluate_triplet(portrait_photo, None, portrait_photo, ["default"], **stack)
+    adding = Evaluator(["default"], identity=False, jobs=1, **stack)
+    assert adding.update(portrait_photo, None, portrait_photo) == [("ok", "")]
+    assert adding.compute()["methods"]["default"]["mean_t2c"] == whole["default"]["t2c"] == 0
+    assert "mediapipe" in json.loads(adding.state())["about"]["detector"]["fingerprint"]
+    one, other = (embed(portrait_photo, **{**stack, "landmarks": name}) for name in ("mesh", "dlib68"))
+    assert 0 < np.linalg.norm(one - other) < 0.5
+    with pytest.raises(ForbiddenWeightsError):
+        Evaluator(["default"], identity=False, commercial_only=True, **stack)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"landmarks": "none", "identity": False}, "measured with landmarks 'none'"),
+        ({"commercial_only": True}, "the identity control allows no commercial use"),
+        ({"commercial_only": True, "identity": False}, "people `one` or `all`"),
+        ({"commercial_only": True, "identity": False, "people": "one"}, "only weights that allow commercial use"),
+        ({"landmarks": "mesh", "identity": False}, "lm68 can't be measured with landmarks 'mesh'"),
+    ],
+)
+def test_what_a_video_cannot_be_measured_with_is_refused(
+    settings: dict[str, Any], words: str, tmp_path: Path, portrait_photo: Path
+) -> None:
+    clip = write(tmp_path / "clip.mp4", [read_image(portrait_photo)[:256, 96:352]] * 2)
+    with pytest.raises(ExprmetricError, match=words):
+        evaluate_video(clip, None, clip, ["lm68"], VideoSettings(detector="dlib", **settings))
+
+
+@pytest.mark.shared
+def test_a_video_is_measured_on_weights_that_a_company_may_use(
+    tmp_path: Path, portrait_photo: Path, shared: Path
+) -> None:
+    need("mediapipe-face-landmarker")
+    clip = write(tmp_path / "clip.mp4", [read_image(portrait_photo)[:256, 96:352]] * 4)
+    asked = ["video", "evaluate", str(clip), str(clip), "-m", "blendshapes", "--people", "one", "--no-identity"]
+    done = CliRunner().invoke(
+        main, [*asked, "--landmarks", "mesh", "--commercial-only", "--out", str(tmp_path / "out"), "-q"]
+    )
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "out" / "video.json").read_text())
+    assert summary["clips"][0]["coverage"]["ok"] == 4 and summary["identity"] is None
+    assert "mediapipe-face-landmarker" in summary["fingerprints"]["faces"] and "dlib-68" not in json.dumps(summary)
+    assert summary["settings"]["landmarks"] == "mesh" and (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("probe", ["agreement", "protocols", "plot"])
+def test_probes_refuse_what_the_landmarks_or_the_terms_do_not_allow(probe: str, tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "ratings.csv").write_text("image,smile\na.png,1\nb.png,2\nc.png,3\n")
+    data = ["tsne", str(tmp_path / "faces")] if probe == "plot" else [str(tmp_path / "faces")]
+    asked = ["probe", probe, *data, *(["--out", str(tmp_path / "x.png")] if probe == "plot" else []), "-m"]
+    for more, words in (
+        (["lm68", "--landmarks", "none"], "lm68 can't be measured with landmarks 'none'"),
+        (["default", "--commercial-only"], "only weights that allow commercial use were asked for"),
+    ):
+        refused = CliRunner().invoke(main, [*asked, *more])
+        assert refused.exit_code and words in refused.stderr, refused.output

@@ -490,6 +490,24 @@ def test_a_photograph_may_be_the_source_of_a_clip(tmp_path: Path, picture: Pictu
     ]
 
 
+def test_a_clip_named_as_its_original_is_that_one_anonymized(tmp_path: Path, picture: Picture) -> None:
+    write_frames(tmp_path / "originals/000", picture, range(4))
+    write_frames(tmp_path / "originals/003", picture, range(4), first=20)
+    write_frames(tmp_path / "swapped/000", picture, range(3), first=40)
+    write_frames(tmp_path / "swapped/000_003", picture, range(3), first=50)
+    write_frames(tmp_path / "swapped/other", picture, range(2))
+    rows = triplets_from_ffpp(tmp_path, frames=0)
+    alone = [row for row in rows if row.id.startswith("000/")]
+    assert [(number(r.target), r.source, number(r.swapped), r.group) for r in alone] == [
+        (i, None, 40 + i, "000") for i in range(3)
+    ]
+    assert all(row.roles == ("target", "swapped") and not row.problem for row in alone)
+    sourced = [row for row in rows if row.id.startswith("000_003/")]
+    assert [number(row.source) for row in sourced] == [20, 21, 22]
+    (lost,) = {row.problem for row in rows if row.id == "swapped/other"}
+    assert lost == "its name is neither TARGET_SOURCE nor that of an original"
+
+
 def test_a_folder_is_not_paired_with_a_video(tmp_path: Path, picture: Picture) -> None:
     write_video(tmp_path / "originals/000.mp4", picture, 3)
     write_frames(tmp_path / "swapped/000_000", picture, range(3))
@@ -600,6 +618,10 @@ def test_results_may_have_another_template_and_several_models(casia: Callable[..
         ("B", True),
     ]
     assert "B/all_simple/0041-0_0+1268-0_0" in rows
+    with pytest.raises(InputError, match="Anonymized images are read by their names alone"):
+        casia(text, template="{target}")
+    with pytest.raises(InputError, match="Anonymized images are read by their names alone"):
+        casia(text, template="{target}")
     with pytest.raises(InputError, match="no \\{frame\\}"):
         casia(text, template="{source}-{target}_{frame}")
     with pytest.raises(InputError, match="holds no result"):

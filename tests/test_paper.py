@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from exprmetric_cli.main import main
+from results import result, row
 from swaps import small_folder
 
 from exprmetric.evaluation import paper
-from exprmetric.evaluation.paper import paper_methods, paper_sheet
+from exprmetric.evaluation.paper import paper_methods, paper_sheet, papers_sheet
+from exprmetric.evaluation.result import EvaluationResult
 
 
 def score(value: float) -> dict[str, Any]:
@@ -103,3 +105,36 @@ def test_one_command_prints_it(
     (row,) = csv.DictReader(done.stdout.splitlines())
     assert row["model"] == "all" and row["n"] == "3" and row["gaze"] == ""
     assert 0 <= float(row["id_retrieval"]) <= 1 and 0 < float(row["pose"]) < 20 and float(row["expression"]) > 0
+
+
+def made(tmp_path: Path, seed: int, targets: int = 6, weights: str = "w") -> EvaluationResult:
+    rows = [row(tmp_path / "in", f"t{i}", f"s{i}", seed=seed, methods=("default", "pose")) for i in range(targets)]
+    found = result(rows, methods=("default", "pose"), weights=weights)
+    found.summary["id_retrieval"] = {"n": targets, "network": "identity", "gallery_size": targets, "rank1": score(0.5)}
+    return found
+
+
+def test_results_stand_in_one_table_and_what_is_not_comparable_is_left_out(tmp_path: Path) -> None:
+    both = {"A": made(tmp_path, 1), "B": made(tmp_path, 2)}
+    sheet = papers_sheet(both)
+    assert [[str(c) for c in r.cells[:3]] for r in sheet.rows] == [[n, "6", "0.500 [0.400, 0.600]"] for n in "AB"]
+    for name, cells in ((r.cells[0], r.cells) for r in sheet.rows):
+        scores = both[str(name)].summary["methods"]
+        assert [cells[i].value for i in (3, 4, 6)] == [  # type: ignore[union-attr]
+            scores["pose"]["mean_t2c"]["value"],
+            scores["default"]["mean_t2c"]["value"],
+            scores["default"]["l2_error"]["value"],
+        ]
+    assert not [note for note in sheet.notes if "pairs" in note]
+    other = papers_sheet({"A": both["A"], "C": made(tmp_path, 3, targets=5, weights="other")})
+    assert [str(c) for r in other.rows for c in r.cells[2:5]] == ["–"] * 6
+    assert any("5 of 6 pairs of target and source were measured for all models" in note for note in other.notes)
+
+
+def test_compare_prints_the_table_of_papers_in_every_form(tmp_path: Path) -> None:
+    folders = [str(made(tmp_path, i).save(tmp_path / name)) for i, name in enumerate("AB")]
+    for form in ("table", "json", "csv", "markdown", "latex"):
+        done = CliRunner().invoke(main, ["compare", *folders, "--preset", "paper", "--format", form])
+        assert done.exit_code == 0 and "0.500" in done.stdout.replace("0.5,", "0.500"), done.output
+    refused = CliRunner().invoke(main, ["compare", *folders, "--preset", "paper", "--out", str(tmp_path / "x.html")])
+    assert refused.exit_code == 2 and "--preset prints one table" in refused.stderr

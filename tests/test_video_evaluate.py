@@ -168,7 +168,10 @@ def test_anonymized_people_of_a_video_need_no_source(couple: Path, portrait_phot
     assert not {"l2_error", "ratio", "mean_s2c", "mean_s2t"} & scores.keys()
     assert scores["anchors"]["nothing_swapped"]["mean_t2c"] == 0.0 and "source_pasted" not in scores["anchors"]
     assert scores["anchors"]["another_target"] == before["anchors"]["another_target"]
-    assert found.summary["identity"].keys() == {"n", "mean_t2c"}
+    assert found.summary["identity"].keys() == {"n", "mean_t2c", "same_person"}
+    alike = [f["identity.t2c"] < 0.6 for f in found.frames.to_pylist()]
+    assert found.summary["identity"]["same_person"]["value"] == pytest.approx(sum(alike) / len(alike))
+    assert "judged on photographs" in found.summary["notes"][0] and not sourced.summary["notes"]
     first, second = found.summary["clips"]
     assert (first["person"], second["person"], first["source"]) == (1, 2, "")
     assert "ratio" not in first["methods"]["lm51"] and "nearer_to_source" not in second

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import face_options, progress_bar
+from exprmetric_cli.options import face_options, progress_bar, stack_options
 from exprmetric_cli.probe.options import checkpoint_option, device_option, named_path, open_encoders
 
 from exprmetric.choices import DEFAULT_METHODS, SPLITS
@@ -39,6 +39,7 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
 )
 @checkpoint_option()
 @face_options
+@stack_options
 @device_option()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, card and plots.")
 @click.option("--limit", type=click.IntRange(min=3), default=2000, show_default=True, help="Faces of each set.")
@@ -62,6 +63,8 @@ def agreement(
     face: str,
     provider: str,
     jobs: int | None,
+    landmarks: str,
+    commercial_only: bool,
     device: str,
     out: Path | None,
     limit: int,
@@ -94,12 +97,13 @@ def agreement(
         for name, path in named
     ]
     sets = state_use(sets, chosen, unseen)
-    encoders = open_encoders(methods or (() if checkpoints else DEFAULT_METHODS), checkpoints, provider, device)
+    asked = methods or (() if checkpoints else DEFAULT_METHODS)
+    encoders = open_encoders(asked, checkpoints, provider, device, landmarks, commercial_only=commercial_only)
     with progress_bar("measuring", quiet=quiet) as progress:
         result = probe_agreement(
             sets,
             encoders,
-            Bench(Path(), detector, provider, jobs, progress, face),
+            Bench(Path(), detector, provider, jobs, progress, face, landmarks, commercial_only),
             people=person_faces(persons, persons_split) if persons else None,
             photographs=photographs(photos) if photos else None,
             limit=limit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import detector_option, face_option
+from exprmetric_cli.options import detector_option, face_option, stack_options
 
 
 @click.command()
@@ -15,7 +15,17 @@ from exprmetric_cli.options import detector_option, face_option
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The picture, a PNG.")
 @detector_option("; none: images are aligned crops")
 @face_option()
-def exchange(checkpoint: Path, first: Path, second: Path, out: Path, detector: str, face: str) -> None:
+@stack_options
+def exchange(
+    checkpoint: Path,
+    first: Path,
+    second: Path,
+    out: Path,
+    detector: str,
+    face: str,
+    landmarks: str,
+    commercial_only: bool,
+) -> None:
     """Exchange the expressions of two faces, by the decoder of CHECKPOINT (paper 002, figure 2).
 
     CHECKPOINT is best.pt or last.pt of `exprmetric train disentangle --set beta1=0.001`, or another beta1 above 0. The
@@ -27,5 +37,14 @@ def exchange(checkpoint: Path, first: Path, second: Path, out: Path, detector: s
     need_torch()
     from exprmetric.probes.exchange import exchange_files
 
-    made = exchange_files(checkpoint, first, second, out, detector=detector, face=face)
+    made = exchange_files(
+        checkpoint,
+        first,
+        second,
+        out,
+        detector=detector,
+        face=face,
+        landmarks=landmarks,
+        commercial_only=commercial_only,
+    )
     click.echo(f"{out}: {', '.join(f'{name} {expression}' for name, expression in made.read.items())}")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from exprmetric_cli.options import detector_option, jobs_option, provider_option, seed_option
+from exprmetric_cli.options import detector_option, jobs_option, provider_option, seed_option, stack_options
+
+from exprmetric.choices import LANDMARKS
 
 if TYPE_CHECKING:
     from exprmetric.methods import Method
@@ -41,12 +43,14 @@ def named_path(text: str) -> tuple[str, Path]:
 
 
 def encoder_options(command: F) -> F:
-    """`--method --checkpoint --limit --cache --detector --provider --device --jobs --seed`."""
+    """`--method --checkpoint --limit --cache --detector --landmarks --commercial-only --provider --device --jobs
+    --seed`."""
     for option in (
         seed_option(),
         jobs_option("read images and align"),
         device_option(),
         provider_option(),
+        stack_options,
         detector_option(),
         click.option(
             "--cache",
@@ -64,12 +68,24 @@ def encoder_options(command: F) -> F:
     return command
 
 
-def open_encoders(methods: Sequence[str], checkpoints: Sequence[str], provider: str, device: str) -> list[Method]:
-    """Methods, then checkpoints, in the order in which they were named."""
+def open_encoders(
+    methods: Sequence[str],
+    checkpoints: Sequence[str],
+    provider: str,
+    device: str,
+    landmarks: str = LANDMARKS[0],
+    *,
+    commercial_only: bool = False,
+) -> list[Method]:
+    """Methods, then checkpoints, in the order in which they were named; `commercial_only` is of the methods."""
+    from exprmetric.evaluation.session import check_landmarks
     from exprmetric.methods import load_method
     from exprmetric.probes.checkpoint import open_checkpoint
+    from exprmetric.weights import store
 
-    opened = [load_method(name, provider=provider) for name in dict.fromkeys(methods)]
+    with store.commercial_only(commercial_only):
+        opened = [load_method(name, provider=provider) for name in dict.fromkeys(methods)]
+    check_landmarks(opened, landmarks)
     return opened + [open_checkpoint(*named_path(c), provider=provider, device=device) for c in checkpoints]
 
 

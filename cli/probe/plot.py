@@ -28,6 +28,8 @@ def plot(
     limit: int,
     cache: Path | None,
     detector: str,
+    landmarks: str,
+    commercial_only: bool,
     provider: str,
     device: str,
     jobs: int | None,
@@ -46,9 +48,9 @@ def plot(
     from exprmetric.probes.encoders import Bench
     from exprmetric.probes.parts import judged_set
 
-    encoders = open_encoders(methods, checkpoints, provider, device)
+    encoders = open_encoders(methods, checkpoints, provider, device, landmarks, commercial_only=commercial_only)
     judged = judged_set(data, limit, seed)
     with cache_folder(cache, None) as folder, progress_bar("drawing", quiet=quiet) as progress:
-        bench = Bench(folder, detector, provider, jobs, progress)
+        bench = Bench(folder, detector, provider, jobs, progress, landmarks=landmarks, commercial_only=commercial_only)
         draw(kind, judged, encoders, bench, out, classifier=classifier, asked=query, seed=seed)
     click.echo(f"written: {out}", err=True)

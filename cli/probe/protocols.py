@@ -34,6 +34,8 @@ def protocols(
     limit: int,
     cache: Path | None,
     detector: str,
+    landmarks: str,
+    commercial_only: bool,
     provider: str,
     device: str,
     jobs: int | None,
@@ -70,13 +72,13 @@ def protocols(
     chosen_protocols(protocols)  # now, not after minutes of work
     if (fec is None) != (fec_images is None):
         raise InputError("--fec and --fec-images are needed together")
-    encoders = open_encoders(methods, checkpoints, provider, device)
+    encoders = open_encoders(methods, checkpoints, provider, device, landmarks, commercial_only=commercial_only)
     sets = [judged_set(path, limit, seed, contempt=contempt) for path in data]
     with cache_folder(cache, out) as folder, progress_bar("judging", quiet=quiet) as progress:
         result = probe_protocols(
             sets,
             encoders,
-            Bench(folder, detector, provider, jobs, progress),
+            Bench(folder, detector, provider, jobs, progress, landmarks=landmarks, commercial_only=commercial_only),
             protocols=protocols,
             people=people_rows(persons, persons_split, persons_limit, seed) if persons else None,
             fec=fec_set(fec, fec_images, fec_limit, seed) if fec and fec_images else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import detector_option, face_option
+from exprmetric_cli.options import detector_option, face_option, stack_options
 
 
 @click.command()
@@ -30,6 +30,7 @@ from exprmetric_cli.options import detector_option, face_option
 )
 @detector_option("; none: photographs are aligned crops")
 @face_option()
+@stack_options
 def saliency(
     checkpoints: tuple[str, ...],
     photographs: tuple[Path, ...],
@@ -37,6 +38,8 @@ def saliency(
     scalar: str,
     detector: str,
     face: str,
+    landmarks: str,
+    commercial_only: bool,
 ) -> None:
     """Draw where encoders look: Grad-CAM over each photograph, one column a checkpoint.
 
@@ -47,9 +50,11 @@ def saliency(
     need_torch()
     from exprmetric.faces import open_finder
     from exprmetric.probes.saliency import saliency_sheet
+    from exprmetric.weights import store
 
-    finder = open_finder(detector, face)
-    found = saliency_sheet(checkpoints, photographs, out, finder=finder, scalar=scalar)
+    with store.commercial_only(commercial_only):
+        finder = open_finder(detector, face, landmarks=landmarks)
+        found = saliency_sheet(checkpoints, photographs, out, finder=finder, scalar=scalar)
     for one in found:
         click.echo(f"{one.name}: layer {one.layer}")
     click.echo(f"{out}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option, tell
+from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option, stack_options, tell
 from exprmetric_cli.video.options import (
     VIDEO_FORMATS,
     apart_from_inputs,
@@ -38,6 +38,7 @@ VIDEO = click.Path(path_type=Path)
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
 @seed_option()
 @reading_options
+@stack_options
 @out_option("report.html, video.json, clips.csv, frames.csv, frames.parquet")
 @format_option(VIDEO_FORMATS)
 def evaluate(

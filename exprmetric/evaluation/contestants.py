@@ -101,11 +101,11 @@ def contestants(results: Mapping[str, EvaluationResult]) -> list[Contestant]:
     return named
 
 
-def load_contestants(folders: Sequence[Path]) -> list[Contestant]:
-    """The models of folders that `evaluate --out` wrote, named by the last parts of their paths that tell them apart.
+def load_results(folders: Sequence[Path]) -> dict[str, EvaluationResult]:
+    """Results by the last parts of their paths that tell them apart.
 
     Raises:
-        InputError: a folder is named twice or can't be read, or there are fewer than two models.
+        InputError: a folder is named twice or can't be read.
     """
     resolved = [folder.resolve() for folder in folders]
     if twice := [str(path) for path, n in Counter(resolved).items() if n > 1]:
@@ -114,7 +114,16 @@ def load_contestants(folders: Sequence[Path]) -> list[Contestant]:
     while len({path.parts[-depth:] for path in resolved}) < len(resolved):
         depth += 1
     names = ["/".join(path.parts[-depth:]) for path in resolved]
-    found = contestants({n: EvaluationResult.load(f) for n, f in zip(names, folders, strict=True)})
+    return {n: EvaluationResult.load(f) for n, f in zip(names, folders, strict=True)}
+
+
+def load_contestants(folders: Sequence[Path]) -> list[Contestant]:
+    """The models of folders that `evaluate --out` wrote, named by the last parts of their paths that tell them apart.
+
+    Raises:
+        InputError: a folder is named twice or can't be read, or there are fewer than two models.
+    """
+    found = contestants(load_results(folders))
     if len(found) < 2:
         raise InputError("a comparison needs two models or more: name a second folder that `evaluate --out` wrote")
     return found

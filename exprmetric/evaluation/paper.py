@@ -7,11 +7,14 @@ note says which command brings them.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from exprmetric.errors import InputError
+from exprmetric.evaluation.contestants import Keys, by_pair, contestants, measured
 from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import Column, Content, Row, Sheet, score_cell
@@ -48,20 +51,28 @@ def paper_methods() -> tuple[str, ...]:
 
 def paper_sheet(summary: Mapping[str, Any]) -> Sheet:
     """The table of a result. Of several models each has a row; the best of a column is marked among them."""
-    models = models_of(dict(summary))
-    columns = [Column("model", words=True), Column("n")]
-    columns += [Column(heading, key, ends=(f"{key}.low", f"{key}.high")) for heading, key, *_ in _COLUMNS]
+    return Sheet(_columns(), _rows(summary, "all"), notes=_notes(summary))
+
+
+def _columns() -> list[Column]:
+    scores = [Column(heading, key, ends=(f"{key}.low", f"{key}.high")) for heading, key, *_ in _COLUMNS]
+    return [Column("model", words=True), Column("n"), *scores]
+
+
+def _rows(summary: Mapping[str, Any], nameless: str, left_out: Collection[str] = ()) -> list[Row]:
+    """A row for each model, or one with the name of all; without the columns that are left out."""
     rows = []
+    models = models_of(dict(summary))
     for name in models or [""]:
         methods = summary["groups"][name]["methods"] if models else summary["methods"]
         found = summary.get("id_retrieval")
         looked_up = (found.get("models", {}).get(name) if name else found) if found else None
-        cells: list[Content] = [name or "all", max((m["n"] for m in methods.values()), default=0)]
-        for _, _, method, score in _COLUMNS:
+        cells: list[Content] = [name or nameless, max((m["n"] for m in methods.values()), default=0)]
+        for _, key, method, score in _COLUMNS:
             part = looked_up if method is None else methods.get(method)
-            cells.append(score_cell((part or {}).get(score)))
+            cells.append(score_cell(None if key in left_out else (part or {}).get(score)))
         rows.append(Row(cells))
-    return Sheet(columns, rows, notes=_notes(summary))
+    return rows
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
@@ -110,6 +121,75 @@ def _csv(result: EvaluationResult) -> None:
     for line in alarm_lines(result.summary):
         print(line, file=sys.stderr)
     say_csv(paper_sheet(result.summary).csv())
+
+
+def papers_sheet(results: Mapping[str, EvaluationResult], match: str = "content") -> Sheet:
+    """The table of several results, a row a model; a column that was not measured in one way in all is left out.
+
+    Args:
+        results: by name.
+        match: what makes two targets or sources the same: `content` or `path`.
+    """
+    summaries = {name: result.summary for name, result in results.items()}
+    left_out: dict[str, str] = {}
+    for _, key, method, _ in _COLUMNS:
+        ways = {_way(summary, method) for summary in summaries.values()} - {""}
+        if len(ways) > 1:
+            left_out[key] = f"– {key} was not measured in one way in all: {' and '.join(sorted(ways))}"
+    rows = [row for name, summary in summaries.items() for row in _rows(summary, name, left_out)]
+    names = [str(row.cells[0]) for row in rows]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise InputError(f"two of the models compared are called {twice!r}; rename a folder")
+    notes = [note for summary in summaries.values() for note in _notes(summary)]
+    return Sheet(_columns(), rows, notes=list(dict.fromkeys([*left_out.values(), *_same_rows(results, match), *notes])))
+
+
+def _way(summary: Mapping[str, Any], method: str | None) -> str:
+    """By what a column was measured: its fingerprint; '' where it wasn't."""
+    if method is not None:
+        return str(summary["methods"].get(method, {}).get("fingerprint", ""))
+    found = summary.get("id_retrieval")
+    return f"{found['network']} among {found['gallery_size']}" if found else ""
+
+
+def _same_rows(results: Mapping[str, EvaluationResult], match: str) -> list[str]:
+    """A sentence where the models were not measured on the same targets and sources, or with other detectors."""
+    models = contestants(results)
+    keys = Keys(match)
+    pairs = [set(measured(m.rows, by_pair((m, keys.pairs(m.rows, every=m.every_face))))) for m in models]
+    common, every = set.intersection(*pairs), set.union(*pairs)
+    lines = []
+    if len(common) < len(every):
+        lines.append(
+            f"{len(common)} of {len(every)} pairs of target and source were measured for all models; each model's "
+            "scores are over its own: `exprmetric compare` without --preset compares on shared ones"
+        )
+    detectors = dict.fromkeys(m.detector for m in models)
+    return [*lines, *([f"faces were found differently: {' and '.join(detectors)}"] if len(detectors) > 1 else [])]
+
+
+def print_papers(results: Mapping[str, EvaluationResult], form: str, match: str = "content") -> None:
+    """The table of several results on stdout in one of the forms of `--format`."""
+    sheet = papers_sheet(results, match)
+    told = [
+        printable(f"{name}: {line}")
+        for name, result in results.items()
+        for line in (coverage_line(result.summary["coverage"]), *alarm_lines(result.summary))
+    ]
+    if form == "json":
+        say_json(json.dumps(list(sheet.records()), indent=2, allow_nan=False, ensure_ascii=False))
+    elif form == "csv":
+        say_csv(sheet.csv())
+    elif form == "latex":
+        made = "; ".join(f"{name}: {caption(result.summary)}" for name, result in results.items())
+        say(sheet.latex(" ".join([*(f"{note}." for note in sheet.notes), made]), "tab:swap"))
+    elif form == "markdown":
+        lines = [f"{markdown_text(line)}." for line in (*told, *sheet.notes)]
+        say("\n\n".join([sheet.markdown(), *lines]))
+    else:
+        for line in told:
+            say(line)
+        sheet.print()
 
 
 _FORMS: dict[str, Callable[[EvaluationResult], None]] = {

@@ -77,7 +77,9 @@ def identity_line(identity: dict[str, Any] | None) -> str:
     if not identity or not identity["n"]:
         return ""
     if "nearer_to_source" not in identity:
-        return f"identity control: mean distance to the target {number(identity['mean_t2c'])}"
+        mean = f"mean distance to the target {number(identity['mean_t2c'])}"
+        same = identity.get("same_person")
+        return f"identity control: {f'still the same person {cell(same)}; ' if same else ''}{mean}"
     nearer = cell(identity["nearer_to_source"])
     distances = f"to source {number(identity['mean_s2c'])}, to target {number(identity['mean_t2c'])}"
     return f"identity control: share nearer to the source than to the target {nearer}; mean distance {distances}"

@@ -100,9 +100,14 @@ def triplets_from_casia(
         InputError: as `read_pair_lines`; a folder is missing, the template is wrong, or there is a video and no
             `workdir`.
     """
-    pattern = parse_template(without_suffix(template, CLIP_SUFFIXES))
+    pattern = parse_template(without_suffix(template, CLIP_SUFFIXES), ("target",))
     if unknown := [field for field in pattern.fields if field not in ("source", "target", "model")]:
         raise InputError(f"`template` {template!r}: a pair file knows no {{{unknown[0]}}}")
+    if "source" not in pattern.fields:
+        raise InputError(
+            f"`template` {template!r}: a pair file names a source for each result, and this has none. Anonymized "
+            "images are read by their names alone: give `template` and `target_dir`, without `pair_file` and `layout`"
+        )
     lines = read_pair_lines(pair_file)
     sources = clip_names(source_dir)
     targets = clip_names(target_dir) if target_dir is not None else sources

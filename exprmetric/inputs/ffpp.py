@@ -6,6 +6,8 @@
 `frames/` in place of `videos/`, a folder for each video. A root with `originals/` and `swapped/`, which hold videos or
 folders of frames named in the same way (and photographs as sources), is read too.
 
+A clip that is named as an original is, `TTT.mp4`, is that one anonymized: it has no source.
+
 Which frames go together: frame N of a swap was made of frame N of its target. For s2c, frame N of the source is taken:
 FF++'s own FaceSwap script uses that one, and so do papers that swap FF++ frame by frame (MegaFS). Where the source is
 shorter, nothing is prescribed; here it begins again: N modulo its length.
@@ -180,29 +182,34 @@ def _swap(root: Path, method: _Method, name: str) -> ClipSwap | Triplet:
     assert clip is not None  # the name comes from there
     if problem := not_utf8(clip):
         return unmatched(root, clip, problem, model=method.model)
+    kinds = [kind for kind, clips in swapped.kinds.items() if name in clips]
+
+    def made(target: str, source: str) -> ClipSwap | Triplet:
+        kind = next((k for k in kinds if target in originals.kinds.get(k, {})), kinds[0])
+        paths = {n: originals.find(n, first=kind) for n in (target, source) if n}
+        roles = (("target", target), ("source", source))
+        lacking = [
+            f"no {role} clip: {show(originals.folder)} holds none named {n!r}"
+            for role, n in roles
+            if n and paths[n] is None
+        ]
+        if lacking or (whole := paths[target]) is None:
+            return unmatched(root, clip, "; ".join(lacking), model=method.model)
+        own = f"{method.model}/{name}" if method.model else name
+        other = paths[source] if source else None
+        return ClipSwap(own, whole, other, swapped.kinds[kind][name], model=method.model, group=target)
+
+    if originals.find(name) is not None:  # it is named as its target is: an anonymized clip
+        return made(name, "")
     splits = first_splits(_NAME, name)
     if not splits:
-        return unmatched(root, clip, "its name is not TARGET_SOURCE", model=method.model)
+        return unmatched(root, clip, "its name is neither TARGET_SOURCE nor that of an original", model=method.model)
     split, problem = choose(
         splits, lambda s: originals.find(s["target"]) is not None, lambda s: originals.find(s["source"]) is not None
     )
     if split is None:
         return unmatched(root, clip, f"{problem}; looked for in {show(originals.folder)}", model=method.model)
-    kinds = [kind for kind, clips in swapped.kinds.items() if name in clips]
-    kind = next((k for k in kinds if split["target"] in originals.kinds.get(k, {})), kinds[0])
-    target, source = (originals.find(split[role], first=kind) for role in ("target", "source"))
-    if target is None or source is None:
-        missing = [role for role, path in (("target", target), ("source", source)) if path is None]
-        lacking = (f"no {role} clip: {show(originals.folder)} holds none named {split[role]!r}" for role in missing)
-        return unmatched(root, clip, "; ".join(lacking), model=method.model)
-    return ClipSwap(
-        f"{method.model}/{name}" if method.model else name,
-        target,
-        source,
-        swapped.kinds[kind][name],
-        model=method.model,
-        group=split["target"],
-    )
+    return made(split["target"], split["source"])
 
 
 def _strays(root: Path, method: _Method) -> list[Triplet]:

@@ -23,6 +23,7 @@ class ClipSwap:
     """A clip in which the face of `target` was swapped, to be paired frame by frame.
 
     Attributes:
+        source: None where there is none, as of an anonymized clip.
         id: of its rows, before '/' and the frame's name.
         group: the target clip: its frames are not independent.
         still_source: the identity is that of the source's first frame, else of its frame of the same number.
@@ -30,7 +31,7 @@ class ClipSwap:
 
     id: str
     target: Path
-    source: Path
+    source: Path | None
     swapped: Path
     model: str = ""
     group: str = ""
@@ -64,10 +65,10 @@ def pair_frames(
     swaps = [item for item in items if isinstance(item, ClipSwap)]
     opened: dict[Path, Clip | str] = {}
     wanted: dict[Path, list[Choice]] = {}
-    distinct = {path for swap in swaps for path in (swap.target, swap.source, swap.swapped)}
+    distinct = {path for swap in swaps for path in (swap.target, swap.source, swap.swapped)} - {None}
 
-    def open_all(paths: Iterable[Path]) -> None:
-        for path in dict.fromkeys(paths):
+    def open_all(paths: Iterable[Path | None]) -> None:
+        for path in (p for p in dict.fromkeys(paths) if p is not None):
             opened[path] = _open(path, wanted[path], workdir)
             progress("frames", len(opened), len(distinct))
 
@@ -78,7 +79,8 @@ def pair_frames(
     for swap, clip in readable:
         positions = evenly(len(clip.names), frames)
         wanted.setdefault(swap.target, []).append(_same(positions))
-        wanted.setdefault(swap.source, []).append(_first if swap.still_source else _modulo(positions))
+        if swap.source is not None:
+            wanted.setdefault(swap.source, []).append(_first if swap.still_source else _modulo(positions))
     open_all(path for swap, _ in readable for path in (swap.target, swap.source))
     rows = Triplets()
     for item in items:
@@ -107,8 +109,9 @@ def _first(count: int) -> Sequence[int]:
 
 
 def _rows(swap: ClipSwap, opened: dict[Path, Clip | str], frames: int, notes: list[str]) -> list[Triplet]:
-    target, source, swapped = (opened.get(path, "") for path in (swap.target, swap.source, swap.swapped))
-    if not (isinstance(target, Clip) and isinstance(source, Clip) and isinstance(swapped, Clip)):
+    target, swapped = (opened.get(path, "") for path in (swap.target, swap.swapped))
+    source = None if swap.source is None else opened.get(swap.source, "")
+    if not (isinstance(target, Clip) and isinstance(source, Clip | None) and isinstance(swapped, Clip)):
         roles = {"target": target, "source": source, "swapped": swapped}
         reasons = (f"{role} clip: {why}" for role, why in roles.items() if why and isinstance(why, str))
         return [_failed(swap, "; ".join(reasons))]
@@ -138,7 +141,9 @@ def _failed(swap: ClipSwap, problem: str) -> Triplet:
     return Triplet(swap.id, None, None, swap.swapped, model=swap.model, group=swap.group, problem=problem)
 
 
-def _row(swap: ClipSwap, position: int, target_name: str | None, target: Clip, source: Clip, swapped: Clip) -> Triplet:
+def _row(
+    swap: ClipSwap, position: int, target_name: str | None, target: Clip, source: Clip | None, swapped: Clip
+) -> Triplet:
     name = swapped.names[position]
     problem = ""
     if target_name is None:
@@ -146,7 +151,7 @@ def _row(swap: ClipSwap, position: int, target_name: str | None, target: Clip, s
     return Triplet(
         f"{swap.id}/{name}",
         None if target_name is None else target.images[target_name],
-        source.images[_source_frame(swap, target_name or name, position, source)],
+        None if source is None else source.images[_source_frame(swap, target_name or name, position, source)],
         swapped.images[name],
         model=swap.model,
         group=swap.group,

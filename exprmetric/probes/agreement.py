@@ -229,7 +229,7 @@ def _photographs(
     responses = measure_curves(photographs, Reader(bench.finder, methods), pool, bench.progress)
     if bench.finder.detector.aligned:  # there is no face to find in a crop
         return responses, {}
-    return responses, measure_detectors(photographs, methods, pool, bench.progress, provider=bench.provider, seed=seed)
+    return responses, measure_detectors(photographs, methods, pool, bench, seed=seed)
 
 
 def _leak(method: Method, people: Vectors | None, seed: int) -> Leak | None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exprmetric.errors import ImageError
-from exprmetric.faces import available_detectors, open_finder
-from exprmetric.io.progress import Progress
+from exprmetric.errors import ForbiddenWeightsError, ImageError, InputError
+from exprmetric.faces import available_detectors
 from exprmetric.methods import Method
 from exprmetric.methods.each import Vector
 from exprmetric.metrics.resampling import Estimate, Floats, bootstrap, pair_distances
 from exprmetric.probes.dataset import Faces
+from exprmetric.probes.encoders import Bench
 from exprmetric.probes.vectors import Outcome, Reader, represent_all
 
 PAIR = ("scrfd", "dlib")
@@ -38,21 +38,23 @@ def measure_detectors(
     faces: Faces,
     methods: Sequence[Method],
     pool: Executor,
-    progress: Progress,
+    bench: Bench,
     *,
     detectors: tuple[str, str] = PAIR,
-    provider: str = "cpu",
     seed: int = 0,
 ) -> dict[str, DetectorShift]:
     """The shift of every method, over the photographs in which both detectors find the face and all methods read it.
 
     The second detector takes the face that stands where the first one's does. Empty when a detector's weights are not
-    on this machine.
+    on this machine, one of them may not be used, or one draws no points and the bench's landmarks are the detector's.
     """
     present = available_detectors()
     if not all(present[name] for name in detectors):
         return {}
-    readers = [Reader(open_finder(name, provider=provider), methods) for name in detectors]
+    try:
+        readers = [Reader(bench.open_finder(name), methods) for name in detectors]
+    except (ForbiddenWeightsError, InputError):
+        return {}
 
     def read(name: str) -> tuple[Outcome, Outcome]:
         try:
@@ -68,7 +70,7 @@ def measure_detectors(
         if all(isinstance(cell, np.ndarray) for column in columns.values() for cell in column):
             for name, column in columns.items():
                 vectors[name].append([cell for cell in column if isinstance(cell, np.ndarray)])
-        progress("detectors", done, len(faces))
+        bench.progress("detectors", done, len(faces))
     return {m.name: DetectorShift(detector_shift(m, vectors[m.name], seed=seed), detectors) for m in methods}
 
 

@@ -22,6 +22,7 @@ from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_c
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, open_finder
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.kept import digest, keep_arrays, kept_arrays
 from exprmetric.io.progress import Progress, no_progress
@@ -33,6 +34,7 @@ from exprmetric.probes.dataset import Faces
 from exprmetric.probes.parts import FaceRows, Vectors, unique_names
 from exprmetric.probes.vectors import Reader, embed_faces
 from exprmetric.probes.vectors import Vectors as Embedded
+from exprmetric.weights import store as weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,8 @@ class Bench:
         provider: as in `evaluate`.
         jobs: threads that read images, processes that align; None: one a core.
         face: which of several faces; of a data set the one that training aligns.
+        landmarks: as in `evaluate`.
+        commercial_only: as in `evaluate`.
     """
 
     cache: Path
@@ -76,11 +80,18 @@ class Bench:
     jobs: int | None = None
     progress: Progress = no_progress
     face: str = CHOICE
+    landmarks: str = DEFAULT
+    commercial_only: bool = False
 
     @cached_property
     def finder(self) -> FaceFinder:
         """What finds the face of an image."""
-        return open_finder(self.detector, self.face, provider=self.provider)
+        return self.open_finder(self.detector)
+
+    def open_finder(self, detector: str) -> FaceFinder:
+        """The same with another detector."""
+        with weights.commercial_only(self.commercial_only):
+            return open_finder(detector, self.face, provider=self.provider, landmarks=self.landmarks)
 
     def embed(self, faces: Faces, methods: Sequence[Method], stage: str, pool: Executor) -> Embedded:
         """What each method makes of each face; nothing is kept."""
@@ -129,6 +140,8 @@ class Bench:
     ) -> dict[str, Encoded]:
         if not checkpoints:
             return {}
+        if self.landmarks != DEFAULT:
+            raise InputError(f"checkpoints see faces as training aligned them, by landmarks {DEFAULT!r} alone")
         jobs = self.jobs or default_jobs()
         alignment = align_dataset(rows.dataset, self.cache, detector=self.detector, jobs=jobs).subset(list(rows.rows))
         ok = np.flatnonzero(alignment.found)

@@ -19,11 +19,13 @@ from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, open_finder
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.files import path_text, write_files
 from exprmetric.io.images import read_image
 from exprmetric.methods.onnx import preprocess
 from exprmetric.training.disentangling import Disentangler
 from exprmetric.training.recipes.disentangle import DisentangleConfig
+from exprmetric.weights import store as weights
 from exprmetric.weights.manifest import Preprocessing
 
 ROWS = (("x1", "x1'", "x1''"), ("x2", "x2'", "x2''"))
@@ -118,7 +120,15 @@ def draw(made: Exchange) -> bytes:
 
 
 def exchange_files(
-    checkpoint: Path, first: Path, second: Path, out: Path, *, detector: str = "auto", face: str = "largest"
+    checkpoint: Path,
+    first: Path,
+    second: Path,
+    out: Path,
+    *,
+    detector: str = "auto",
+    face: str = "largest",
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
 ) -> Exchange:
     """Exchange the expressions of the faces in two images, and write the picture.
 
@@ -129,13 +139,16 @@ def exchange_files(
         out: a PNG; its folder is made.
         detector: a name that `exprmetric.faces.load_detector` knows.
         face: which of several faces, see `FaceFinder`.
+        landmarks: as in `evaluate`.
+        commercial_only: as in `evaluate`; the checkpoint is yours.
 
     Raises:
         InputError: the checkpoint has no decoder, or the picture can't be written.
         ImageError: an image can't be read or has no face; the message names it.
     """
     model, config = load_disentangler(checkpoint)
-    finder = open_finder(detector, face)
+    with weights.commercial_only(commercial_only):
+        finder = open_finder(detector, face, landmarks=landmarks)
     made = exchange(model, *(_face(path, finder, config) for path in (first, second)))
     write_files(out.parent, {out.name: draw(made)})
     return made

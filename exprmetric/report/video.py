@@ -15,6 +15,7 @@ from exprmetric.errors import ExprmetricError, VideoError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.evaluation.tables import identity_line
 from exprmetric.faces import FaceFinder, open_finder
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.report import lines
 from exprmetric.report.filmstrips import Strip, choose, with_pictures
 from exprmetric.report.html import REPORT, render, write_page
@@ -35,6 +36,7 @@ from exprmetric.report.video_tables import (
 )
 from exprmetric.video.scores.clip import LEAST_EVENT
 from exprmetric.video.scores.result import VideoResult
+from exprmetric.weights import store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +88,9 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
     methods = list(summary["methods"])
     chosen = _chosen(summary["clips"], methods)
     settings = summary["settings"]
-    finder = open_finder(settings["detector"], provider=settings["provider"])
+    with store.commercial_only(settings.get("commercial_only", False)):  # older results don't say
+        landmarks = settings.get("landmarks", DEFAULT)
+        finder = open_finder(settings["detector"], provider=settings["provider"], landmarks=landmarks)
     parts = summary["models"] if len(summary["models"]) > 1 else {"": summary}
     first = "model" if len(parts) > 1 else ""
     with open_pool(jobs) as pool:

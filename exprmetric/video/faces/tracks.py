@@ -23,6 +23,7 @@ from exprmetric.errors import DamagedVideoError, ImageError, ImplausibleFaceErro
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import Face, FaceFinder, alignment, open_finder
 from exprmetric.faces.detection import Detection
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.faults import of_image
 from exprmetric.io.files import path_text
 from exprmetric.io.tables import show
@@ -33,6 +34,7 @@ from exprmetric.video.faces import smoothing
 from exprmetric.video.faces.follow import Seen, follow
 from exprmetric.video.faces.gather import Found, Gatherer, Points, TrackedFace
 from exprmetric.video.faces.table import VideoFaces
+from exprmetric.weights import store as weights
 from exprmetric.weights.runtime import session_threads
 
 DETECT_EVERY = 2
@@ -56,6 +58,8 @@ def track_faces(
     jobs: int | None = None,
     sparse: Mapping[str, int] = SPARSE,
     progress: Progress | None = None,
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
 ) -> VideoFaces:
     """All faces of a video, with their tracks, landmarks, quality and vectors.
 
@@ -71,6 +75,9 @@ def track_faces(
         jobs: threads that detect and crop. The numbers don't depend on it.
         sparse: how often a method reads a track: {"identity": 12} = its 1st, 13th, … face; the other rows are NaN.
         progress: told ("frames", done, stated total or 0).
+        landmarks: as in `exprmetric.evaluate`, but for `none`: yaw and events are read off landmarks.
+        commercial_only: as in `exprmetric.evaluate`. The identity network may not be asked then: where place and
+            likeness leave a doubt, as at a cut, a new track begins.
 
     Returns:
         The faces; a video without one gives a table without rows. `problem` says what could not be decoded.
@@ -80,10 +87,13 @@ def track_faces(
     """
     if detect_every < 1:
         raise InputError(f"detect_every must be 1 or more, got {detect_every}")
+    if landmarks == "none":
+        raise InputError("landmarks 'none' are not enough for videos: yaw and events are read off dlib68's or mesh's")
     said = info(path, rate=rate)
-    with session_threads(1):  # the pool is what keeps the cores busy
+    with session_threads(1), weights.commercial_only(commercial_only):  # the pool is what keeps the cores busy
         loaded = [load_method(m, provider=provider) if isinstance(m, str) else m for m in methods]
-        finder = open_finder(detector, provider=provider)
+        finder = open_finder(detector, provider=provider, landmarks=landmarks)
+    identify = _nobody if commercial_only else _identify(finder)
     table = Gatherer(loaded, sparse)
     stream = _Undamaged(frames(path, every=every, only=only, rate=rate))
     total = -(-(said.frames or 0) // every) if only is None else len(only)
@@ -92,7 +102,7 @@ def track_faces(
             open_pool(jobs) as pool,
             closing(_ahead(stream, DECODED_AHEAD)) as decoded,
         ):
-            followed = follow(decoded, finder.detector, _identify(finder), pool, every=detect_every)
+            followed = follow(decoded, finder.detector, identify, pool, every=detect_every)
             for frame, faces in _placed(followed, finder):
                 table.add(frame, faces, pool)
                 if progress:
@@ -157,6 +167,10 @@ def _identify(finder: FaceFinder) -> Callable[[npt.NDArray[np.uint8], Detection]
         return np.full(network[0].dimension, np.nan, np.float32) if isinstance(vector, ImageError) else vector
 
     return identify
+
+
+def _nobody(image: npt.NDArray[np.uint8], detection: Detection) -> npt.NDArray[np.float32]:
+    return np.full(1, np.nan, np.float32)
 
 
 def _placed(followed: Iterable[tuple[Frame, list[Seen]]], finder: FaceFinder) -> Iterator[tuple[Frame, list[Found]]]:

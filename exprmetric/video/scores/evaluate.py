@@ -13,6 +13,8 @@ import numpy as np
 
 from exprmetric.choices import DEFAULT_METHODS, IDENTITY, PEOPLE, QUALITIES
 from exprmetric.errors import ExprmetricError, ImageError, InputError, NoFaceError
+from exprmetric.evaluation.session import check_landmarks
+from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.triplets import Triplet, Triplets, notes_of
 from exprmetric.inputs.videos import read_video_triplets
 from exprmetric.io.environment import environment, stamp
@@ -30,8 +32,13 @@ from exprmetric.video.scores.partners import NONE, Partners, Rows, by_names, par
 from exprmetric.video.scores.result import SCHEMA_VERSION, VideoResult
 from exprmetric.video.scores.summary import clip_record, clip_table, frame_table, summarise
 from exprmetric.video.scores.trajectory import Along
+from exprmetric.weights import store as weights
 from exprmetric.weights.runtime import session_threads
 
+_PHOTOGRAPHS = (
+    "whether the people can be found again among others is judged on photographs: measure the frames with "
+    "`exprmetric evaluate`"
+)
 _KEPT = 8
 """Videos whose faces are kept, in case that the next clips need them again."""
 
@@ -50,6 +57,8 @@ class VideoSettings:
     cutoff: float = temporal.CUTOFF
     identity: bool = True
     seed: int = 0
+    landmarks: str = DEFAULT
+    commercial_only: bool = False
 
 
 def evaluate_video(
@@ -99,7 +108,8 @@ def evaluate_videos(
             `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `people`: `changed` (of
             several in the target the one whom the swap changed most, else `one`), `one` (who fills most of it), or
             `all`, each with scores of their own, against the one source; `cutoff` of flicker, Hz;
-            `identity`: measure the identity control; `seed` of the bootstrap.
+            `identity`: measure the identity control; `seed` of the bootstrap; `landmarks` (`dlib68` or `mesh`) and
+            `commercial_only` as in `exprmetric.evaluate`, which then needs `people` `one` or `all` and no `identity`.
         jobs: threads. The numbers don't depend on it.
         progress: told ("frames", done, total) of each video, and ("clips", done, total).
 
@@ -132,10 +142,21 @@ def _evaluate(
     names = list(dict.fromkeys(methods))
     if not names:
         raise InputError("no method was asked for")
-    with session_threads(1):
+    if settings.commercial_only and settings.identity:
+        raise InputError("the identity control allows no commercial use: leave it out (--no-identity, identity=False)")
+    if settings.commercial_only and settings.people == "changed":
+        raise InputError(
+            "whom a swap changed is told by the identity network, which allows no commercial use: ask for people `one` "
+            "or `all`"
+        )
+    with session_threads(1), weights.commercial_only(settings.commercial_only):
         loaded = {n: load_method(n, provider=settings.provider) for n in names}
-        control = loaded.get(IDENTITY) or load_method(IDENTITY, provider=settings.provider)
-    reader = _Reader([*loaded.values(), *([] if IDENTITY in loaded else [control])], settings, jobs, progress)
+        control = None
+        if not settings.commercial_only:
+            control = loaded.get(IDENTITY) or load_method(IDENTITY, provider=settings.provider)
+    check_landmarks(list(loaded.values()), settings.landmarks)
+    beside = [control] if control and IDENTITY not in loaded else []
+    reader = _Reader([*loaded.values(), *beside], settings, jobs, progress)
     measured: list[tuple[Triplet, Clip | ImageError]] = []
     for done, triplet in enumerate(triplets, 1):
         measured += [(triplet, c) for c in _measure(triplet, reader, list(loaded.values()), control, raising)]
@@ -149,7 +170,7 @@ def _evaluate(
             IDENTITY if settings.identity else None,
             seed=settings.seed,
         ),
-        "notes": notes_of(triplets),
+        "notes": [*notes_of(triplets), *([_PHOTOGRAPHS] if _anonymized(triplets) else [])],
         "clips": records,
         "settings": vars(settings),
         "fingerprints": reader.fingerprints,
@@ -158,6 +179,10 @@ def _evaluate(
     for method in loaded.values():
         summary["methods"][method.name] |= {"distance": method.distance_name, "fingerprint": method.fingerprint}
     return VideoResult(summary, clip_table(records, names), frame_table(measured, [*names, *_control(settings, names)]))
+
+
+def _anonymized(triplets: Sequence[Triplet]) -> bool:
+    return any(t.source is None and not t.problem for t in triplets)
 
 
 def _control(settings: VideoSettings, names: Sequence[str]) -> list[str]:
@@ -191,6 +216,8 @@ class _Reader:
                 jobs=self._jobs,
                 sparse={},
                 progress=self._progress,
+                landmarks=s.landmarks,
+                commercial_only=s.commercial_only,
             )
             self.fingerprints |= self._kept[key].fingerprints
             if len(self._kept) > _KEPT:
@@ -212,7 +239,7 @@ class _Reader:
 
 
 def _measure(
-    triplet: Triplet, reader: _Reader, methods: Sequence[Method], control: Method, raising: bool
+    triplet: Triplet, reader: _Reader, methods: Sequence[Method], control: Method | None, raising: bool
 ) -> Sequence[Clip | ImageError]:
     """Each of the people, the main one first; or why there is none."""
     role = "clip"

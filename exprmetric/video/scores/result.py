@@ -34,7 +34,15 @@ _PART = {
             "temporal": {str: SCORE},
         }
     },
-    "identity": Maybe({"n": int, "nearer_to_source?": SCORE, "mean_t2c": NUMBER_OR_NONE, "mean_s2c?": NUMBER_OR_NONE}),
+    "identity": Maybe(
+        {
+            "n": int,
+            "nearer_to_source?": SCORE,
+            "same_person?": SCORE,
+            "mean_t2c": NUMBER_OR_NONE,
+            "mean_s2c?": NUMBER_OR_NONE,
+        }
+    ),
     "events": {str: dict},
 }
 SUMMARY = {

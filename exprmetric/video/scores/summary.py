@@ -15,6 +15,7 @@ from exprmetric.evaluation.summary import tells_people
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
 from exprmetric.io.plain import finite, score
+from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.distances import between_groups
 from exprmetric.metrics.preservation import SCORES, per_triplet
 from exprmetric.metrics.uncertainty import bootstrap_means, group_codes
@@ -187,13 +188,16 @@ def _nan(value: float | None) -> float:
 
 
 def _identity(clips: Sequence[tuple[Triplet, Clip]], method: str, seed: int) -> dict[str, Any]:
-    t2c = _frames(clips, method)[0][:, 0]
+    whole, everyone = _frames(clips, method)
+    t2c = whole[:, 0]
+    same = {"same_person": _interval((t2c < SAME_PERSON).astype(float), everyone, seed)}
     if not _some_source(clips):
-        return {"n": len(t2c), "mean_t2c": finite(t2c.mean())}
+        return {"n": len(t2c), "mean_t2c": finite(t2c.mean()), **same}
     distances, groups = _frames(clips, method, source=True)
     t2c, s2c, s2t = distances.T
     means = {f"mean_{n}": finite(d.mean()) if len(d) else None for n, d in zip(DISTANCES, (t2c, s2c, s2t), strict=True)}
-    return {"n": len(distances), "nearer_to_source": _interval((s2c < t2c).astype(float), groups, seed), **means}
+    nearer = _interval((s2c < t2c).astype(float), groups, seed)
+    return {"n": len(distances), "nearer_to_source": nearer, **means, **same}
 
 
 def _some_source(clips: Sequence[tuple[Triplet, Clip]]) -> bool:
