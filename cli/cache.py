@@ -17,12 +17,13 @@ def cache_is_off() -> bool:
     return (cache_folder().parent / f"vectors.{OFF}").is_file()
 
 
-def say_first_use(folder: Path) -> None:
-    """Say, once a folder, that faces and vectors of this run are kept there."""
-    told = folder / "told"
+def say_first_use(folder: Path, *, identity: bool = False) -> None:
+    """Say, once a folder, that faces and vectors of this run are kept there; and once that identity vectors are."""
+    told = folder / ("told.identity" if identity else "told")
+    which = "identity vectors too," if identity else "and no identity vectors,"
     if folder.is_dir() and not told.exists():
         click.echo(
-            f"Note: faces and vectors of these images, identity vectors too, are kept in {folder} so that later runs "
+            f"Note: faces and expression vectors of these images, {which} are kept in {folder} so that later runs "
             "are faster. `exprmetric cache show|clear|off`, or --no-cache.",
             err=True,
         )

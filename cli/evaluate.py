@@ -75,6 +75,11 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder in which faces and vectors are kept for later runs.  [default: beside the pulled weights]",
 )
+@click.option(
+    "--cache-identity",
+    is_flag=True,
+    help="Keep vectors that tell people apart in the cache too. Otherwise each run makes them anew.",
+)
 @click.option("--no-cache", is_flag=True, help="Keep nothing, and look at every image again.")
 @click.option("--shard", metavar="I/N", help="Measure only the I-th of N pieces; `exprmetric merge` joins them.")
 @click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help="Who does the work.")
@@ -98,6 +103,7 @@ def evaluate(
     privacy: bool | None,
     seed: int,
     cache: Path | None,
+    cache_identity: bool,
     no_cache: bool,
     shard: str | None,
     engine: str,
@@ -185,6 +191,7 @@ def evaluate(
                 out=out,
                 saved=draw,
                 cache=kept,
+                cache_identity=cache_identity,
                 engine=engine,
                 shard=shard,
                 progress=progress,
@@ -208,7 +215,7 @@ def evaluate(
     if out is not None:
         click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
     if kept is not None and cache is None:
-        say_first_use(kept)
+        say_first_use(kept, identity=cache_identity)
     coverage = result.summary["coverage"]
     if coverage["triplets"] and not coverage["ok"]:  # of a few triplets, some shards get none
         click.echo("Error: nothing could be measured; see the reasons above", err=True)

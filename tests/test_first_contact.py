@@ -36,9 +36,11 @@ def test_what_is_kept_of_faces_is_said_once(tmp_path: Path, capsys: pytest.Captu
     cache_command.say_first_use(tmp_path / "absent")
     assert capsys.readouterr().err == ""
     cache_command.say_first_use(tmp_path)
-    assert "are kept in" in capsys.readouterr().err
+    assert "and no identity vectors, are kept in" in capsys.readouterr().err
     cache_command.say_first_use(tmp_path)
     assert capsys.readouterr().err == ""
+    cache_command.say_first_use(tmp_path, identity=True)
+    assert "identity vectors too, are kept in" in capsys.readouterr().err
 
 
 def test_a_hint_works_from_a_clone_too():

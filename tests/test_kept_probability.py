@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from results import row, rows_of
 
 from exprmetric.data import maps
 from exprmetric.errors import InputError
+from exprmetric.evaluation.kept import add_kept
+from exprmetric.evaluation.summary import summarise
 from exprmetric.io.plain import plain
 from exprmetric.metrics.kept import LIMIT, Judged, KeptMap, agreement, ceiling, falling, fit, judge, spread
 from exprmetric.metrics.resampling import Estimate
@@ -112,3 +115,17 @@ def test_a_set_of_means_alone_has_no_answers(tmp_path: Path):
     (tmp_path / "ratings.csv").write_text("image,happy\na.png,2.5\n")
     with pytest.raises(InputError, match="no rater's own answers"):
         answered_set(tmp_path)
+
+
+def test_each_part_that_scores_are_split_by_has_kept_and_so_has_each_model_in_it(tmp_path: Path):
+    rows = rows_of([row(tmp_path, f"t{i}", "s", model="AB"[i % 2]) for i in range(6)], ["lm68"])
+    table = rows.table.set_column(rows.table.column_names.index("faces_target"), "faces_target", [[1, 1, 1, 3, 3, 3]])
+    rows, made = type(rows)(table), KeptMap((0.0, 2.0), (0.8, 0.2))
+    summary = summarise(rows, ["lm68"], None, by=["faces"])
+    add_kept(summary, rows, {"lm68": made}, on_fail="exclude", seed=0)
+    expected, models = made(rows.distance("lm68", "t2c")), np.array([0, 1] * 3)
+    for part, of_part in zip(summary["by"]["faces"].values(), (slice(0, 3), slice(3, 6)), strict=True):
+        assert part["methods"]["lm68"]["kept"]["value"] == pytest.approx(expected[of_part].mean())
+        for i, own in enumerate(part["models"].values()):
+            mean = expected[of_part][models[of_part] == i].mean()
+            assert own["methods"]["lm68"]["kept"]["value"] == pytest.approx(mean)

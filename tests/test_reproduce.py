@@ -182,7 +182,7 @@ def test_weights_that_differ_are_named_and_so_is_a_row_whose_number_moved(own: t
     assert status == DIFFERS
     assert f"Weights: lm51 was dlib-68:0000000000000000/eyes70/51, is {right}." in lines
     assert lines[-2] == f"differs: 1 of {COUNT} rows. What changed: a weight."
-    assert lines[-1].startswith("row 2 (") and f"lm51.s2c was {values[1]}, is " in lines[-1]
+    assert lines[-1].startswith("row 2 (") and f"lm51.s2c was {values[1]:.7g}, is " in lines[-1]
     status, lines = said(result, "--input", str(few), "--tolerance", "0.01")
     assert (status, lines[-1]) == (0, "same: all rows and scores, within 0.001")
 

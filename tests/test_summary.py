@@ -23,6 +23,7 @@ from exprmetric.evaluation.summary import (
     coverage,
     identity_control,
     method_scores,
+    models_in,
     splits,
     summarise,
     tells_people,
@@ -249,7 +250,7 @@ def test_the_summary_holds_the_scores_of_the_whole_and_of_each_split(on_fail: st
         assert found["groups"][name] == {
             "coverage": coverage(rows.where(part)),
             "methods": {m: method_scores(rows, part, m, on_fail=on_fail, seed=seed) for m in METHODS},
-        }
+        } | ({"identity": identity_control(rows.where(part), "two", seed=seed)} if name in models_in(rows) else {})
     assert found["identity"] == identity_control(rows, "two", seed=seed)
 
 

@@ -76,6 +76,20 @@ def test_identity_line():
     assert line.endswith("to source 0.500, to target 0.500")
 
 
+def test_the_control_of_several_models_is_said_of_each_and_never_of_all(capsys: pytest.CaptureFixture[str]):
+    result = a_result([a_row(1, model="A"), a_row(9, model="B")], identity="default")
+    lines = tables.identity_lines(result.summary)
+    assert [line.partition(":")[0] for line in lines] == ["A", "B"]
+    assert "to the target 0.000" in lines[0] and "to the target 1.000" in lines[1]
+    for form in ("table", "markdown"):
+        tables.FORMATS[form](result)
+        said = capsys.readouterr().out
+        assert said.count("dentity control: share") == 2
+    assert "t2c" not in repr(result) and "2 models" in repr(result)
+    one = a_result([a_row(1), a_row(9)], identity="default")
+    assert tables.identity_lines(one.summary) == [tables.identity_line(one.summary["identity"])]
+
+
 def test_all_formats_show_every_method_of_every_split(capsys: pytest.CaptureFixture[str]):
     rows = [a_row(1, model="A", labels=("happy", "happy")), a_row(2, model="B", labels=("happy", "sad"))]
     result = a_result(rows)

@@ -34,6 +34,7 @@ from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.detection import DETECTORS, Detection
 from exprmetric.inputs.triplets import ROLES, Triplet, read_triplets
+from exprmetric.io.images import content_hash
 from exprmetric.methods import METHODS, load_method
 from exprmetric.methods.landmarks import LandmarkMethod
 from exprmetric.methods.onnx import OnnxEncoder
@@ -182,6 +183,19 @@ def test_a_part_of_it_is_as_good_as_all_or_nothing(
     found = measured(swaps, "lm68", "default", "lm51", identity=True, cache=tmp_path)
     assert 0 < work.represented["default"] < DISTINCT and 0 < work.represented["lm68"] < DISTINCT
     assert numbers(found) == numbers(measured(swaps, "lm68", "default", "lm51", identity=True, jobs=1))
+
+
+def test_vectors_that_tell_people_apart_are_kept_only_where_that_is_asked_for(
+    swaps: list[Triplet], tmp_path: Path
+) -> None:
+    some, query = swaps[:2], "SELECT count(*) FROM kept WHERE length(value) = 128 * 4 + 8"  # numbers and a check sum
+    expected = numbers(measured(some, "lm68", identity=True))
+    images = len({content_hash(path) for t in some for path in (t.target, t.source, t.swapped) if path})
+    for asked in (False, True):
+        for _ in range(2):
+            assert numbers(measured(some, "lm68", identity=True, cache=tmp_path, cache_identity=asked)) == expected
+        (kept,) = sqlite3.connect(tmp_path / FILE).execute(query).fetchone()
+        assert kept == (images if asked else 0)
 
 
 @pytest.mark.shared

@@ -21,6 +21,7 @@ from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.engines import ENGINES, check_engine
 from exprmetric.evaluation.given import as_image, given_triplets
+from exprmetric.evaluation.large.cache import Kept
 from exprmetric.evaluation.large.journal import Journal, Memory
 from exprmetric.evaluation.large.shards import Shard, drop_shard, save_shard
 from exprmetric.evaluation.origin import Origin, of_call
@@ -66,6 +67,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     saved: Saved = lambda result, folder: None,
     cache: str | os.PathLike[str] | None = None,
+    cache_identity: bool = False,
     engine: str = "local",
     shard: str | None = None,
     progress: Progress = no_progress,
@@ -103,6 +105,7 @@ def evaluate(
             goes on from there and ends with the same files.
         saved: called with the result and the folder once the result is saved, while the folder is still this run's.
         cache: a folder in which faces and vectors are kept for later runs (see `exprmetric.evaluation.large.cache`).
+        cache_identity: keep vectors that tell people apart there too; without it, each run makes them anew.
         shard: `2/8` measures the second of eight pieces of the input; `exprmetric.evaluation.large.shards.merge` joins
             them.
         engine: a key of `exprmetric.evaluation.engines.ENGINES`: `local`, or `ray`.
@@ -183,7 +186,7 @@ def evaluate(
         journal.begin(about | {"input": plan.digest() if out else "", "versions": versions(environment())})
         todo = journal.missing
         done = kept = len(triplets) - len(todo)
-        job = Job(plan, todo, session, pool, Path(cache) if cache else None, jobs, block)
+        job = Job(plan, todo, session, pool, Kept(Path(cache), cache_identity) if cache else None, jobs, block)
         for rows in ENGINES[engine](job):
             journal.add(rows)
             done += len(np.unique(rows["index"].to_numpy()))  # a triplet of several faces has several rows

@@ -5,14 +5,15 @@ It needs a map of the method's distance, which `exprmetric probe kept` makes; a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from exprmetric.data.maps import kept_map
+from exprmetric.evaluation.by import split_by
 from exprmetric.evaluation.rows import Rows
-from exprmetric.evaluation.summary import splits
+from exprmetric.evaluation.summary import Mask, models_in, splits
 from exprmetric.io.plain import finite, score
 from exprmetric.metrics.kept import KeptMap
 from exprmetric.metrics.uncertainty import bootstrap_means
@@ -42,14 +43,26 @@ def with_kept(rows: Rows, maps: Mapping[str, KeptMap]) -> Rows:
     return Rows(table)
 
 
+def _parts(summary: dict[str, Any], rows: Rows) -> Iterator[tuple[dict[str, Any], Mask]]:
+    """All that has `methods` of its own, and (N,) which rows it is of."""
+    yield summary["methods"], np.ones(len(rows), bool)
+    for name, part in splits(rows).items():
+        yield summary["groups"][name]["methods"], part
+    models = models_in(rows)
+    for name, values in summary.get("by", {}).items():
+        masks = split_by(rows, name)
+        for value, found in values.items():
+            yield found["methods"], masks[value]
+            for model, own in found.get("models", {}).items():
+                yield own["methods"], masks[value] & models[model]
+
+
 def add_kept(summary: dict[str, Any], rows: Rows, maps: Mapping[str, KeptMap], *, on_fail: str, seed: int) -> None:
-    """Write `kept` of all rows and of each split, and of both anchors, into a summary.
+    """Write `kept` of all rows, of each split and of each part of `by`, and of both anchors, into a summary.
 
     `kept` is `{"value", "ci95", "calibrated", "error"}`; the error is the largest on a set left out.
     """
-    parts = {"": np.ones(len(rows), bool)} | splits(rows)
-    for name, part in parts.items():
-        methods = summary["groups"][name]["methods"] if name else summary["methods"]
+    for methods, part in _parts(summary, rows):
         for method, made in maps.items():
             ok, failed = part & rows.ok, part & ~rows.ok
             values, groups = made(rows.distance(method, "t2c")[ok]), rows.codes("group")[0]

@@ -29,7 +29,19 @@ _WEIGHTS = re.compile(r"([\w.+-]+):([0-9a-f]{16})")
 """How fingerprints name a file of weights."""
 _SOME = 8192
 """Rows that are plain values at a time."""
-_UNSAID = ("source", "out", "saved", "cache", "jobs", "block", "engine", "shard", "progress", "origin")
+_UNSAID = (
+    "source",
+    "out",
+    "saved",
+    "cache",
+    "cache_identity",
+    "jobs",
+    "block",
+    "engine",
+    "shard",
+    "progress",
+    "origin",
+)
 """Arguments of `evaluate` that are said in other words, or decide no number."""
 
 

@@ -223,8 +223,14 @@ def _told(before: Rows, after: Rows, row: int, numbers: Mapping[str, Mask]) -> s
     if old["status"] != new["status"]:
         said.append(f"{old['status']}, now {new['status']}: {new['reason'] or old['reason']}")
     else:
-        said += [f"{c} was {old.get(c)}, is {new.get(c)}" for c, other in numbers.items() if other[row]][:SHOWN]
+        said += [
+            f"{c} was {_shown(old.get(c))}, is {_shown(new.get(c))}" for c, other in numbers.items() if other[row]
+        ][:SHOWN]
     return printable(f"row {row + 1} ({old['id']}): {'; '.join(said)}")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _other_scores(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float) -> Iterator[str]:

@@ -28,7 +28,7 @@ from exprmetric.evaluation.rows import (
     schema,
 )
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, read_parquet
-from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown
+from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown, models_of
 from exprmetric.io.files import Fill, write_files, write_whole
 from exprmetric.io.shapes import read_json
 from exprmetric.io.sheet import score_cell
@@ -69,7 +69,9 @@ class EvaluationResult:
         return self.rows.records()
 
     def __repr__(self) -> str:
-        """The scores in one line."""
+        """The scores in one line; of several models how many there are, and no score over all of them."""
+        if models := models_of(self.summary):
+            return f"<EvaluationResult: {coverage_line(self.summary['coverage'])}; {len(models)} models>"
         scores = ", ".join(f"{m}: t2c {score_cell(s['mean_t2c'])}" for m, s in self.summary["methods"].items())
         return f"<EvaluationResult: {coverage_line(self.summary['coverage'])}; {scores}>"
 

@@ -41,6 +41,13 @@ _METHODS = {
     }
 }
 _PART = {"coverage": _COVERAGE, "methods": _METHODS}
+_IDENTITY = {
+    "n": int,
+    "nearer_to_source?": SCORE,
+    "same_person?": SCORE,
+    "mean_t2c": NUMBER_OR_NONE,
+    **{f"mean_{d}?": NUMBER_OR_NONE for d in DISTANCE_COLUMNS[1:]},
+}
 _CLOUDS = {"value": NUMBER_OR_NONE, "n": int, "dimension": int, "halves": NUMBER_OR_NONE}
 _RETRIEVAL = {"n": int, "rank1": SCORE}
 SUMMARY = {
@@ -51,18 +58,9 @@ SUMMARY = {
     "notes?": [str],
     "verdict?": [str],
     "methods": _METHODS,
-    "groups": {str: _PART},
+    "groups": {str: {**_PART, "identity?": _IDENTITY}},
     "by?": {str: {str: {**_PART, "models?": {str: _PART}}}},
-    "identity": Maybe(
-        {
-            "n": int,
-            "nearer_to_source?": SCORE,
-            "same_person?": SCORE,
-            "mean_t2c": NUMBER_OR_NONE,
-            **{f"mean_{d}?": NUMBER_OR_NONE for d in DISTANCE_COLUMNS[1:]},
-            "fingerprint": str,
-        }
-    ),
+    "identity": Maybe({**_IDENTITY, "fingerprint": str}),
     "efid?": {str: {**_CLOUDS, "models?": {str: _CLOUDS}}},
     "id_retrieval?": {**_RETRIEVAL, "network": str, "gallery_size": int, "models?": {str: _RETRIEVAL}},
     "privacy?": {

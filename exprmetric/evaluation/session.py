@@ -24,11 +24,12 @@ from exprmetric.evaluation.carried import (
     yaws,
 )
 from exprmetric.evaluation.choosing import Chooser, Chosen, check_face, choice_of, fingerprint, photo_of
-from exprmetric.evaluation.large.cache import Cache, NoCache, VectorCache
+from exprmetric.evaluation.large.cache import Cache, Kept, NoCache, VectorCache
 from exprmetric.evaluation.pipeline import BLOCK, measure
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.reading import FaceReader
 from exprmetric.evaluation.rows import AGAIN, EXPRESSION, MOVED, YAW, cloud_columns, table
+from exprmetric.evaluation.summary import tells_people
 from exprmetric.faces import open_finder
 from exprmetric.faces.point_models import DEFAULT, load_points
 from exprmetric.inputs.triplets import Triplet
@@ -162,9 +163,9 @@ class Session:
         check_face(settings.face)
         self.settings = settings
         self.profile = profile or Profile()
-        tells_people = not settings.commercial_only and settings.landmarks in IdentityMethod.landmark_models
+        may_tell = not settings.commercial_only and settings.landmarks in IdentityMethod.landmark_models
         photo = photo_of(settings.face)
-        if not tells_people:
+        if not may_tell:
             _refuse_identity(settings, photo)
         with (
             self.profile.stage("load models"),
@@ -182,7 +183,7 @@ class Session:
             )
             self.second = second_detector(self.finder.detector, settings.provider) if settings.privacy else None
         self.reader = FaceReader(self.finder, self.methods, self.profile)
-        identity = self._identity if tells_people else None
+        identity = self._identity if may_tell else None
         self.chooser = Chooser(settings.face, aligned=self.finder.detector.aligned, identity=identity)
         self._photo = "" if photo is None else content_hash(photo)
 
@@ -212,12 +213,13 @@ class Session:
         }
 
     @contextmanager
-    def open_cache(self, folder: Path | None) -> Iterator[Cache]:
-        """The vector cache in a folder; None: no cache."""
-        if folder is None:
+    def open_cache(self, kept: Kept | None) -> Iterator[Cache]:
+        """The vector cache; None: no cache."""
+        if kept is None:
             yield NoCache()
         else:
-            with VectorCache(folder, self.finder, self.methods, self.settings.provider) as cache:
+            methods = [m for m in self.methods if kept.identity or not tells_people(m.name)]
+            with VectorCache(kept.folder, self.finder, methods, self.settings.provider) as cache:
                 yield cache
 
     def measure(
@@ -282,7 +284,7 @@ class Job:
         rows: places of the triplets that are still to be measured.
         session: the models, loaded in this process.
         pool: threads of this process.
-        cache: folder of the vector cache; None: none.
+        cache: the vector cache; None: none.
         jobs: how many workers there may be; None: as many as there are cores.
         block: new images that a table of rows rests on, at most; None: as many as pays.
     """
@@ -291,6 +293,6 @@ class Job:
     rows: Integers
     session: Session
     pool: Executor
-    cache: Path | None
+    cache: Kept | None
     jobs: int | None
     block: int | None

@@ -154,8 +154,7 @@ def check_models(models: Iterable[str]) -> None:
 def splits(rows: Rows) -> dict[str, Mask]:
     """(N,) rows of each split: same and different label where labels are given (Table II), with and without a source
     where there are both, and each model."""
-    codes, names = rows.codes("model")
-    check_models(names)
+    check_models(rows.codes("model")[1])
     found: dict[str, Mask] = {}
     if "target_label" in rows.table.column_names:
         given = ~rows.mask("target_label", "") & ~rows.mask("source_label", "")
@@ -164,7 +163,13 @@ def splits(rows: Rows) -> dict[str, Mask]:
     pairs = rows.without_source
     if pairs.any() and not pairs.all():
         found |= {WITH: ~pairs, WITHOUT: pairs}
-    return found | {name: codes == i for i, name in enumerate(names) if name}
+    return found | models_in(rows)
+
+
+def models_in(rows: Rows) -> dict[str, Mask]:
+    """(N,) rows of each model that is named."""
+    codes, names = rows.codes("model")
+    return {name: codes == i for i, name in enumerate(names) if name}
 
 
 def summarise(
@@ -186,11 +191,15 @@ def summarise(
     def part_scores(part: Mask) -> dict[str, Any]:
         return {"coverage": coverage(rows.where(part)), "methods": scores(part)}
 
+    groups = {name: part_scores(part) for name, part in splits(rows).items()}
+    if identity:
+        for name, part in models_in(rows).items():
+            groups[name]["identity"] = identity_control(rows.where(part), identity, seed=seed)
     return {
         "coverage": coverage(rows),
         "alarms": alarms(rows, methods, identity),
         "methods": scores(np.ones(len(rows), bool)),
-        "groups": {name: part_scores(part) for name, part in splits(rows).items()},
+        "groups": groups,
         **({"by": by_parts(rows, by, part_scores)} if by else {}),
         "identity": identity_control(rows, identity, seed=seed) if identity else None,
     }

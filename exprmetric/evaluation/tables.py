@@ -85,6 +85,15 @@ def identity_line(identity: dict[str, Any] | None) -> str:
     return f"identity control: share nearer to the source than to the target {nearer}; mean distance {distances}"
 
 
+def identity_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The control in a sentence; of several models in one for each, never all in one."""
+    models = models_of(dict(summary))
+    if not models:
+        return [line] if (line := identity_line(summary["identity"])) else []
+    parts = ((name, identity_line(summary["groups"][name].get("identity"))) for name in models)  # older results: none
+    return [f"{name}: {line}" for name, line in parts if line]
+
+
 def alarm_lines(summary: dict[str, Any]) -> list[str]:
     """What is suspicious about a result, one line each; models' names come from the input."""
     return [f"ALARM: {printable(sentence)}" for sentence in summary.get("alarms", [])]  # older results have none
@@ -214,7 +223,7 @@ def print_table(result: Result) -> None:
         sheet.print(console)
     for line in (
         *note_lines(summary["methods"]),
-        identity_line(summary["identity"]),
+        *identity_lines(summary),
         *cloud_lines(summary),
         speed_line(summary["throughput"]),
     ):
@@ -242,9 +251,7 @@ def markdown(result: Result) -> str:
         lines += ["", "**Splits**", "", rest.markdown()]
     for note in (*whole.notes, *(f"{line}." for line in note_lines(summary["methods"]))):
         lines += ["", markdown_text(note)]
-    control = identity_line(summary["identity"])
-    lines += ["", control[0].upper() + control[1:] + "."] if control else []
-    for sentence in cloud_lines(summary):
+    for sentence in (*identity_lines(summary), *cloud_lines(summary)):
         lines += ["", markdown_text(sentence[0].upper() + sentence[1:] + ".")]
     if privacy := privacy_sheet(summary):
         lines += ["", "**Privacy**", "", privacy.markdown(), "", *map(markdown_text, privacy.notes)]

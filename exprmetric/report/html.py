@@ -30,7 +30,7 @@ from exprmetric.evaluation.session import open_pool
 from exprmetric.evaluation.tables import (
     coverage_line,
     headline,
-    identity_line,
+    identity_lines,
     label,
     note_lines,
     number,
@@ -134,7 +134,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         headline=headline(summary),
         headline_keys=shown_scores(summary["methods"]),
         splits=splits(summary),
-        identity=identity_line(summary["identity"]),
+        identity=identity_lines(summary),
         privacy=privacy_sheet(summary),
         clouds=cloud_lines(summary),
         speed=speed_line(summary["throughput"]),

@@ -13,6 +13,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,19 @@ _PATIENCE = 60.0
 """Seconds that a run waits for others that write."""
 _CHECK_EVERY = 4096
 """Vectors between two looks at the size of the file."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where faces and vectors are kept for later runs.
+
+    Attributes:
+        folder: of the file.
+        identity: keep vectors that tell people apart too. Without it they are made anew by each run.
+    """
+
+    folder: Path
+    identity: bool = False
 
 
 class Cache(Protocol):

@@ -16,13 +16,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exprmetric import errors
 from exprmetric.errors import ExprmetricError, MissingPackageError, WeightsError
+from exprmetric.evaluation.large.cache import Kept
 from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.rows import name_columns, schema
@@ -55,7 +55,7 @@ class Work:
 
     settings: Settings
     plan: Plan
-    cache: Path | None
+    cache: Kept | None
     about: dict[str, Any]
 
 
