@@ -19,6 +19,7 @@ from exprmetric.errors import LowQualityError, MissingPackageError, WeightsError
 from exprmetric.evaluation.embed import embed_images
 from exprmetric.faces import FaceFinder, alignment, load_detector
 from exprmetric.faces.face_mesh import BLENDSHAPE_POINTS, BLENDSHAPES, FaceMesh, Mesh
+from exprmetric.faces.point_models import load_points
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.images import read_image
 from exprmetric.methods import load_method
@@ -235,20 +236,21 @@ def test_both_methods_share_one_mesh_a_face_and_need_no_pixels_later(
 def test_a_face_that_mediapipe_does_not_see_is_a_row_with_a_status(
     installed: None, blank: Path, portrait_photo: Path, tmp_path: Path
 ) -> None:
-    # the detector `none` takes the whole image for a face, whatever it shows
-    face = FaceFinder(load_detector("none")).find(read_image(blank))
+    # the detector `none` takes the whole image for a face, and without landmarks it does so whatever the image shows
+    face = FaceFinder(load_detector("none"), points=load_points("none")).find(read_image(blank))
     with pytest.raises(LowQualityError, match=r"presence 0\.0"):
         load_method("blendshapes").represent([face])
-    (embedding,) = embed_images([blank], "blendshapes-token", detector="none", jobs=1)
+    read = {"detector": "none", "landmarks": "none", "jobs": 1}
+    (embedding,) = embed_images([blank], "blendshapes-token", **read)  # type: ignore[arg-type]
     assert embedding.vector is None and embedding.status == "low_quality" and "MediaPipe" in embedding.reason
     crop = tmp_path / "crop.png"
     cv2.imwrite(str(crop), cv2.imread(str(portrait_photo))[60:190, 160:290])
     triplet = Triplet("one", crop, crop, blank)
-    result = exprmetric.evaluate([triplet], ["blendshapes", "lm51"], detector="none", identity=False, jobs=1)
+    result = exprmetric.evaluate([triplet], ["blendshapes", "default"], identity=False, **read)  # type: ignore[arg-type]
     (row,) = result.triplets
     assert row["status"] == "low_quality" and "blank.png" in row["reason"]
-    assert row["blendshapes.t2c"] is None and row["lm51.t2c"] is None
-    without = exprmetric.evaluate([triplet], ["lm51"], detector="none", identity=False, jobs=1)
+    assert row["blendshapes.t2c"] is None and row["default.t2c"] is None
+    without = exprmetric.evaluate([triplet], ["default"], identity=False, **read)  # type: ignore[arg-type]
     assert without.triplets[0]["status"] == "ok"  # it was the method that refused
 
 

@@ -238,7 +238,15 @@ def nonsense() -> dict[str, Image]:
     noise = generator.integers(0, 256, (224, 224, 3), np.uint8)
     y, x = np.mgrid[:224, :224]
     stripes = np.repeat((127 + 120 * np.sin(x / 9 + y / 5)).astype(np.uint8)[..., None], 3, 2)
-    return {"noise": noise, "a line": noise[:1].repeat(14, 1)[:, :3000], "a strip": noise[:60], "stripes": stripes}
+    clouds = cv2.GaussianBlur(noise, (0, 0), 5)
+    clouds = np.asarray(cv2.normalize(clouds, None, 0, 255, cv2.NORM_MINMAX), np.uint8)  # type: ignore[call-overload]
+    return {
+        "noise": noise,
+        "clouds": clouds,
+        "a line": noise[:1].repeat(14, 1)[:, :3000],
+        "a strip": noise[:60],
+        "stripes": stripes,
+    }
 
 
 @pytest.mark.parametrize("name", list(nonsense()))

@@ -253,7 +253,7 @@ class WholeImage:
     """No detection: each image is an aligned crop of one face."""
 
     name = "none"
-    fingerprint = "none"
+    fingerprint = "none-2"
     aligned = True
 
     def detect(self, image: Image) -> list[Detection]:

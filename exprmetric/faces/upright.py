@@ -109,12 +109,12 @@ def locate(image: Image, found: Detection, detector: Detector, points: PointMode
     def look(degrees: float) -> _Look | None:
         return _look(image, centre, side, degrees, detector, points)
 
-    one = None if doubts else look(first.tilt)  # rolled, and the evidence agrees: one turn settles it, if it agrees too
-    if one is not None and not (one.doubtful or one.rolled):
-        looks = [one]
-    else:
-        every = (look(first.roll + TURN * k) for k in range(round(360 / TURN)))
-        looks = sorted((x for x in every if x is not None), key=lambda x: -x.score)
+    if doubts == 0:  # rolled, and the evidence agrees: one turn settles it, if it agrees too
+        one = look(first.tilt)
+        if one is not None and not (one.doubtful or one.refused or one.rolled):
+            return one.located(image, centre, side)
+    every = (look(first.roll + TURN * k) for k in range(round(360 / TURN)))
+    looks = sorted((x for x in every if x is not None), key=lambda x: -x.score)
     if not first.rolled and not first.refused and (not looks or looks[0].shows_upright):
         if first.unsettled and (not looks or looks[0].refused):
             raise ImplausibleFaceError(f"{detector.name} and the landmarks hardly see a face, however it is turned")
