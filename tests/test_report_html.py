@@ -192,7 +192,10 @@ def test_of_several_faces_the_picture_shows_the_one_where_the_targets_stood(grou
     largest = finder.find(image)
     other = next(d for d in finder.detect(image) if not np.allclose(d.box, largest.box))
     expected = finder.face(image, other)
-    near, alone = (crops._picture("swapped", str(group_photo), finder, p)[0] for p in (expected.place, None))
+    near, alone = (
+        crops._picture("swapped", str(group_photo), finder, p, "", crops.SIDE, crops.QUALITY)[0]
+        for p in (expected.place, None)
+    )
     assert near.landmarks != alone.landmarks
     row = dict.fromkeys(("target", "source", "swapped"), str(group_photo)) | {
         "box_target": " ".join(str(round(v)) for v in other.box)
