@@ -177,3 +177,6 @@ def test_scores_are_split_by_what_the_targets_encoder_sees(manifest: Path, tmp_p
     assert {name: part["methods"]["lm68"]["n"] for name, part in by.items()} == {**Counter(names), UNKNOWN: 0}
     assert list(found.summary["methods"]) == ["lm68"] and by[names[0]]["methods"]["lm68"]["mean_t2c"]["value"]
     assert names == ["happiness", "neutral"]
+    kept = {name: part["methods"]["lm68"]["kept"]["value"] for name, part in by.items()}
+    assert kept[UNKNOWN] is None
+    assert [kept[name] for name in names] == pytest.approx([r["lm68.kept"] for r in found.triplets[:2]])

@@ -78,7 +78,8 @@ def score_cell(score: Mapping[str, Any] | None) -> Number:
     if score is None:
         return Number(None)
     low, high = score["ci95"]
-    return Number(score["value"], low, high, mark="" if score.get("calibrated", True) else "‡")
+    marked = known(score["value"]) and not score.get("calibrated", True)
+    return Number(score["value"], low, high, mark="‡" if marked else "")
 
 
 def known(value: float | None) -> bool:
