@@ -11,11 +11,14 @@ import sys
 from itertools import permutations
 from pathlib import Path
 
+import demo_text
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from exprmetric_cli.main import COMMANDS, main
 from PIL import Image
+
+from exprmetric.evaluation.result import EvaluationResult
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ["--method", "lm68", "--method", "lm51", "--no-identity", "--detector", "dlib"]
@@ -546,6 +549,22 @@ def test_the_demo_measures_its_own_swaps_with_nothing_downloaded(tmp_path: Path)
         overview.load()
         pixels = np.asarray(overview.convert("RGB"))
     assert (pixels != 255).any(axis=2).mean() > 0.8  # pictures, not white paper
+    check_pages(EvaluationResult.load(out / "result"))
+
+
+def check_pages(result: EvaluationResult) -> None:
+    """README and the first evaluation show what the demo prints with the versions that they name; with other versions,
+    numbers within the tolerance that they name."""
+    text = demo_text.printed(result)
+    stated = demo_text.VERSIONS.search(demo_text.FIRST.read_text(encoding="utf-8"))
+    assert stated is not None
+    whole, part = demo_text.shown(demo_text.FIRST), demo_text.shown(demo_text.README)
+    if " ".join(stated[1].split()) == demo_text.versions(result):
+        assert (whole, part) == (text, demo_text.excerpt(text))
+    for page, now in ((whole, text), (part, demo_text.excerpt(text))):
+        shown, expected = demo_text.means(page), demo_text.means(now)
+        assert len(shown) == len(expected) > 8
+        assert max(abs(a - b) for a, b in zip(shown, expected, strict=True)) <= demo_text.WITH_OTHERS
 
 
 def test_the_demo_refuses_a_folder_that_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
