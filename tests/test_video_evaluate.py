@@ -526,3 +526,20 @@ def test_a_clip_seven_frames_late_is_found_seven_frames_late(
     (clip,) = evaluate_video(target, folder / "ghost_source.jpg", late, METHODS, settings).summary["clips"]
     assert clip["offset"]["frames"] == 7 and clip["offset"]["shifted"] and clip["offset"]["correlation"] > 0.95
     assert [clip["methods"][m]["temporal"]["lag"]["frames"] for m in METHODS] == [7, 7]
+
+
+def test_rows_of_videos_in_python_are_read_as_the_manifest_of_them_is(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "a.mp4").touch()
+    rows = [
+        {"id": "x", "target": str(tmp_path / "frames"), "swapped": str(tmp_path / "a.mp4"), "model": "M"},
+        {"target": str(tmp_path / "frames"), "swapped": str(tmp_path / "away.mp4"), "model": "M"},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read = evaluate_videos(tmp_path / "m.jsonl", ["lm51"], FAST).summary["clips"]
+    given = evaluate_videos(rows, ["lm51"], FAST).summary["clips"]
+    assert given == read and "swapped not found" in given[1]["reason"] and "is a folder" not in given[0]["reason"]
+    with pytest.raises(InputError, match=r"no column 'source'.*perhaps 'sorce'"):
+        evaluate_videos([{**rows[0], "sorce": "s.png"}], ["lm51"], FAST)
+    with pytest.raises(InputError, match="not int"):
+        evaluate_videos(3, ["lm51"], FAST)  # type: ignore[arg-type]

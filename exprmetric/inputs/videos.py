@@ -40,11 +40,11 @@ def read_video_triplets(source: str | os.PathLike[str]) -> Triplets:
 
 def _from_manifest(path: Path) -> Triplets:
     read = triplets_from_manifest(path)
-    return Triplets((_folders_too(t) for t in read), notes_of(read))
+    return Triplets((folders_too(t) for t in read), notes_of(read))
 
 
-def _folders_too(triplet: Triplet) -> Triplet:
-    """To a manifest of images a folder is a problem; here it is a video, if it isn't missing."""
+def folders_too(triplet: Triplet) -> Triplet:
+    """A row that was read as one of images: there a folder is a problem, here it is a video, if it isn't missing."""
     paths = {role: getattr(triplet, role) for role in ROLES}
     if triplet.source is None:  # a row of a manifest without a source needs none
         del paths[SOURCE]

@@ -13,10 +13,11 @@ import numpy as np
 
 from exprmetric.choices import DEFAULT_METHODS, IDENTITY, PEOPLE, QUALITIES
 from exprmetric.errors import ExprmetricError, ImageError, InputError, NoFaceError
+from exprmetric.evaluation.given import given_triplets
 from exprmetric.evaluation.session import check_landmarks
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.triplets import Triplet, Triplets, notes_of
-from exprmetric.inputs.videos import read_video_triplets
+from exprmetric.inputs.videos import folders_too, read_video_triplets
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.io.video import FOLDER_RATE
@@ -91,7 +92,7 @@ def evaluate_video(
 
 
 def evaluate_videos(
-    source: str | os.PathLike[str] | Iterable[Triplet],
+    source: str | os.PathLike[str] | Iterable[Any],
     methods: Sequence[str] = DEFAULT_METHODS,
     settings: VideoSettings = VideoSettings(),
     *,
@@ -101,8 +102,8 @@ def evaluate_videos(
     """Measure how well swapped videos keep the expressions of their targets.
 
     Args:
-        source: a folder or manifest (see `exprmetric.inputs.videos`), or triplets of videos; a source may be an image,
-            and an anonymized video has none.
+        source: a folder or manifest (see `exprmetric.inputs.videos`), or triplets of videos; also tuples, mappings or a
+            data frame as in `exprmetric.evaluate`. A source may be an image, and an anonymized video has none.
         methods: names for `load_method`. The first one's trajectories say by how much a swap is late.
         settings: `detector`; `detect_every` and `every` (see `track_faces`); `rate` of folders of images; `provider`;
             `quality`: `any`, or `paper004` to measure faces that FaceQA finds fit; `people`: `changed` (of
@@ -120,10 +121,16 @@ def evaluate_videos(
     Raises:
         InputError: the input as a whole, or a setting, is wrong. UnknownMethodError, WeightsError, ProviderError.
     """
-    triplets = (
-        read_video_triplets(source) if isinstance(source, str | os.PathLike) else Triplets(source, notes_of(source))
-    )
+    triplets = read_video_triplets(source) if isinstance(source, str | os.PathLike) else _given(source)
     return _evaluate(triplets, methods, settings, jobs=jobs, progress=progress, raising=False)
+
+
+def _given(source: Iterable[Any]) -> Triplets:
+    """Rows in Python: `Triplet`s as they are, and all others by the rules of a manifest of videos."""
+    rows = source if hasattr(source, "columns") or not isinstance(source, Iterable) else list(source)
+    made = given_triplets(rows, None)
+    own = set() if hasattr(rows, "columns") else {id(row) for row in rows}
+    return Triplets((t if id(t) in own else folders_too(t) for t in made), [*notes_of(source), *made.notes])
 
 
 def _evaluate(
