@@ -27,6 +27,7 @@ from exprmetric.evaluation.rows import (
     table,
 )
 from exprmetric.inputs.triplets import Triplet
+from exprmetric.methods.identity import SAME_PERSON
 
 METHODS = ("one", "two")
 
@@ -224,3 +225,62 @@ def test_rows_that_failed_and_rows_without_a_source_may_lack_distances():
         made = made.set_column(made.column_names.index(column), column, pa.array([1.0, None, None]))
     made = made.set_column(made.column_names.index("one.t2c"), "one.t2c", pa.array([1.0, None, 2.0]))
     Rows(made).check_finite("here")
+
+
+def of_two(distances: dict[str, np.ndarray], **more: object) -> pa.Table:
+    pair = Triplet("pair", Path("t"), None, Path("c"), person="Ann", given=(("skin", "dark"), ("age", "30")))
+    swap = a_triplet("swap")
+    return table([pair, swap], [0, 1], [("a", "", "b"), ("a", "d", "e")], ["ok"] * 2, [""] * 2, distances, **more)  # type: ignore[arg-type]
+
+
+def test_a_pair_has_no_distance_to_a_source() -> None:
+    made = of_two({"one": np.array([[0.5, np.nan, np.nan], [0.5, 0.25, 0.125]])})
+    assert [made[f"one.{d}"].to_pylist() for d in DISTANCE_COLUMNS] == [[0.5, 0.5], [None, 0.25], [None, 0.125]]
+
+
+def test_the_person_and_the_given_columns_stand_in_their_row() -> None:
+    made = of_two({"one": np.ones((2, 3))})
+    assert made["person"].to_pylist() == ["Ann", ""]
+    assert made["given"].to_pylist() == ['{"age": "30", "skin": "dark"}', ""]
+
+
+def test_the_same_person_is_nearer_than_the_threshold_and_unknown_where_nothing_was_measured() -> None:
+    values = np.array([[SAME_PERSON, 0.0, 0.0], [np.nextafter(SAME_PERSON, 0), 9.0, 9.0]])
+    assert of_two({"identity": values})["identity.same_person"].to_pylist() == [False, True]
+    values[0] = np.nan
+    assert of_two({"identity": values})["identity.same_person"].to_pylist() == [None, True]
+
+
+def test_what_rows_carry_is_of_its_own_kind() -> None:
+    carried = {
+        "yaw": [1.5, None],
+        "expression": ["sad", None],
+        "found_again": [True, None],
+        "blendshapes:cosine.vector": [b"12", None],
+        "blendshapes.moved": ["jaw 0.4 less open", None],
+        "cloud.one.target": [b"34", None],
+        PRIVATE_COLUMNS[0]: [b"5", None],
+        PRIVATE_COLUMNS[1]: [b"6", None],
+    }
+    made = of_two({"blendshapes:cosine": np.ones((2, 3))}, carried=carried)
+    assert {name: made[name].to_pylist() for name in carried} == carried
+    kinds = [made.schema.field(name).type for name in carried]
+    assert kinds == [pa.float64(), pa.string(), pa.bool_(), pa.binary(), pa.string(), *[pa.binary()] * 3]
+    without = of_two({"one": np.ones((2, 3))})
+    assert not {"cloud.one.target", PRIVATE_COLUMNS[0], "blendshapes.moved"} & set(without.column_names)
+
+
+def test_a_method_with_a_map_has_a_column_of_what_is_kept() -> None:
+    assert "one.kept" in columns_of(METHODS, kept=["one"]) and "two.kept" not in columns_of(METHODS, kept=["one"])
+    assert schema(METHODS, kept=["one"]).field("one.kept").type == pa.float64()
+    assert "two.kept" not in schema(METHODS, kept=["one"]).names
+
+
+def test_names_are_counted_over_all_parts_and_none_is_the_empty_name() -> None:
+    rows = some_rows()
+    names = pa.chunked_array([pa.array(["b", None]).dictionary_encode(), pa.array(["a", "b"]).dictionary_encode()])
+    joined = Rows(rows.table.slice(0, 4).set_column(rows.table.column_names.index("model"), "model", names))
+    codes, kept = joined.codes("model")
+    assert [kept[c] for c in codes] == ["b", "", "a", "b"]
+    empty = Rows(rows.table.slice(0, 0)).codes("model")
+    assert len(empty[0]) == 0 and empty[0].dtype == np.int32
