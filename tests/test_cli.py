@@ -559,12 +559,12 @@ def check_pages(result: EvaluationResult) -> None:
     stated = demo_text.VERSIONS.search(demo_text.FIRST.read_text(encoding="utf-8"))
     assert stated is not None
     whole, part = demo_text.shown(demo_text.FIRST), demo_text.shown(demo_text.README)
-    if " ".join(stated[1].split()) == demo_text.versions(result):
-        assert (whole, part) == (text, demo_text.excerpt(text))
+    alike = " ".join(stated[1].split()) == demo_text.versions(result)
+    limit = 0.002 if alike else demo_text.WITH_OTHERS  # another processor may move the last digit
     for page, now in ((whole, text), (part, demo_text.excerpt(text))):
         shown, expected = demo_text.means(page), demo_text.means(now)
         assert len(shown) == len(expected) > 8
-        assert max(abs(a - b) for a, b in zip(shown, expected, strict=True)) <= demo_text.WITH_OTHERS
+        assert max(abs(a - b) for a, b in zip(shown, expected, strict=True)) <= limit
 
 
 def test_the_demo_refuses_a_folder_that_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,7 +19,7 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
 @face_options
 @device_option()
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for kept.json, kept.md, kept.png."
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for kept.json, kept.md, kept.svg."
 )
 @click.option("--limit", type=click.IntRange(min=3), default=2000, show_default=True, help="Most faces of each set.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of faces, pairs and intervals.")

@@ -29,7 +29,7 @@ from exprmetric.probes.vectors import Reader, Vectors, embed_faces
 
 PAIRS = 400_000
 """Pairs of a set of which those that count are drawn."""
-MAPS, CARD, PLOT = "kept.json", "kept.md", "kept.png"
+MAPS, CARD, PLOT = "kept.json", "kept.md", "kept.svg"
 
 
 def fit_maps(
@@ -130,23 +130,26 @@ def to_json(made: dict[str, KeptMap], methods: Sequence[Method]) -> str:
 
 def draw(made: dict[str, KeptMap], path: Path) -> None:
     """Reliability diagrams: predicted against observed on each left-out set, a panel a method."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.2 * len(made) + 0.6, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(3.4 * len(made) + 0.6, 3.8), layout="constrained")
+    FigureCanvasSVG(figure)
     axes: Any = figure.subplots(1, len(made), sharey=True, squeeze=False).ravel()
     for axis, (method, found) in zip(axes, made.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=1)
         for colour, mark, (name, judged) in zip(
             ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), "osD^", found.left_out.items(), strict=False
         ):
-            label = f"{name}: {judged.error.value:.3f}"
+            label = f"{name}: {judged.error.value:.3f} [{judged.error.low:.3f}, {judged.error.high:.3f}]"
             axis.plot(judged.predicted, judged.observed, color=colour, marker=mark, markersize=4, label=label)
         axis.set(title=method, xlabel="predicted by a map of the other sets", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axis.legend(frameon=False, fontsize=8, title="left out: error", title_fontsize=8)
+        axis.legend(frameon=False, fontsize=8, title="left out: error [95 % interval]", title_fontsize=8)
     axes[0].set_ylabel("observed: same answer")
-    write_whole(path, lambda f: figure.savefig(f, format="png", dpi=150))
+    alike = {"svg.hashsalt": "kept", "svg.fonttype": "none", "font.family": "sans-serif"}  # the same file again
+    with rc_context(alike):
+        write_whole(path, lambda f: figure.savefig(f, format="svg", metadata={"Date": None}))
 
 
 def save(
