@@ -69,13 +69,19 @@ def format_option(formats: Sequence[str] = FORMATS) -> Callable[[F], F]:
         type=click.Choice(formats),
         default="table",
         show_default=True,
-        help="What stdout gets.",
+        help="How the scores are printed on stdout: a table to read, or a form for programs, pages and papers.",
     )
 
 
 def seed_option() -> Callable[[F], F]:
     """`--seed`."""
-    return click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+    return click.option(
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Where the chance of the bootstrap intervals begins: the same number, the same intervals.",
+    )
 
 
 class _FaceOfSwap(click.Path):

@@ -138,7 +138,7 @@ def test_the_row_of_a_changed_image_is_named_and_that_its_image_changed(own: tup
     assert status == DIFFERS
     assert lines[-2] == f"differs: 1 of {COUNT} rows. What changed: an image."
     assert lines[-1].startswith(f"row 3 ({third.stem}): the swapped image changed; lm51.t2c was ")
-    assert "Images: 1 rows have another one." in lines
+    assert f"Images: 1 of {COUNT} rows has another one." in lines
     third.unlink()
     status, lines = said(result, "--input", str(few))
     assert status == DIFFERS and f"row 3 ({third.stem}): the " in lines[-1] and "unreadable" in lines[-1]

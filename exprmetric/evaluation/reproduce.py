@@ -63,7 +63,8 @@ class Reproduction:
 
     def lines(self) -> list[str]:
         """What a reader is told; the last line begins with `same`, or names rows."""
-        coverage = self.before.summary["coverage"]
+        coverage, images = self.before.summary["coverage"], int(self.images.sum())
+        have = "has" if images == 1 else "have"
         machine = self.versions.keys() & set(_MACHINE)
         packages = {name: pair for name, pair in self.versions.items() if name not in machine}
         found = [
@@ -71,7 +72,7 @@ class Reproduction:
             f"Versions: {_changes(packages) or 'the same'}.",
             *([f"Machine: {_changes({name: self.versions[name] for name in sorted(machine)})}."] if machine else []),
             f"Weights: {_changes(self.weights) or 'the same'}.",
-            f"Images: {f'{int(self.images.sum())} rows have another one' if self.images.any() else 'the same'}.",
+            f"Images: {'the same' if not images else f'{images} of {len(self.images)} rows {have} another one'}.",
         ]
         if self.same:
             near = "digit by digit" if not self.largest else f"within {self.largest:.1g}"

@@ -147,7 +147,11 @@ def draw(made: dict[str, KeptMap], path: Path) -> None:
         axis.set(title=method, xlabel="predicted by a map of the other sets", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axis.legend(frameon=False, fontsize=8, title="left out: error [95 % interval]", title_fontsize=8)
     axes[0].set_ylabel("observed: same answer")
-    alike = {"svg.hashsalt": "kept", "svg.fonttype": "none", "font.family": "sans-serif"}  # the same file again
+    alike: dict[Any, Any] = {
+        "svg.hashsalt": "kept",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+    }  # the same file again
     with rc_context(alike):
         write_whole(path, lambda f: figure.savefig(f, format="svg", metadata={"Date": None}))
 
