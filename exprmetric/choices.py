@@ -51,3 +51,8 @@ def resolve(reference: str) -> Any:
     """What `module:name` names: how registries speak of code that is imported when it is asked for."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
+
+
+LUMA = "luma"
+CHANNELS = {LUMA: 1, "rgb": 3}
+"""What a network that is trained sees of a face's colour → how many channels its input has."""

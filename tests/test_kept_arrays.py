@@ -123,7 +123,7 @@ def of_clips(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[
     )
     patch.setattr(clips, "read_clip", lambda *_, **__: frames)
     clip = Clip(photo.parent, photo.name, "someone")
-    return lambda: clips._kept_clip(folder, "dlib", 176, 8, 1, 25.0, clip).images
+    return lambda: clips._kept_clip(folder, "dlib", 176, 8, 1, 25.0, "luma", clip).images
 
 
 def of_descriptors(folder: Path, photo: Path, patch: pytest.MonkeyPatch) -> Callable[[], npt.NDArray[Any]]:

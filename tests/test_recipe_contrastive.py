@@ -233,9 +233,9 @@ def test_frames_without_a_face_are_left_out_and_counted_and_broken_clips_named(p
 
 
 def test_a_frame_is_the_face_that_a_photograph_of_it_would_be(portrait_clip, portrait_photo, tmp_path, monkeypatch):
-    """Against the way photographs take: alignment kept as matrices, crops made by `load_crops`."""
+    """Against the way photographs take: alignment kept as matrices, crops made by `face_crop`."""
     monkeypatch.delenv("EXPRMETRIC_WEIGHTS", raising=False)
-    from exprmetric.datasets.alignment import align_dataset, load_crops
+    from exprmetric.datasets.alignment import align_dataset, face_crop
     from exprmetric.datasets.layouts import open_dataset
 
     make(tmp_path, "set/images/.keep")
@@ -243,13 +243,13 @@ def test_a_frame_is_the_face_that_a_photograph_of_it_would_be(portrait_clip, por
     shutil.copy(portrait_photo, tmp_path / "set/images/a.png")
     dataset = open_dataset(tmp_path / "set")
     alignment = align_dataset(dataset, tmp_path, detector="dlib", jobs=1)
-    crops = load_crops(dataset, alignment, crop=176, size=64, jobs=1)
+    crop = face_crop(dataset.image(0), alignment.matrices[0], 176, 64)
     noted = clips.annotate_photographs(176, 64)(dataset, alignment, [0])
     faces, _ = clips.load_clips(
         find_clips(portrait_clip), crop=176, size=64, stride=1, cache=tmp_path, device=CPU, detector="dlib"
     )
     (only,) = faces.values()
-    assert np.array_equal(only.images[0, 0].numpy(), crops[0])
+    assert np.array_equal(only.images[0].numpy(), crop)
     np.testing.assert_allclose(noted["points"][0], only.extra["points"][0].numpy(), atol=1e-3)
     assert noted["clip"].tolist() == [-1] and np.isnan(noted["time"]).all()
 
@@ -305,7 +305,7 @@ def test_a_swapped_positive_keeps_the_anchors_expression_and_not_the_sources(peo
     for i in range(n):
         j = (i + 1) % n
         target, source = people.images[i, 0].numpy(), people.images[j, 0].numpy()
-        swap = swapped.swap_luma(target, points[i], source, points[j])
+        (swap,) = swapped.swap_pixels(target[None], points[i], source[None], points[j])
         inside = np.s_[70:150, 70:150]
         assert np.abs(swap[inside].astype(int) - target[inside]).mean() > 3  # it is another face
         assert np.array_equal(swap[:3, :3], target[:3, :3])  # in the same picture

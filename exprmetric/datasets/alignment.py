@@ -7,7 +7,6 @@ original pixels.
 from __future__ import annotations
 
 import shutil
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exprmetric.choices import LUMA
 from exprmetric.datasets.layouts import FaceDataset
-from exprmetric.errors import ImageError, InputError, UnreadableImageError
+from exprmetric.errors import ImageError, InputError
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.alignment import CROP_SIZE, Matrix, warp
 from exprmetric.io.kept import kept
@@ -109,72 +109,26 @@ def align_dataset(dataset: FaceDataset, cache: Path, *, detector: str = "auto", 
     return Alignment(**made, detector=detector)
 
 
-def luma_crop(image: npt.NDArray[np.uint8], matrix: Matrix, crop: int, size: int) -> npt.NDArray[np.uint8]:
-    """(size, size) uint8 luma of a face: the centre `crop` px of the 224 crop, in one warp to `size` px.
+def face_crop(
+    image: npt.NDArray[np.uint8], matrix: Matrix, crop: int, size: int, color: str = LUMA
+) -> npt.NDArray[np.uint8]:
+    """(C, size, size) uint8 of a face: the centre `crop` px of the 224 crop, in one warp to `size` px.
 
     Args:
         image: (H, W, 3) uint8 RGB, original pixels. matrix: (2, 3) map from its px to the px of the 224 crop.
+        color: a key of `exprmetric.choices.CHANNELS`.
     """
-    import cv2
-
     scale = size / crop
     margin = (CROP_SIZE - crop) / 2
     inner = matrix * scale
     inner[:, 2] += 0.5 * scale - 0.5 - scale * margin  # pixel centres are at whole numbers on both sides
-    return np.asarray(cv2.cvtColor(warp(image, inner, size), cv2.COLOR_RGB2GRAY), np.uint8)
+    return in_channels(warp(image, inner, size), color)
 
 
-def load_crops(
-    dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
-) -> npt.NDArray[np.uint8]:
-    """(N, size, size) uint8 luma of every face: the centre `crop` px of the 224 crop, in one warp to `size` px.
+def in_channels(image: npt.NDArray[np.uint8], color: str) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB → (3, H, W), or (1, H, W) luma."""
+    import cv2
 
-    Raises:
-        UnreadableImageError: an image is missing or can't be decoded.
-    """
-    images, errors = _crops(dataset, alignment, crop, size, jobs)
-    for error in errors.values():
-        raise error
-    return images
-
-
-def load_readable_crops(
-    dataset: FaceDataset, alignment: Alignment, *, crop: int, size: int, jobs: int = 2
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:
-    """(R, size, size) crops as `load_crops` makes them, and the (R,) samples whose images could be read.
-
-    The others are left out; a warning counts them and names the first.
-    """
-    images, errors = _crops(dataset, alignment, crop, size, jobs)
-    rows = np.array([i for i in range(len(images)) if i not in errors], np.intp)
-    if errors:
-        first = errors[min(errors)]
-        warnings.warn(f"{len(errors)} of {len(images)} images are left out, the first: {first}", stacklevel=2)
-        images = images[rows]
-    return images, rows
-
-
-def _crops(
-    dataset: FaceDataset, alignment: Alignment, crop: int, size: int, jobs: int
-) -> tuple[npt.NDArray[np.uint8], dict[int, UnreadableImageError]]:
-    """(N, size, size) crops, and by sample the error that says why its crop is empty."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    images = np.zeros((len(dataset.samples), size, size), np.uint8)
-    errors: dict[int, UnreadableImageError] = {}
-    decoded: dict[int, npt.NDArray[np.uint8]] = {}
-
-    def one(i: int) -> None:
-        images[i] = luma_crop(decoded[i], alignment.matrices[i], crop, size)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for start in range(0, len(images), CHUNK):
-            block = range(start, min(start + CHUNK, len(images)))
-            decoded.clear()
-            for i in block:  # a zip file is read by one thread
-                try:
-                    decoded[i] = dataset.image(i)
-                except UnreadableImageError as error:
-                    errors[i] = error
-            list(pool.map(one, decoded))
-    return images, errors
+    if color == LUMA:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)[None]
+    return np.ascontiguousarray(image.transpose(2, 0, 1))

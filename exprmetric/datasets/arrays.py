@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +14,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from exprmetric.datasets.alignment import Alignment, align_dataset, load_readable_crops
+from exprmetric.choices import CHANNELS, LUMA
+from exprmetric.datasets.alignment import Alignment, align_dataset
 from exprmetric.datasets.layouts import FaceDataset
 from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
+from exprmetric.datasets.store import IN_MEMORY, crops_of
 from exprmetric.errors import InputError
+
+WORKERS = 2
+"""Threads that read batches of mapped faces ahead."""
+_GREY = torch.tensor([9798 / 32768, 19235 / 32768, 3735 / 32768], dtype=torch.float64)
+"""OpenCV's weights of red, green and blue."""
+
+
+NO_VOTES = (float("nan"),) * len(EXPRESSIONS)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of B faces: images (B, 1, S, S) float 0..1, labels (B,) int64, votes (B, 8), valence and arousal (B,).
+    """Tensors of B faces: images (B, C, S, S) float 0..1, luma or RGB, labels (B,) int64, votes (B, 8), valence and
+    arousal (B,).
 
     Votes, valence and arousal are NaN where unknown; labels are UNLABELLED. `extra` holds what a recipe added.
     """
@@ -40,7 +54,7 @@ Annotate = Callable[[FaceDataset, Alignment, list[int]], Arrays]
 
 @dataclass(frozen=True)
 class FaceArrays:
-    """N aligned faces on one device: images (N, 1, S, S) uint8, and the labels of `Batch`."""
+    """N aligned faces on one device: images (N, C, S, S) uint8 (luma, or RGB), and the labels of `Batch`."""
 
     images: Tensor
     labels: Tensor
@@ -53,9 +67,13 @@ class FaceArrays:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def pixels(self, indices: Tensor) -> Tensor:
+        """(B, C, S, S) uint8 on the device of the labels; images that are mapped from a file stay where they are."""
+        return self.images[indices.to(self.images.device)].to(self.labels.device)
+
     def batch(self, indices: Tensor) -> Batch:
         return Batch(
-            self.images[indices].float() / 255.0,
+            self.pixels(indices).float() / 255.0,
             self.labels[indices],
             self.votes[indices],
             self.valence[indices],
@@ -66,7 +84,7 @@ class FaceArrays:
     def subset(self, indices: Tensor) -> FaceArrays:
         """Some of the faces."""
         return FaceArrays(
-            self.images[indices],
+            self.images[indices.to(self.images.device)],
             self.labels[indices],
             self.votes[indices],
             self.valence[indices],
@@ -75,17 +93,39 @@ class FaceArrays:
             {name: values[indices] for name, values in self.extra.items()},
         )
 
+    def luma(self) -> FaceArrays:
+        """The same faces without colour, as OpenCV makes grey of RGB."""
+        if self.images.shape[1] == 1:
+            return self
+        last = self.images.movedim(1, -1)
+        parts = [
+            (last[i : i + 4096].double() @ _GREY.to(last.device)).add(0.5).byte() for i in range(0, len(last), 4096)
+        ]
+        return replace(self, images=torch.cat(parts)[:, None])
+
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch in random order; the last, smaller batch is left out."""
         order = torch.randperm(len(self), generator=generator, device=self.labels.device)
-        for start in range(0, len(order) - size + 1, size):
-            yield self.batch(order[start : start + size])
+        yield from self._ahead([order[start : start + size] for start in range(0, len(order) - size + 1, size)])
 
     def ordered(self, size: int) -> Iterator[Batch]:
         """All faces in their own order."""
         order = torch.arange(len(self), device=self.labels.device)
-        for start in range(0, len(order), size):
-            yield self.batch(order[start : start + size])
+        yield from self._ahead([order[start : start + size] for start in range(0, len(order), size)])
+
+    def _ahead(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        """Batches in their order; of faces that are mapped from a file, WORKERS threads read those that come next."""
+        if self.images.device == self.labels.device and self.images.nbytes <= IN_MEMORY:
+            yield from map(self.batch, parts)
+            return
+        with ThreadPoolExecutor(WORKERS) as pool:
+            waiting: deque[Future[Batch]] = deque()
+            for part in parts:
+                waiting.append(pool.submit(self.batch, part))
+                if len(waiting) > WORKERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
 
 def load_arrays(
@@ -98,6 +138,7 @@ def load_arrays(
     device: torch.device,
     jobs: int = 2,
     unlabelled: bool = False,
+    color: str = LUMA,
     annotate: Annotate | None = None,
     limit: int = 0,
     seed: int = 0,
@@ -105,45 +146,54 @@ def load_arrays(
     """All labelled faces of one split, and the `unlabelled` ones where they are asked for; at most `limit`, drawn with
     the seed, unless that is 0.
 
+    `color` is a key of `exprmetric.choices.CHANNELS`.
+
     Labelled faces that no detector found stay, in a rough crop: a test set must not shrink to the faces that are easy
     to find. Those whose image can't be read are left out, with a warning that counts them. `annotate` adds
-    arrays of its own to `FaceArrays.extra`.
+    arrays of its own to `FaceArrays.extra`. Faces of more than `exprmetric.datasets.store.IN_MEMORY` bytes are mapped
+    from a file in `cache`.
 
     Raises:
         InputError: the split has no such face.
     """
-    images, labels, votes, va, sources = [], [], [], [], []
+    labels: list[int] = []
+    votes: list[tuple[float, ...]] = []
+    va: list[tuple[float, float]] = []
+    sources: list[str] = []
     extra: dict[str, list[npt.NDArray[np.generic]]] = {}
     found = [
         _usable(d, align_dataset(d, cache, jobs=jobs), split, unlabelled) for d in _with(datasets, split, unlabelled)
     ]
-    for dataset, alignment, keep in _drawn(found, limit, seed):
-        part = FaceDataset(dataset.name, dataset.files, tuple(dataset.samples[i] for i in keep))
-        crops, readable = load_readable_crops(part, alignment.subset(keep), crop=crop, size=size, jobs=jobs)
-        if not len(readable):
+    chosen = list(_drawn(found, limit, seed))
+    parts = [(replace(d, samples=tuple(d.samples[i] for i in keep)), a.subset(keep)) for d, a, keep in chosen]
+    images, unread = crops_of(parts, cache, crop=crop, size=size, color=color, channels=CHANNELS[color], jobs=jobs)
+    for (dataset, alignment, keep), errors in zip(chosen, unread, strict=True):
+        if errors:
+            told = f"{len(errors)} of {len(keep)} images are left out, the first: {errors[min(errors)]}"
+            warnings.warn(told, stacklevel=2)
+        kept = [i for place, i in enumerate(keep) if place not in errors]
+        if not kept:
             continue
-        images.append(crops)
-        kept = [keep[i] for i in readable]
         for name, values in (annotate(dataset, alignment, kept) if annotate else {}).items():
             extra.setdefault(name, []).append(values)
         samples = [dataset.samples[i] for i in kept]
         labels += [s.label for s in samples]
-        votes += [s.votes or (float("nan"),) * len(EXPRESSIONS) for s in samples]
+        votes += [s.votes or NO_VOTES for s in samples]
         va += [(s.valence, s.arousal) for s in samples]
         sources += [dataset.name] * len(kept)
-    if not images:
+    if not len(images):
         names = ", ".join(d.name for d in datasets)
         raise InputError(f"no face to use in split {split!r} of {names}")
-    pixels = torch.from_numpy(np.concatenate(images))[:, None].to(device)
+    pixels = torch.from_numpy(images)
     affect = torch.tensor(va, dtype=torch.float32, device=device)
     return FaceArrays(
-        pixels,
+        pixels if isinstance(images, np.memmap) else pixels.to(device),
         torch.tensor(labels, device=device),
         torch.tensor(votes, dtype=torch.float32, device=device),
         affect[:, 0],
         affect[:, 1],
         tuple(sources),
-        {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in extra.items()},
+        {name: torch.from_numpy(np.concatenate(several)).to(device) for name, several in extra.items()},
     )
 
 

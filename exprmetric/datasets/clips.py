@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exprmetric.datasets.alignment import CHOICE, TEMPLATE, Alignment
+from exprmetric.choices import CHANNELS, LUMA
+from exprmetric.datasets.alignment import CHOICE, TEMPLATE, Alignment, in_channels
 from exprmetric.datasets.arrays import Annotate, FaceArrays
 from exprmetric.datasets.clip_files import Clip, clip_splits, content, on_disk
 from exprmetric.datasets.layouts import FaceDataset, names_apart, person_number
@@ -42,7 +43,7 @@ class ClipFrames:
     """The frames of one clip that show a face.
 
     Attributes:
-        images: (n, S, S) uint8 luma. times: (n,) float64, seconds. points: (n, 68, 2) float32, px of `images`.
+        images: (n, C, S, S) uint8. times: (n,) float64, seconds. points: (n, 68, 2) float32, px of `images`.
         faceless: frames in which no face was found.
         problem: why the clip, or its end, could not be decoded; "" where it could.
     """
@@ -72,7 +73,14 @@ def onto_input(crop: int, size: int) -> npt.NDArray[np.float64]:
 
 
 def read_clip(
-    clip: Clip, finder: FaceFinder, *, crop: int, size: int, stride: int = 1, rate: float = FOLDER_RATE
+    clip: Clip,
+    finder: FaceFinder,
+    *,
+    crop: int,
+    size: int,
+    stride: int = 1,
+    rate: float = FOLDER_RATE,
+    color: str = LUMA,
 ) -> ClipFrames:
     """Decode, find and align every `stride`-th frame. What can't be decoded is told by `ClipFrames.problem`.
 
@@ -82,8 +90,6 @@ def read_clip(
     Raises:
         MissingPackageError: video files need PyAV.
     """
-    import cv2
-
     inner = onto_input(crop, size)
     images, times, points, faceless, problem = [], [], [], 0, ""
     try:
@@ -96,13 +102,13 @@ def read_clip(
                     continue
                 matrix = face.matrix(TEMPLATE) * inner[0, 0]
                 matrix[:, 2] += inner[:, 2]
-                images.append(cv2.cvtColor(warp(frame.image, matrix, size), cv2.COLOR_RGB2GRAY))
+                images.append(in_channels(warp(frame.image, matrix, size), color))
                 times.append(frame.time)
                 points.append(transform(matrix, face.landmarks))
     except (ImageError, OSError) as error:  # of a DamagedVideoError, what was decoded before stays
         problem = str(error)
     return ClipFrames(
-        np.array(images, np.uint8).reshape(-1, size, size),
+        np.array(images, np.uint8).reshape(-1, CHANNELS[color], size, size),
         np.array(times, np.float64),
         np.array(points, np.float32).reshape(-1, 68, 2),
         faceless,
@@ -110,19 +116,21 @@ def read_clip(
     )
 
 
-def _kept_clip(cache: Path, detector: str, crop: int, size: int, stride: int, rate: float, clip: Clip) -> ClipFrames:
+def _kept_clip(
+    cache: Path, detector: str, crop: int, size: int, stride: int, rate: float, color: str, clip: Clip
+) -> ClipFrames:
     """`read_clip` through the folder `cache`; the problem of a damaged clip is kept with its frames."""
     import cv2
 
     cv2.setNumThreads(1)
     finder = open_finder(detector, CHOICE)
-    key = (*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride, rate, "by number")
+    key = (*content(clip), finder.fingerprint, TEMPLATE, crop, size, stride, rate, "by number", color)
     found = kept(
         cache,
         "clip",
         key,
         ("images", "times", "points", "faceless", "problem"),
-        lambda: vars(read_clip(clip, finder, crop=crop, size=size, stride=stride, rate=rate)),
+        lambda: vars(read_clip(clip, finder, crop=crop, size=size, stride=stride, rate=rate, color=color)),
         worth=lambda made: len(made["times"]) > 0 or not made["problem"],  # a disk that was away may be back next time
     )
     return ClipFrames(**{**found, "faceless": int(found["faceless"]), "problem": str(found["problem"])})
@@ -139,6 +147,7 @@ def load_clips(
     jobs: int = 2,
     detector: str = "auto",
     rate: float = FOLDER_RATE,
+    color: str = LUMA,
 ) -> tuple[dict[str, FaceArrays], ClipCounts]:
     """Faces of all clips by split (`clip_splits`), and what was left out.
 
@@ -148,6 +157,7 @@ def load_clips(
         stride: every how many-th frame of a video is taken.
         cache: folder of the `.npz` files.
         rate: how many of the numbers in the names of a folder of frames are a second.
+        color: a key of `exprmetric.choices.CHANNELS`.
 
     Raises:
         InputError: no clip gave a face. MissingPackageError: video files need PyAV.
@@ -155,7 +165,7 @@ def load_clips(
     if stride < 1:
         raise InputError(f"stride is {stride}: take every 1st, 2nd, … frame")
     detector = load_detector(detector).name  # fails here, not in each worker
-    work = partial(_kept_clip, cache, detector, crop, size, stride, rate)
+    work = partial(_kept_clip, cache, detector, crop, size, stride, rate, color)
     read = in_processes(work, list(clips), jobs, "reading clips")
     damaged = tuple((c.name, r.problem) for c, r in zip(clips, read, strict=True) if r.problem)
     counts = ClipCounts(
@@ -184,7 +194,7 @@ def _arrays(chosen: list[int], clips: Sequence[Clip], read: Sequence[ClipFrames]
         "points": np.concatenate([read[i].points for i in chosen]),
     }
     return FaceArrays(
-        torch.from_numpy(np.concatenate([read[i].images for i in chosen]))[:, None].to(device),
+        torch.from_numpy(np.concatenate([read[i].images for i in chosen])).to(device),
         torch.full((len(nan),), UNLABELLED, device=device),
         nan[:, None].repeat(1, len(EXPRESSIONS)),
         nan,

@@ -43,6 +43,8 @@ class FecSettings(Protocol):
     def crop(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def color(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def load_fec(folder: Path, settings: FecSettings, out: Path, *, device: torch.de
                 device=device,
                 jobs=jobs,
                 unlabelled=True,
+                color=settings.color,
                 annotate=number,
             )
             for split in opened.triplets

@@ -24,7 +24,7 @@ from exprmetric.io.processes import in_processes
 CANDIDATES = 8
 """Faces of which the one that looks the way of the target becomes its source."""
 CHUNK = 128
-VERSION = 1
+VERSION = 2
 """Of the swaps that are kept: raised when the same faces would be swapped otherwise."""
 
 Luma = npt.NDArray[np.uint8]
@@ -39,8 +39,8 @@ class SwapCounts:
     failed: int
 
 
-def swap_luma(target: Luma, target_points: Points, source: Luma, source_points: Points) -> Luma:
-    """`swap_face` for (S, S) uint8 luma and 68 points in its px.
+def swap_pixels(target: Luma, target_points: Points, source: Luma, source_points: Points) -> Luma:
+    """`swap_face` for (C, S, S) uint8, luma or RGB, and 68 points in its px.
 
     Raises:
         InputError: as `swap_face`, and where the geometry can't be warped.
@@ -50,12 +50,15 @@ def swap_luma(target: Luma, target_points: Points, source: Luma, source_points: 
 
     from exprmetric.faces.swap import swap_face
 
-    a, b = (np.repeat(image[..., None], 3, axis=2) for image in (target, source))
+    coloured = (np.broadcast_to(image, (3, *image.shape[1:])) for image in (target, source))
+    a, b = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in coloured)
     try:
         swapped = swap_face(a, target_points.astype(np.float64), b, source_points.astype(np.float64))
     except (QhullError, cv2.error) as error:
         raise InputError(f"the faces can't be warped: {error}") from error
-    return np.asarray(swapped[..., 1])  # its channels are equal up to rounding in Lab
+    if len(target) == 1:
+        return np.asarray(swapped[None, ..., 1])  # its channels are equal up to rounding in Lab
+    return np.ascontiguousarray(swapped.transpose(2, 0, 1))
 
 
 def choose_sources(
@@ -92,7 +95,7 @@ def _direction(points: Points) -> npt.NDArray[np.float64]:
 def add_swaps(
     faces: FaceArrays, share: float, seed: int, cache: Path, *, pool: FaceArrays | None = None, jobs: int = 2
 ) -> tuple[FaceArrays, SwapCounts]:
-    """Faces with `extra["swapped"]` (N, 1, S, S) uint8 and `extra["has_swap"]` (N,) bool: a share of them, drawn by the
+    """Faces with `extra["swapped"]` (N, C, S, S) uint8 and `extra["has_swap"]` (N,) bool: a share of them, drawn by the
     seed, swapped; made once and kept in the folder `cache`.
 
     Args:
@@ -103,7 +106,7 @@ def add_swaps(
         InputError: faces were to be swapped, and not one swap succeeded.
     """
     several = [faces] if pool is None else [faces, pool]
-    images = np.concatenate([f.images[:, 0].cpu().numpy() for f in several])
+    images = np.concatenate([f.images.cpu().numpy() for f in several])
     points, persons = (np.concatenate([f.extra[n].cpu().numpy() for f in several]) for n in ("points", "person"))
     targets = np.sort(np.random.default_rng(seed).permutation(len(faces))[: round(share * len(faces))])
 
@@ -119,14 +122,14 @@ def add_swaps(
     full, has = np.zeros_like(images[: len(faces)]), np.zeros(len(faces), np.bool_)
     full[index], has[index] = swapped, True
     device = faces.images.device
-    extra = {"swapped": torch.from_numpy(full)[:, None].to(device), "has_swap": torch.from_numpy(has).to(device)}
+    extra = {"swapped": torch.from_numpy(full).to(device), "has_swap": torch.from_numpy(has).to(device)}
     return replace(faces, extra={**faces.extra, **extra}), SwapCounts(len(targets), len(targets) - len(index))
 
 
 def _swap_all(
     images: Luma, points: Points, targets: npt.NDArray[np.int64], sources: npt.NDArray[np.int64], jobs: int
 ) -> tuple[Luma, npt.NDArray[np.bool_]]:
-    """(M, S, S) and which of them were made."""
+    """(M, C, S, S) and which of them were made."""
     work = []
     for start in range(0, len(targets), CHUNK):
         t, s = targets[start : start + CHUNK], sources[start : start + CHUNK]
@@ -144,7 +147,7 @@ def _swap_block(work: tuple[Luma, Points, Luma, Points, npt.NDArray[np.bool_]]) 
     swapped, ok = targets.copy(), has_source.copy()
     for i in np.flatnonzero(has_source):
         try:
-            swapped[i] = swap_luma(targets[i], target_points[i], sources[i], source_points[i])
+            swapped[i] = swap_pixels(targets[i], target_points[i], sources[i], source_points[i])
         except InputError:
             ok[i] = False
     return swapped, ok

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from exprmetric.choices import CHANNELS, LUMA
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.encoder.models import Encoder
 from exprmetric.errors import ExprmetricError, InputError
@@ -81,11 +82,12 @@ def _architecture(config: dict[str, Any]) -> dict[str, Any]:
         "mirror": config.get("mirror", False),
         "neck": config.get("neck", "linear"),
         "classes": config.get("classes", 0),
+        "channels": CHANNELS[config.get("color", LUMA)],
     }
 
 
 def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
-    """Write the encoder as ONNX: input `faces` (N, 1, S, S) luma 0..1, output `embedding` (N, D), not normalised.
+    """Write the encoder as ONNX: input `faces` (N, C, S, S) 0..1, output `embedding` (N, D), not normalised.
 
     An encoder that knows classes has a second output, `probabilities` (N, classes).
 
@@ -95,7 +97,7 @@ def export_encoder(checkpoint: Path, out: Path, *, half: bool = True) -> Export:
     """
     encoder, config = load_encoder(checkpoint)
     size = int(config["size"])
-    faces = _probe_faces(size)
+    faces = _probe_faces(size, encoder.channels)
     original = _run_torch(encoder, faces)
     if half:
         for tensor in encoder.state_dict().values():
@@ -124,7 +126,7 @@ def _write(encoder: Encoder, out: Path, settings: dict[str, Any], half: bool) ->
         warnings.simplefilter("ignore", DeprecationWarning)  # the tracing exporter keeps the weights' names
         torch.onnx.export(
             encoder,
-            (torch.zeros(2, 1, size, size),),
+            (torch.zeros(2, encoder.channels, size, size),),
             str(out),
             input_names=["faces"],
             output_names=[EMBEDDING],
@@ -189,10 +191,10 @@ def _store_half(model: Any) -> None:
         model.graph.node.insert(position, cast)
 
 
-def _probe_faces(size: int) -> torch.Tensor:
+def _probe_faces(size: int, channels: int) -> torch.Tensor:
     """Smooth random images, which have the spectrum of photographs rather than of noise."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(16, 1, 12, 12, generator=generator)
+    coarse = torch.rand(16, channels, 12, 12, generator=generator)
     return nn.functional.interpolate(coarse, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
@@ -229,6 +231,7 @@ def manifest_entry(made: Export, name: str) -> dict[str, Any]:
     """A manifest entry for an exported encoder; licence and training data are for its trainer to fill in."""
     from exprmetric.io.files import sha256_of
 
+    channels = CHANNELS[made.config.get("color", LUMA)]
     return {
         "name": name,
         "kind": "expression-encoder",
@@ -240,10 +243,10 @@ def manifest_entry(made: Export, name: str) -> dict[str, Any]:
             "template": "eyes70",
             "size": made.size,
             "crop": made.config["crop"],
-            "color": "grey",
+            "color": "grey" if channels == 1 else "rgb",
             "scale": 1 / 255,
-            "mean": [0.0],
-            "std": [1.0],
+            "mean": [0.0] * channels,
+            "std": [1.0] * channels,
             "layout": "nchw",
         },
         "output": "embedding",

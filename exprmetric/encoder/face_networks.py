@@ -27,10 +27,10 @@ class DlibResnet(nn.Module):
     """(B, 1, S, S) standardised luma → (B, 256): dlib's residual network without its last layer.
 
     Each affine layer is folded into its convolution, as in the file that `exprmetric.weights.dlib_resnet` reads, so
-    there is no batch norm. The three kernels of a colour are summed.
+    there is no batch norm. For luma the kernels of the three colours are summed.
 
     Args:
-        in_chans: 1; kept so that backbones are made in one way.
+        in_chans: 1, or 3 for RGB.
     """
 
     num_features = dlib_resnet.BLOCKS[-1][0]
@@ -70,7 +70,7 @@ class FaceMobileNet(nn.Module):
     """(B, 1, S, S) standardised luma → (B, 512): 3DDFA_V2's MobileNet v1 without its last layers.
 
     Args:
-        in_chans: 1; kept so that backbones are made in one way.
+        in_chans: 1, or 3 for RGB.
     """
 
     num_features = 512
@@ -100,14 +100,16 @@ def load_dlib(network: DlibResnet) -> None:
     own = [network.stem, *[layer for block in zip(network.first, network.second, strict=True) for layer in block]]
     for layer, convolution in zip(own, stored, strict=True):
         kernels = torch.from_numpy(convolution.kernels.copy())
-        _copy(layer.weight, kernels.sum(1, keepdim=True) if layer is network.stem else kernels)
+        _copy(layer.weight, kernels.sum(1, keepdim=True) if layer.in_channels == 1 else kernels)
         _copy(layer.bias, torch.from_numpy(convolution.bias.copy()))
 
 
 def load_mobilenet(network: FaceMobileNet) -> None:
     """Give it the weights of 3DDFA_V2's file. Raises WeightsNotFoundError, WeightsHashError, WeightsError."""
     stored = load_network(weights.find(MOBILENET))
-    _copy(network.stem[0].weight, stored.conv1.weight.data.sum(1, keepdim=True))
+    blue_first = stored.conv1.weight.data  # it learned from pictures as OpenCV reads them
+    kernels = blue_first.sum(1, keepdim=True) if network.stem[0].in_channels == 1 else blue_first.flip(1)
+    _copy(network.stem[0].weight, kernels)
     network.stem[1].load_state_dict(stored.bn1.state_dict())
     for block, (name, _, _) in zip(network.blocks, BLOCKS, strict=True):
         block.load_state_dict(stored.get_submodule(name).state_dict())

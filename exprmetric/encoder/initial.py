@@ -6,7 +6,8 @@
 * Of facenet-pytorch's InceptionResnetV1 (VGGFace2, CASIA) the backbone `inception_resnet_v1` is made. Its last block
   and its layers behind the mean are left out: the paper's network doesn't have them.
 
-Networks of three colours are given luma: the kernels of the first layer are summed over the colours. Files are read
+For luma the kernels of a network of three colours are summed in its first layer; for RGB those of one that saw luma are
+shared among the colours. Files are read
 without running what they hold, and every shape is checked.
 """
 
@@ -110,6 +111,8 @@ def _fitting(path: Path, weights: Weights, own: Weights, backbone: str) -> Weigh
         given = weights.get(name, value)
         if given.ndim == 4 == value.ndim and given.shape[1] == 3 and value.shape[1] == 1:
             given = given.sum(1, keepdim=True)
+        elif given.ndim == 4 == value.ndim and given.shape[1] == 1 and value.shape[1] == 3:
+            given = given.repeat(1, 3, 1, 1) / 3
         if given.shape != value.shape:
             shapes = f"{list(given.shape)} there and {list(value.shape)} here"
             raise InputError(f"init={path} doesn't hold the weights of {backbone}: {name!r} is {shapes}")

@@ -52,12 +52,12 @@ def import_timm() -> Any:
     return timm
 
 
-def make_backbone(name: str) -> Any:
-    """A new network for luma, ended by global average pooling. `name`: a key of BACKBONES."""
+def make_backbone(name: str, channels: int = 1) -> Any:
+    """A new network for luma, or RGB, ended by global average pooling. `name`: a key of BACKBONES."""
     how = BACKBONES[name]
     if isinstance(how, dict):
-        return import_timm().create_model(**how, pretrained=False, num_classes=0, in_chans=1)
-    return how(1)
+        return import_timm().create_model(**how, pretrained=False, num_classes=0, in_chans=channels)
+    return how(channels)
 
 
 class Standardise(nn.Module):
@@ -70,7 +70,7 @@ class Standardise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 1, S, S) luma 0..1 → (B, D): a backbone ended by global average pooling, then a neck.
+    """(B, C, S, S) luma or RGB 0..1 → (B, D): a backbone ended by global average pooling, then a neck.
 
     Args:
         backbone: a key of BACKBONES.
@@ -80,6 +80,7 @@ class Encoder(nn.Module):
         mirror: outside training, the embedding is the mean over a face and its mirror image.
         neck: a key of `exprmetric.encoder.necks.NECKS`.
         classes: expressions that a linear layer on the embedding tells apart; 0 for no such layer.
+        channels: C, 1 or 3.
 
     Attributes:
         features: channels of the backbone's last feature map.
@@ -95,6 +96,7 @@ class Encoder(nn.Module):
         mirror: bool = False,
         neck: str = "linear",
         classes: int = 0,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
@@ -104,7 +106,8 @@ class Encoder(nn.Module):
         if neck != "linear" and not dimension:
             raise InputError(f"the neck {neck!r} needs a dimension")
         self.standardise = Standardise()
-        self.backbone = make_backbone(backbone)
+        self.backbone = make_backbone(backbone, channels)
+        self.channels = channels
         use_fast_depthwise(self.backbone)
         self.features: int = self.backbone.num_features
         self.dimension: int = dimension or self.features
@@ -128,7 +131,7 @@ class Encoder(nn.Module):
         return self
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) luma 0..1 → (B, features, h, w), the backbone's last."""
+        """(B, C, S, S) 0..1 → (B, features, h, w), the backbone's last."""
         features: Tensor = self.backbone.forward_features(self.standardise(images))
         return features
 
@@ -160,7 +163,7 @@ IMAGENET = "efficientnet-lite0-imagenet"
 
 
 def _load_imagenet(backbone: nn.Module) -> None:
-    """EfficientNet-Lite0's ImageNet weights; the first layer's kernels are summed over red, green and blue.
+    """EfficientNet-Lite0's ImageNet weights; for luma the first layer's kernels are summed over red, green, blue.
 
     The file names its layers otherwise than timm, in the same order; every shape is checked.
     """
@@ -170,7 +173,8 @@ def _load_imagenet(backbone: nn.Module) -> None:
     own = backbone.state_dict()
     tensors = dict(zip(own, stored.values(), strict=False))
     first = next(iter(own))
-    tensors[first] = tensors[first].sum(1, keepdim=True)
+    if own[first].shape[1] == 1:
+        tensors[first] = tensors[first].sum(1, keepdim=True)
     wrong = [k for k in own if own[k].shape != tensors[k].shape]
     if wrong:
         raise InputError(f"{IMAGENET}: layer {wrong[0]} has another shape than timm's")

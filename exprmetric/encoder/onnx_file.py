@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from exprmetric.choices import CHANNELS
 from exprmetric.encoder.export import METADATA
 from exprmetric.encoder.models import BACKBONES, Encoder
 from exprmetric.encoder.necks import NECKS
@@ -28,6 +29,7 @@ class Architecture:
     size: int
     neck: str = "linear"
     classes: int = 0
+    channels: int = 1
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -54,8 +56,11 @@ def _architecture(model: Any, path: Path) -> Architecture:
         size=fields.take("size", check.positive),
         neck=fields.take("neck", check.one_of(tuple(NECKS)), "linear"),
         classes=fields.take("classes", check.integer, 0),
+        channels=fields.take("channels", check.integer, 1),
     )
     fields.done()
+    if found.channels not in CHANNELS.values():
+        fields.refuse("channels", f"must be 1 or 3, got {found.channels}")
     for name in ("dimension", "classes"):
         if (value := getattr(found, name)) < 0:
             fields.refuse(name, f"must be 0 or more, got {value}")

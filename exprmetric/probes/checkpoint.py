@@ -1,7 +1,7 @@
 """Trained networks as methods: a checkpoint of `exprmetric train`, or an ONNX file with its manifest entry beside it.
 
-A checkpoint sees the luma crop that it was trained on, cut from the original pixels, and is judged as it will be once
-it is exported: by unit-norm vectors and Euclidean distances.
+A checkpoint sees the crop that it was trained on, luma or RGB, cut from the original pixels. It is judged as it will
+be once it is exported: by unit-norm vectors and Euclidean distances.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.alignment import TEMPLATE, luma_crop
+from exprmetric.choices import LUMA
+from exprmetric.datasets.alignment import TEMPLATE, face_crop
 from exprmetric.errors import InputError, MissingPackageError, WeightsError, WeightsHashError
 from exprmetric.faces import Face
 from exprmetric.io.files import sha256_of
@@ -36,6 +37,7 @@ class Checkpoint(Method):
         path: of the file.
         crop: centre part of the 224 px crop that it sees, px.
         size: side that this part is scaled to, px.
+        color: `luma` or `rgb`.
         recipe: the settings that it was trained with.
         device: where it runs: `auto`, `cpu`, `cuda`, …
     """
@@ -47,6 +49,7 @@ class Checkpoint(Method):
         self.path = path
         self.recipe = recipe
         self.crop, self.size = int(recipe["crop"]), int(recipe["size"])
+        self.color = str(recipe.get("color", LUMA))
         self.dimension = dimension
         self.device = device
         self._digest = sha256_of(path)
@@ -57,13 +60,14 @@ class Checkpoint(Method):
 
     @property
     def _reading(self) -> str:
-        return f"luma {self.crop} {self.size}"
+        return f"{self.color} {self.crop} {self.size}"
 
     def prepare(self, face: Face) -> None:
         if self._reading not in face.readings:
             if face.image is None:
                 raise ValueError("the face let go of its image before a checkpoint's crop was made")
-            face.readings[self._reading] = luma_crop(face.image, face.matrix(TEMPLATE), self.crop, self.size)
+            seen = face_crop(face.image, face.matrix(TEMPLATE), self.crop, self.size, self.color)
+            face.readings[self._reading] = seen
 
     def represent(self, faces: Sequence[Face]) -> Vectors:
         if not faces:
@@ -81,7 +85,7 @@ class Checkpoint(Method):
         return encoder.to(pick_device(self.device), memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
     def embed(self, crops: npt.NDArray[np.uint8]) -> Vectors:
-        """(N, D) unit-norm vectors of (N, S, S) luma crops; a zero vector stays zero."""
+        """(N, D) unit-norm vectors of (N, C, S, S) crops; a zero vector stays zero."""
         import torch
 
         network = self._network
@@ -89,7 +93,7 @@ class Checkpoint(Method):
         parts = [np.empty((0, self.dimension), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(crops), BATCH):
-                pixels = torch.from_numpy(crops[start : start + BATCH, None]).to(where)
+                pixels = torch.from_numpy(crops[start : start + BATCH]).to(where)
                 images = (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
                 parts.append(torch.nn.functional.normalize(network(images).float(), dim=1).cpu().numpy())
         return np.concatenate(parts)

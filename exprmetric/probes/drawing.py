@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.alignment import align_dataset, load_crops
+from exprmetric.datasets.alignment import align_dataset, face_crop
 from exprmetric.errors import InputError
 from exprmetric.io.tables import listed
 from exprmetric.methods import Method
@@ -80,6 +79,6 @@ def _rows(faces: FaceRows, asked: Sequence[str]) -> list[int]:
 
 
 def _pictures(faces: FaceRows, bench: Bench) -> npt.NDArray[np.uint8]:
-    alignment = align_dataset(faces.dataset, bench.cache, detector=bench.detector).subset(list(faces.rows))
-    part = replace(faces.dataset, samples=tuple(faces.dataset.samples[i] for i in faces.rows))
-    return load_crops(part, alignment, crop=CROP, size=SIDE)
+    matrices = align_dataset(faces.dataset, bench.cache, detector=bench.detector).matrices
+    crops = [face_crop(faces.dataset.image(i), matrices[i], CROP, SIDE)[0] for i in faces.rows]
+    return np.array(crops, np.uint8).reshape(-1, SIDE, SIDE)

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.datasets.alignment import CHOICE, align_dataset, load_readable_crops
+from exprmetric.choices import CHANNELS
+from exprmetric.datasets.alignment import CHOICE, align_dataset
+from exprmetric.datasets.store import crops_of
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, open_finder
@@ -150,11 +152,13 @@ class Bench:
         part = replace(rows.dataset, samples=samples)
         aligned = alignment.subset(ok.tolist())
         made: dict[str, Encoded] = {}
-        for crop, size in sorted({(c.crop, c.size) for c in checkpoints}):
-            crops, readable = load_readable_crops(part, aligned, crop=crop, size=size, jobs=jobs)
+        for crop, size, color in sorted({(c.crop, c.size, c.color) for c in checkpoints}):
+            how = {"crop": crop, "size": size, "channels": CHANNELS[color], "jobs": jobs}
+            crops, (unread,) = crops_of([(part, aligned)], self.cache, color=color, **how)
+            readable = [i for i in range(len(ok)) if i not in unread]
             status[np.delete(ok, readable)] = UnreadableImageError.status
             place = ok[readable]
-            for checkpoint in (c for c in checkpoints if (c.crop, c.size) == (crop, size)):
+            for checkpoint in (c for c in checkpoints if (c.crop, c.size, c.color) == (crop, size, color)):
                 vectors, name = checkpoint.embed(crops), checkpoint.name
                 checkpoint.release()
                 made[name] = self._keep(name, rows, place, vectors, status.copy(), files[name])

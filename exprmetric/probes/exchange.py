@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exprmetric.choices import CHANNELS
 from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.errors import ImageError, InputError
@@ -38,7 +39,7 @@ class Exchange:
     """What two faces become.
 
     Attributes:
-        images: by the names in ROWS, (S, S) float 0..1 luma at the brightness and contrast that the decoder makes.
+        images: by the names in ROWS, (C, S, S) float 0..1 at the brightness and contrast that the decoder makes.
         read: by the same names, the expression that the model's own classifier reads in the image.
     """
 
@@ -82,7 +83,7 @@ def exchange(model: Disentangler, first: Tensor, second: Tensor) -> Exchange:
 
     Args:
         model: with a decoder, in eval mode.
-        first: (1, 1, S, S) luma 0..1.
+        first: (1, C, S, S) 0..1, luma or RGB.
         second: the same of the other face.
 
     Raises:
@@ -96,7 +97,7 @@ def exchange(model: Disentangler, first: Tensor, second: Tensor) -> Exchange:
     classes = model.expression(model.codes(images)[0]).argmax(1)
     names = [row[column] for column in range(3) for row in ROWS]
     return Exchange(
-        {name: image[0] for name, image in zip(names, images, strict=True)},
+        dict(zip(names, images, strict=True)),
         {name: EXPRESSIONS[int(c)] for name, c in zip(names, classes, strict=True)},
     )
 
@@ -106,14 +107,15 @@ def draw(made: Exchange) -> bytes:
     from PIL import Image, ImageDraw
 
     step = CELL + EDGE
-    sheet = Image.new("L", (3 * step + EDGE, 2 * (step + LINE) + EDGE), 255)
+    sheet = Image.new("RGB", (3 * step + EDGE, 2 * (step + LINE) + EDGE), "white")
     pen = ImageDraw.Draw(sheet)
     for i, row in enumerate(ROWS):
         for j, name in enumerate(row):
             left, top = EDGE + j * step, EDGE + i * (step + LINE)
             pixels = (made.images[name].clamp(0, 1) * 255).round().byte().cpu().numpy()
+            pixels = np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0))
             sheet.paste(Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.BICUBIC), (left, top + LINE))
-            pen.text((left, top + 3), f"{name}  {made.read[name]}", fill=0)
+            pen.text((left, top + 3), f"{name}  {made.read[name]}", fill="black")
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
@@ -155,8 +157,10 @@ def exchange_files(
 
 
 def _face(path: Path, finder: FaceFinder, config: DisentangleConfig) -> Tensor:
-    """(1, 1, S, S) luma 0..1, as `evaluate` feeds an exported encoder."""
-    how = Preprocessing("eyes70", config.size, config.crop, "grey", 1 / 255, (0.0,), (1.0,), "nchw")
+    """(1, C, S, S) 0..1, as `evaluate` feeds an exported encoder."""
+    n = CHANNELS[config.color]
+    color = "grey" if n == 1 else "rgb"
+    how = Preprocessing("eyes70", config.size, config.crop, color, 1 / 255, (0.0,) * n, (1.0,) * n, "nchw")
     image = read_image(path)
     try:
         crop = finder.find(image).crop("eyes70")

@@ -158,6 +158,8 @@ def saliency(name: str, crops: Sequence[npt.NDArray[np.uint8]], scalar: str = "d
     import cv2
 
     encoder, size, crop = open_encoder(name)
+    if encoder.channels != 1:
+        raise InputError(f"{name} sees colour, and saliency maps are drawn of luma alone")
     onto = onto_input(crop, size)
     grey = [cv2.cvtColor(warp(c, onto, size), cv2.COLOR_RGB2GRAY) for c in crops]
     faces = torch.from_numpy(np.stack(grey))[:, None].float() / 255

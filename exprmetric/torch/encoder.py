@@ -32,11 +32,12 @@ EMBEDDING = "embedding"
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def _fitting(entry: WeightsEntry, size: int) -> Preprocessing:
+def _fitting(entry: WeightsEntry, size: int, channels: int) -> Preprocessing:
     how = entry.preprocessing
     if entry.format != "onnx" or how is None:
         raise WeightsError(f"{entry.name}: only an ONNX encoder with preprocessing can be loaded into torch")
-    if (how.template, how.color, len(how.mean), how.layout, how.size) != ("eyes70", "grey", 1, "nchw", size):
+    color = "grey" if channels == 1 else "rgb"
+    if (how.template, how.color, len(how.mean), how.layout, how.size) != ("eyes70", color, channels, "nchw", size):
         raise WeightsError(f"{entry.name}: its preprocessing is not that of an exprmetric encoder of {size} px: {how}")
     if how.crop is not None and how.crop > CROP_SIZE:
         raise WeightsError(f"{entry.name}: the manifest entry crops {how.crop} px out of a face of {CROP_SIZE} px")
@@ -81,7 +82,7 @@ class ExpressionEncoder(Frozen):
         super().__init__(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.architecture = self_described
         self.entry = entry
-        self.how = _fitting(entry, self_described.size)
+        self.how = _fitting(entry, self_described.size, self_described.channels)
         self.unit = entry.normalise
         self.distance_name = entry.distance or "l2"
         self.dimension: int = network.dimension
@@ -106,7 +107,7 @@ class ExpressionEncoder(Frozen):
         return self.forward(pixels, (0.0, 255.0))
 
     def represent(self, faces: Tensor) -> Tensor:
-        """(B, 1, size, size), as `preprocess` makes them → (B, D)."""
+        """(B, C, size, size), as `preprocess` makes them → (B, D)."""
         vectors = widened(self._run(faces))
         if self.output == PROBABILITIES:
             return torch.softmax(cast(Encoder, self.network).logits(vectors), 1)
@@ -149,7 +150,7 @@ class ExpressionEncoder(Frozen):
         return out
 
     def preprocess(self, images: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
-        """(B, 3, S, S) uint8, or floats in `value_range` → (B, 1, size, size) faces, as ONNX Runtime is fed.
+        """(B, 3, S, S) uint8, or floats in `value_range` → (B, C, size, size) faces, as ONNX Runtime is fed.
 
         See `exprmetric.methods.onnx.preprocess`. Only the part of the crop that the network sees is worked on.
         """
@@ -159,10 +160,13 @@ class ExpressionEncoder(Frozen):
         if images.shape[-2] == side:  # of others, resample tells
             first, last = max(math.floor(low) - 1, 0), min(math.ceil(low + kept) + 1, side)  # 1 px: to interpolate
             images, low = images[..., first:last, first:last], low - first
-        grey = luma(to_bytes(images, value_range) if self.quantise else to_pixels(images, value_range))
-        if self.quantise:
-            grey = rounded(grey)
-        faces = resample(grey, (low, low + kept), self.how.size)
+        seen = to_bytes(images, value_range) if self.quantise else to_pixels(images, value_range)
+        if self.how.color == "grey":
+            seen = rounded(luma(seen)) if self.quantise else luma(seen)
+        faces = resample(seen, (low, low + kept), self.how.size)
         if self.quantise:
             faces = rounded(faces)
-        return (faces * self.how.scale - self.how.mean[0]) / self.how.std[0]
+        if self.how.color == "grey":
+            return (faces * self.how.scale - self.how.mean[0]) / self.how.std[0]
+        mean, std = (faces.new_tensor(v)[:, None, None] for v in (self.how.mean, self.how.std))
+        return (faces * self.how.scale - mean) / std

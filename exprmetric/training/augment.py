@@ -157,6 +157,32 @@ def _hide(images: Tensor, generator: torch.Generator, share: float = 0.25) -> Te
     return torch.where(patch, _uniform(n, 0, 1, generator, images)[:, None, None, None], images)
 
 
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+"""Luma and two axes of colour, from red, green and blue (NTSC)."""
+GREY_SHARE = 0.2
+"""Views that lose their colour."""
+
+
+def jittered(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Another hue and saturation, and a fifth without colour, as self-supervised views have (Chen et al., 2020).
+
+    Luma stays, up to what is clipped: the augmentations before change it.
+
+    Args:
+        images: (B, 3, S, S) RGB.
+        strength: saturation is multiplied with 1 ± `strength`, the hue turned by up to `strength` quarters of a circle.
+    """
+    n = len(images)
+    to_yiq = torch.tensor(YIQ, dtype=images.dtype, device=images.device)
+    colourful = _uniform(n, 0, 1, generator, images) >= GREY_SHARE
+    saturation = (1 + strength * _uniform(n, -1, 1, generator, images)) * colourful
+    angle = strength * math.pi / 2 * _uniform(n, -1, 1, generator, images)
+    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), 0 * angle
+    rows = [[zero + 1, zero, zero], [zero, cos, -sin], [zero, sin, cos]]
+    turn = torch.stack([torch.stack(row, 1) for row in rows], 1)
+    return torch.einsum("nij,njhw->nihw", torch.linalg.inv(to_yiq) @ turn @ to_yiq, images).clamp(0, 1)
+
+
 AUGMENTATIONS: dict[str, Augment] = {
     "paper": paper,
     "robust": robust,

@@ -117,6 +117,7 @@ def descriptors(name: str, faces: FaceArrays, crop: int, cache: Path) -> Tensor:
     """`describe` by the encoder of this name, made once and kept in the folder `cache`."""
     encoder = open_encoder(name, faces.images.device)[0]
     weights_of = (tensor.cpu().numpy() for tensor in encoder.state_dict().values())
+    faces = faces.luma()
     key = (EYES, MOUTH, STEP, crop, faces.images.cpu().numpy(), *weights_of)
     found = kept(
         cache, "mouth-eye", key, ("descriptors",), lambda: {"descriptors": describe(encoder, faces, crop).cpu().numpy()}

@@ -33,25 +33,26 @@ def uncertainty(logits: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """(B, 2 D) both codes → (B, 1, S, S) pixels 0..1, by six deconvolutions.
+    """(B, 2 D) both codes → (B, C, S, S) pixels 0..1, by six deconvolutions.
 
     Between them batch norm, as in the branches, and leaky ReLU; a sigmoid at the end.
 
     Args:
         codes: 2 D.
         size: S, a multiple of 32.
+        channels: C.
     """
 
-    def __init__(self, codes: int, size: int) -> None:
+    def __init__(self, codes: int, size: int, channels: int = 1) -> None:
         super().__init__()
         if size % STRIDE:
             raise InputError(f"the decoder makes images whose side is a multiple of {STRIDE} px, not {size}")
-        widths = [codes, 256, 256, 128, 64, 32, 1]
+        widths = [codes, 256, 256, 128, 64, 32, channels]
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(itertools.pairwise(widths)):
             side, stride, padding = (size // STRIDE, 1, 0) if i == 0 else (4, 2, 1)
-            layers.append(nn.ConvTranspose2d(before, after, side, stride, padding, bias=after == 1))
-            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(0.2)] if after > 1 else [nn.Sigmoid()]
+            layers.append(nn.ConvTranspose2d(before, after, side, stride, padding, bias=after == channels))
+            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(0.2)] if after > channels else [nn.Sigmoid()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class Disentangler(nn.Module):
         self.expression = nn.Linear(width, classes)
         self.rest = four_convolutions(encoder.features, width) if adversary is not None else None
         self.adversary = adversary
-        self.decoder = Decoder(2 * width, decoded) if decoded else None
+        self.decoder = Decoder(2 * width, decoded, encoder.channels) if decoded else None
 
     def codes(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 1, S, S) luma 0..1 → code_exp (B, D) and code_non-exp (B, D), or None without that branch."""

@@ -34,6 +34,7 @@ class EngineConfig:
         temperature: of the softmax (MoCo v2, SimCLR).
         queue: keys of earlier batches (MoCo v2). The paper's 65,536 are a twentieth of its images; with more keys
             than faces most anchors meet themselves as a negative.
+        jitter: of views of colour faces (`color=rgb`), see `exprmetric.training.augment.jittered`; 0: none.
         target_similarity: s_t, below which a negative view is no longer pushed away (SimSiam, BYOL; paper 003, eq. 4).
     """
 
@@ -44,6 +45,7 @@ class EngineConfig:
     momentum_steps: int = 0
     temperature: float = 0.0
     queue: int = 4096
+    jitter: float = 0.4
     target_similarity: float = 0.6
 
     def __post_init__(self) -> None:
@@ -64,5 +66,7 @@ class EngineConfig:
             raise InputError(f"momentum is {self.momentum}: choose one from 0 to 1")
         if not -1 <= self.target_similarity <= 1:
             raise InputError(f"target_similarity is {self.target_similarity}: a cosine is from -1 to 1")
+        if not 0 <= self.jitter <= 1:
+            raise InputError(f"jitter is {self.jitter}: choose one from 0 to 1")
         if self.queue < 1:
             raise InputError(f"queue is {self.queue}: it needs at least one key")

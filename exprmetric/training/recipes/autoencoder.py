@@ -67,9 +67,9 @@ class AutoencoderConfig(RecipeConfig):
 
 
 class Decoder(nn.Module):
-    """(B, dimension) → (B, 1, size, size), mean 0 and deviation 1 a picture once it has learnt."""
+    """(B, dimension) → (B, drawn, size, size), mean 0 and deviation 1 a picture once it has learnt."""
 
-    def __init__(self, dimension: int, size: int, width: int = 256) -> None:
+    def __init__(self, dimension: int, size: int, width: int = 256, drawn: int = 1) -> None:
         super().__init__()
         side, channels = start_side(size), width
         self.start = nn.Sequential(nn.Linear(dimension, width * side**2), nn.Unflatten(1, (width, side, side)))
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
             narrower = max(min(16, channels), channels // 2)
             layers += [_double(channels, narrower), nn.BatchNorm2d(narrower), nn.ReLU()]
             side, channels = side * 2, narrower
-        last = _double(channels, 1) if side < size else nn.Conv2d(channels, 1, 3, padding=1)
+        last = _double(channels, drawn) if side < size else nn.Conv2d(channels, drawn, 3, padding=1)
         self.draw = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), *layers, last)
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -91,12 +91,12 @@ def _double(before: int, after: int) -> nn.ConvTranspose2d:
 
 
 class Autoencoder(nn.Module):
-    """(B, 1, S, S) luma 0..1 → (B, 1, S, S), the same faces drawn from their embeddings, standardised."""
+    """(B, C, S, S) 0..1 → (B, C, S, S), the same faces drawn from their embeddings, standardised."""
 
     def __init__(self, encoder: Encoder, size: int, width: int = 256) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = Decoder(encoder.dimension, size, width)
+        self.decoder = Decoder(encoder.dimension, size, width, encoder.channels)
 
     def forward(self, images: Tensor) -> Tensor:
         picture: Tensor = self.decoder(self.encoder(images))

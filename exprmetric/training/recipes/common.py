@@ -11,6 +11,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from exprmetric.choices import CHANNELS, LUMA
 from exprmetric.datasets.arrays import Annotate, Batch, FaceArrays, load_arrays
 from exprmetric.datasets.layouts import open_datasets
 from exprmetric.datasets.samples import EXPRESSIONS
@@ -21,7 +22,7 @@ from exprmetric.encoder.models import BACKBONES, PRETRAINED, Encoder, load_pretr
 from exprmetric.encoder.necks import NECKS
 from exprmetric.encoder.precision import PRECISIONS
 from exprmetric.errors import InputError
-from exprmetric.training.augment import AUGMENTATIONS, Augment
+from exprmetric.training.augment import AUGMENTATIONS, Augment, jittered
 from exprmetric.training.epoch_log import need_tensorboard
 from exprmetric.training.loop import Losses, Trainer, autocast, pick_device
 from exprmetric.training.optimisers import OPTIMISERS, Parameters, warm_cosine
@@ -59,6 +60,8 @@ class RecipeConfig:
             facenet-pytorch (see `exprmetric.encoder.initial`).
         size: input side, px.
         crop: centre part of the 224 px `eyes70` crop that the network sees, px.
+        color: what the network sees, a key of `exprmetric.choices.CHANNELS`: `luma`, or `rgb`. Of grey photographs all
+            three channels are equal.
         augment: a key of `exprmetric.training.augment.AUGMENTATIONS`.
         optimiser: a key of `exprmetric.training.optimisers.OPTIMISERS`.
         weight_decay: -1: as the recipe has it, and 1.5e-6 with LARS, as BYOL's paper has it.
@@ -81,6 +84,7 @@ class RecipeConfig:
     init: str = ""
     size: int = 224
     crop: int = 224
+    color: str = LUMA
     augment: str = "paper"
     optimiser: str = "adamw"
     learning_rate: float = 1e-3
@@ -106,6 +110,7 @@ class RecipeConfig:
             (self.backbone, BACKBONES),
             (self.neck, NECKS),
             (self.augment, AUGMENTATIONS),
+            (self.color, CHANNELS),
             (self.optimiser, OPTIMISERS),
             (self.precision, PRECISIONS),
         )
@@ -136,7 +141,7 @@ class RecipeConfig:
 
     def network(self) -> Encoder:
         """A new encoder, untrained."""
-        return Encoder(self.backbone, dimension=self.dimension, neck=self.neck)
+        return Encoder(self.backbone, dimension=self.dimension, neck=self.neck, channels=CHANNELS[self.color])
 
     def learning(self, model: nn.Module) -> Parameters:
         """What the optimiser changes; with a learning rate of its own for a part, where a recipe asks for it."""
@@ -185,6 +190,7 @@ def load_faces(
                 device=where,
                 jobs=jobs,
                 unlabelled=unlabelled,
+                color=config.color,
                 annotate=annotate,
                 limit=config.limit if split == "train" else 0,
                 seed=config.seed,
@@ -217,6 +223,7 @@ class Augmenter:
 
     def __init__(self, config: RecipeConfig, device: torch.device) -> None:
         self._augment: Augment = AUGMENTATIONS[config.augment]
+        self._jitter = getattr(config, "jitter", 0.0) if config.color != LUMA else 0.0
         self._seed = config.seed
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.order = self.generator if distributed.world() == 1 else torch.Generator(device)
@@ -230,8 +237,9 @@ class Augmenter:
         torch.manual_seed(own)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) 0..1 → the same, another view of each face."""
-        return self._augment(images, self.generator)
+        """(B, C, S, S) 0..1 → the same, another view of each face."""
+        seen = self._augment(images, self.generator)
+        return jittered(seen, self._jitter, self.generator) if self._jitter else seen
 
 
 def descent(

@@ -205,6 +205,7 @@ def load_contrastive_faces(
                 device=where,
                 jobs=jobs,
                 rate=config.rate,
+                color=config.color,
             )
         _tell(counted)
         for split, some in found.items():
@@ -278,14 +279,14 @@ class Pairs:
             batch.extra["positive"] = _pixels(faces, positives, swapped=config.face_swap == "swap")
             if config.hard_neg:
                 far = timeline.far(anchors, config.far, generator)
-                batch.extra["far"] = faces.images[far.clamp(min=0)]
+                batch.extra["far"] = faces.pixels(far.clamp(min=0))
                 batch.extra["has_far"] = far >= 0
             yield batch
 
 
 def _pixels(faces: FaceArrays, indices: Tensor, *, swapped: bool) -> Tensor:
     """(B, 1, S, S) uint8; the swapped face where there is one and it is asked for."""
-    images = faces.images[indices]
+    images = faces.pixels(indices)
     if not swapped:
         return images
     return torch.where(faces.extra["has_swap"][indices, None, None, None], faces.extra["swapped"][indices], images)

@@ -42,6 +42,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from exprmetric.choices import CHANNELS
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Arrays, Batch
 from exprmetric.datasets.layouts import FaceDataset
@@ -107,7 +108,8 @@ class ContraWarpingConfig(RecipeConfig, EngineConfig):
 
     def network(self) -> SharedMaps:
         """A new encoder, untrained."""
-        return SharedMaps(self.backbone, dimension=self.dimension, neck=self.neck)
+        channels = CHANNELS[self.color]
+        return SharedMaps(self.backbone, dimension=self.dimension, neck=self.neck, channels=channels)
 
 
 class SharedMaps(Encoder):

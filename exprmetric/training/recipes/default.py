@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.choices import CHANNELS
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
 from exprmetric.datasets.layouts import FaceDataset
@@ -92,7 +93,14 @@ class DefaultConfig(RecipeConfig):
     average: float = 0.998
 
     def network(self) -> Encoder:
-        return Encoder(self.backbone, dimension=self.dimension, frozen=self.frozen, mirror=self.mirror, neck=self.neck)
+        return Encoder(
+            self.backbone,
+            dimension=self.dimension,
+            frozen=self.frozen,
+            mirror=self.mirror,
+            neck=self.neck,
+            channels=CHANNELS[self.color],
+        )
 
     own_decay: ClassVar[float] = 0.02
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exprmetric.choices import CHANNELS
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
 from exprmetric.datasets.layouts import FaceDataset
@@ -106,7 +107,12 @@ class DistilConfig(RecipeConfig):
 
     def network(self) -> Encoder:
         return Encoder(
-            self.backbone, dimension=self.dimension, mirror=self.mirror, neck=self.neck, classes=self.classes
+            self.backbone,
+            dimension=self.dimension,
+            mirror=self.mirror,
+            neck=self.neck,
+            classes=self.classes,
+            channels=CHANNELS[self.color],
         )
 
     def learning(self, model: nn.Module) -> Parameters:
@@ -222,7 +228,8 @@ class Distil(Recipe[DistilConfig, Student]):
         `test` have some."""
         faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=True, annotate=cls.annotate)
         teachers = [t.strip() for t in config.teachers.split(",") if t.strip()]
-        said = {k: ask(teachers, part.images, crop=config.crop, cache=out / "alignment") for k, part in faces.items()}
+        grey = {split: part.luma().images for split, part in faces.items()}
+        said = {k: ask(teachers, images, crop=config.crop, cache=out / "alignment") for k, images in grey.items()}
         for split, part in faces.items():
             part.extra["opinion"] = evenly(said[split], said["train"]) if teachers else part.votes[:, :0]
             soften(part, config)
@@ -325,6 +332,7 @@ def read_out(model: Student, faces: FaceArrays, config: DistilConfig) -> Encoder
         dimension=sum(len(b) for _, b in blocks),
         mirror=config.mirror,
         classes=CLASSES,
+        channels=trained.channels,
     ).to(embedding.device)
     readout.backbone.load_state_dict(trained.backbone.state_dict())
     inner = cast(nn.Linear, trained.embedding)
