@@ -82,7 +82,7 @@ def _architecture(config: dict[str, Any]) -> dict[str, Any]:
         "mirror": config.get("mirror", False),
         "neck": config.get("neck", "linear"),
         "classes": config.get("classes", 0),
-        "channels": CHANNELS[config.get("color", LUMA)],
+        **({"channels": CHANNELS[config["color"]]} if config.get("color", LUMA) != LUMA else {}),
     }
 
 

@@ -23,7 +23,7 @@ Where the paper is silent:
   that also is in a validation or test triplet are left out. Their share is said, and stands in `scores.json`.
 * Whether the backbone begins with ImageNet's weights. `pretrained` does so for efficientnet_lite0, the one backbone
   whose weights a package brings.
-* Colour. All recipes here see luma, because FER+ has no colour.
+* Colour. `color` is luma unless `rgb` is set, because FER+ has no colour.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The recipe is the paper's (section IV) wherever it speaks. Choices where it is silent:
 
-* Input: luma of the aligned face, standardised in the network. FER+ and most of LFW have no colour.
+* Input: luma of the aligned face, or RGB with `color=rgb`, standardised in the network. FER+ and most of LFW have no
+  colour.
 * `votes` (off by default): one more linear task beside valence and arousal, soft-label cross-entropy against the
   raters' distribution where a data set has votes. FER+ has votes and no valence or arousal.
 * `augment="robust"`: the paper's flip and crop, and degradations that swapped faces show.
