@@ -76,15 +76,16 @@ def main() -> None:
     block = written(folder, min(BLOCK, count))
     print(f"| {len(block):,} written | {time.monotonic() - begun:.0f} {resident()}", flush=True)
     path = folder / "million.npy"
-    images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *block.shape[1:]))
-    for start in range(0, count, len(block)):
-        images[start : start + len(block)] = block[: count - start]
-        images.flush()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *block.shape[1:])}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, count, len(block)):
+            file.write(block[: count - start].tobytes())
     images = np.lib.format.open_memmap(path, "c")
     print(f"| {count:,} there | {time.monotonic() - begun:.0f} {resident()}", flush=True)
     nan = torch.full((count,), float("nan"))
     labels = torch.arange(count) % 8
-    faces = FaceArrays(torch.from_numpy(images), labels, nan[:, None].expand(count, 8), nan, nan)
+    faces = FaceArrays(torch.from_numpy(images), labels, nan[:, None].expand(count, 8), nan, nan, file=images)
     network = torch.nn.Sequential(
         torch.nn.Conv2d(1, 8, 5, 4),
         torch.nn.ReLU(),

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 from PIL import Image  # noqa: E402
 
-from exprmetric.datasets import arrays, store  # noqa: E402
+from exprmetric.datasets import store  # noqa: E402
 from exprmetric.datasets.alignment import Alignment  # noqa: E402
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
 from exprmetric.datasets.layouts import FaceDataset, open_dataset  # noqa: E402
@@ -88,10 +88,10 @@ def test_a_kill_loses_seconds_and_nothing_is_read_twice_that_was_written_down(
     np.testing.assert_array_equal(crops(part, tmp_path / "cache")[0], expected)
 
 
-def faces_of(images: np.ndarray) -> FaceArrays:
+def faces_of(images: np.ndarray, file: np.ndarray | None = None) -> FaceArrays:
     n = len(images)
     nan = torch.full((n,), float("nan"))
-    return FaceArrays(torch.from_numpy(images), torch.arange(n) % 8, nan[:, None].repeat(1, 8), nan, nan)
+    return FaceArrays(torch.from_numpy(images), torch.arange(n) % 8, nan[:, None].repeat(1, 8), nan, nan, file=file)
 
 
 def test_threads_that_read_ahead_change_no_batch(
@@ -103,7 +103,9 @@ def test_threads_that_read_ahead_change_no_batch(
         return [b.images for b in faces.shuffled(4, torch.Generator().manual_seed(3))]
 
     expected, whole = drawn(), [b.labels for b in faces.ordered(5)]
-    monkeypatch.setattr(arrays, "IN_MEMORY", 100)
+    monkeypatch.setattr(store, "IN_MEMORY", 100)
+    mapped = crops(part, tmp_path / "cache")[0]
+    faces = faces_of(mapped, mapped)
     for found, batch in zip(drawn(), expected, strict=True):
         assert torch.equal(found, batch)
     assert torch.equal(torch.cat([b.labels for b in faces.ordered(5)]), torch.cat(whole))

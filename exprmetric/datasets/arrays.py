@@ -18,7 +18,7 @@ from exprmetric.choices import CHANNELS, LUMA
 from exprmetric.datasets.alignment import Alignment, align_dataset
 from exprmetric.datasets.layouts import FaceDataset
 from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
-from exprmetric.datasets.store import IN_MEMORY, crops_of
+from exprmetric.datasets.store import crops_of, let_go
 from exprmetric.errors import InputError
 
 WORKERS = 2
@@ -54,7 +54,10 @@ Annotate = Callable[[FaceDataset, Alignment, list[int]], Arrays]
 
 @dataclass(frozen=True)
 class FaceArrays:
-    """N aligned faces on one device: images (N, C, S, S) uint8 (luma, or RGB), and the labels of `Batch`."""
+    """N aligned faces on one device: images (N, C, S, S) uint8 (luma, or RGB), and the labels of `Batch`.
+
+    `file` is the mapped file that the images lie in, where they don't fit into memory.
+    """
 
     images: Tensor
     labels: Tensor
@@ -63,13 +66,17 @@ class FaceArrays:
     arousal: Tensor
     sources: tuple[str, ...] = ()
     extra: dict[str, Tensor] = field(default_factory=dict)
+    file: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pixels(self, indices: Tensor) -> Tensor:
         """(B, C, S, S) uint8 on the device of the labels; images that are mapped from a file stay where they are."""
-        return self.images[indices.to(self.images.device)].to(self.labels.device)
+        found = self.images[indices.to(self.images.device)].to(self.labels.device)
+        if self.file is not None:
+            let_go(self.file)
+        return found
 
     def batch(self, indices: Tensor) -> Batch:
         return Batch(
@@ -101,7 +108,7 @@ class FaceArrays:
         parts = [
             (last[i : i + 4096].double() @ _GREY.to(last.device)).add(0.5).byte() for i in range(0, len(last), 4096)
         ]
-        return replace(self, images=torch.cat(parts)[:, None])
+        return replace(self, images=torch.cat(parts)[:, None], file=None)
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch in random order; the last, smaller batch is left out."""
@@ -115,7 +122,7 @@ class FaceArrays:
 
     def _ahead(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
         """Batches in their order; of faces that are mapped from a file, WORKERS threads read those that come next."""
-        if self.images.device == self.labels.device and self.images.nbytes <= IN_MEMORY:
+        if self.file is None:
             yield from map(self.batch, parts)
             return
         with ThreadPoolExecutor(WORKERS) as pool:
@@ -194,6 +201,7 @@ def load_arrays(
         affect[:, 1],
         tuple(sources),
         {name: torch.from_numpy(np.concatenate(several)).to(device) for name, several in extra.items()},
+        images if isinstance(images, np.memmap) else None,
     )
 
 

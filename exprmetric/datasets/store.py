@@ -7,6 +7,7 @@ seconds. Several processes that map it share the pages that the system keeps of 
 from __future__ import annotations
 
 import json
+import mmap
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,14 @@ class _State:
         write_whole(path, lambda file: file.write(json.dumps(vars(self)).encode()))
 
 
+def let_go(images: Pixels) -> None:
+    """The pages of a mapped file no longer count as this process's memory; the system may keep them, for whoever reads
+    them next. Nothing happens to faces in memory, or where a system can't do it."""
+    mapped = getattr(images, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def _mapped(
     path: Path, shape: tuple[int, ...], parts: Sequence[Part], crop: int, color: str, jobs: int
 ) -> tuple[Pixels, list[dict[int, str]]]:
@@ -90,6 +99,7 @@ def _mapped(
         for _ in _fill(images, state, parts, crop, color, jobs):
             if time.monotonic() - saved > SAVED_EVERY:
                 images.flush()
+                let_go(images)
                 state.save(beside)
                 saved = time.monotonic()
         images.flush()
