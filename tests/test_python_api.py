@@ -169,7 +169,9 @@ def test_what_is_no_image_is_answered_by_a_sentence():
 def test_a_result_shows_itself_and_names_its_worst_rows(tmp_path: Path):
     made = result([row(tmp_path, f"t{i}", "s", model="<b>" if i % 2 else "B") for i in range(9)])
     made.summary["methods"]["lm68"]["fingerprint"] = "x"
-    assert "9 of 9 triplets" in repr(made) and "lm68: t2c" in repr(made) and len(repr(made)) < 300
+    assert "9 of 9 triplets" in repr(made) and "2 models" in repr(made) and len(repr(made)) < 300
+    alone = repr(result([row(tmp_path, f"t{i}", "s") for i in range(9)]))
+    assert "9 of 9 triplets" in alone and "lm68: t2c" in alone and len(alone) < 300
     page = made._repr_html_()
     assert page.count("<table") == 1 and "&lt;b&gt;" in page and "<b>" not in page
     worst = made.worst(3)
