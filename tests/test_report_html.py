@@ -30,7 +30,7 @@ from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import Rows
-from exprmetric.evaluation.tables import cell
+from exprmetric.evaluation.tables import cell, models_of
 from exprmetric.faces import FaceFinder, load_detector
 from exprmetric.io.images import read_image
 from exprmetric.report import crops, figures, html
@@ -152,7 +152,12 @@ def test_the_headline_is_the_summary(measured: EvaluationResult, page: str):
                 assert score not in anchor or f"{anchor[score]:.3f}" in words  # another target has no source
     for group in measured.summary["groups"].values():
         assert all(cell(m["mean_t2c"]) in words for m in group["methods"].values())
-    assert cell(measured.summary["identity"]["nearer_to_source"]) in words
+    models = models_of(measured.summary)
+    assert models and cell(measured.summary["identity"]["nearer_to_source"]) not in words  # never all models in one
+    for name in models:
+        control = measured.summary["groups"][name]["identity"]
+        assert not control["n"] or f"{name}: identity control" in words
+        assert not control["n"] or cell(control["nearer_to_source"]) in words
 
 
 def test_every_triplets_numbers_are_in_the_page(measured: EvaluationResult, page: str):
