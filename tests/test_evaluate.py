@@ -713,7 +713,7 @@ def test_csv_and_parquet_hold_the_rows_to_the_last_digit(
         assert [c for c in columns if not c.endswith(".kept")] == FIRST_COLUMNS + FACE_COLUMNS + distances + [
             "identity.same_person"
         ] * (methods == ALL) + BOX_COLUMNS
-        assert rows == found.triplets
+        assert rows == [{k: v for k, v in t.items() if not k.startswith("sha256_")} for t in found.triplets]
         assert read_parquet(folder / "triplets.parquet") == found.triplets
         assert sorted(p.name for p in folder.iterdir()) == ["summary.json", "triplets.csv", "triplets.parquet"]
 
