@@ -261,3 +261,19 @@ def test_folders_that_name_nobody_are_no_people(faces: list[bytes], tmp_path: Pa
     lay(tmp_path, *((f"{name}/{i}.jpg", faces[0]) for name in ("cats", "hapiness", "1") for i in range(3)))
     with pytest.raises(UnknownLayoutError):
         open_dataset(tmp_path)
+
+
+def test_a_set_that_has_only_train_and_test_holds_a_tenth_back_to_validate_on(
+    faces: list[bytes], tmp_path: Path
+) -> None:
+    pytest.importorskip("timm", reason="needs the torch extra")
+    from exprmetric.training.recipes.common import with_valid
+
+    names = [f"train/1/train_{i:05d}_aligned.jpg" for i in range(300)]
+    lay(tmp_path, *((n, faces[0]) for n in names), ("test/4/test_0001_aligned.jpg", faces[1]))
+    dataset = open_dataset(tmp_path)
+    (held,) = with_valid([dataset])
+    splits = Counter(s.split for s in held.samples)
+    assert splits["test"] == 1 and 15 <= splits["valid"] <= 50 and sum(splits.values()) == 301
+    assert [s.image for s in held.samples] == [s.image for s in dataset.samples]
+    assert with_valid([held]) == [held]

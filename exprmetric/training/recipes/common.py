@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from exprmetric.choices import CHANNELS, LUMA
 from exprmetric.datasets.arrays import Annotate, Batch, FaceArrays, load_arrays
-from exprmetric.datasets.layouts import open_datasets
-from exprmetric.datasets.samples import EXPRESSIONS
+from exprmetric.datasets.layouts import FaceDataset, open_datasets
+from exprmetric.datasets.samples import EXPRESSIONS, person_split
 from exprmetric.encoder import distributed
 from exprmetric.encoder.checkpoint import save_checkpoint
 from exprmetric.encoder.initial import begin_with
@@ -177,7 +177,7 @@ def load_faces(
     """
     if config.tensorboard:
         need_tensorboard()
-    datasets, where = open_datasets(paths), pick_device(device)
+    datasets, where = with_valid(open_datasets(paths)), pick_device(device)
     present = {s.split for d in datasets for s in d.samples}
     with distributed.main_first():
         faces: dict[str, FaceArrays] = {
@@ -203,6 +203,22 @@ def load_faces(
     if missing := {"train", "valid"} - set(faces):
         raise InputError(f"the data sets have no face in the split {' and '.join(sorted(missing))}")
     return faces
+
+
+def with_valid(datasets: list[FaceDataset]) -> list[FaceDataset]:
+    """The data sets as they are where one has a split `valid`; where all have only `train` and `test`, as RAF-DB has, a
+    tenth of the training faces is held back, by a hash of the person's name, or else of the image's."""
+    if {s.split for d in datasets for s in d.samples} != {"train", "test"}:
+        return datasets
+    return [
+        replace(
+            d,
+            samples=tuple(
+                replace(s, split=person_split(s.person or s.image)) if s.split == "train" else s for s in d.samples
+            ),
+        )
+        for d in datasets
+    ]
 
 
 def without_contempt(faces: FaceArrays) -> FaceArrays:
