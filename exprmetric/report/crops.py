@@ -73,7 +73,8 @@ def look(row: Record, finder: FaceFinder, *, side: int = SIDE, quality: int = QU
     target's stands.
 
     Args:
-        side: of the pictures, px. quality: of the JPEGs, 1..95.
+        side: of the pictures, px.
+        quality: of the JPEGs, 1..95.
     """
     pictures: list[Picture] = []
     place: npt.NDArray[np.float64] | None = None

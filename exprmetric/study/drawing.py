@@ -69,7 +69,7 @@ def draw_questions(
             those that all methods together put farthest apart.
         counts: how many.
         usable: asked once for each row that is drawn; another is drawn in its place where it says no.
-        models: only these; without any, all.
+        models: the only ones that are asked about; empty for all.
         seed: of every draw.
 
     Raises:

@@ -92,7 +92,7 @@ def make_study(
     Args:
         result: whose pictures are still where they were.
         counts: of questions.
-        models: only these; without any, all.
+        models: the only ones that are asked about; empty for all.
         method: over whose distances the rows are spread; '' for the first.
         title: of the page.
         seed: of every draw.
