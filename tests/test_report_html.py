@@ -316,7 +316,9 @@ def test_calibration_is_a_ratio_of_means_with_its_interval(tmp_path: Path):
     made = result([row(tmp_path, f"t{i}", "s", model="m" if i % 2 else "k") for i in range(40)])
     drawn = figures.calibration(made.rows, "lm68")
     assert drawn is not None
-    assert [b.label for b in drawn.bars] == ["all triplets (n 40)", "k (n 20)", "m (n 20)"]
+    assert [b.label for b in drawn.bars] == ["k (n 20)", "m (n 20)"]  # models are never pooled
+    drawn = figures.calibration(result([row(tmp_path, f"t{i}", "s") for i in range(40)]).rows, "lm68")
+    assert drawn is not None and [b.label for b in drawn.bars] == ["all triplets (n 40)"]
     t2c, s2t = (np.array([r[f"lm68.{d}"] for r in made.triplets]) for d in ("t2c", "s2t"))
     value, low, high = map(float, re.findall(r"[\d.]+", drawn.bars[0].text))
     assert value == pytest.approx(t2c.mean() / s2t.mean(), abs=0.006)
@@ -324,6 +326,8 @@ def test_calibration_is_a_ratio_of_means_with_its_interval(tmp_path: Path):
     expected = np.quantile(t2c[draws].mean(1) / s2t[draws].mean(1), [0.025, 0.975])
     assert [low, high] == pytest.approx(expected, abs=0.04)
     bar = drawn.bars[0]
+    assert drawn.axes.right + 100 <= drawn.axes.width  # numbers stand beside the drawing, where no line is
+    assert drawn.pasted <= drawn.axes.right
     assert (bar.at - drawn.nothing) / (drawn.pasted - drawn.nothing) == pytest.approx(value, abs=0.006)
 
 
@@ -339,6 +343,32 @@ def test_histograms_count_every_triplet(tmp_path: Path):
     assert up / up.sum() * 200 == pytest.approx(counts, abs=0.05)
 
 
+def test_a_card_puts_the_score_between_its_anchors_and_several_models_are_not_pooled(tmp_path: Path):
+    one = result([row(tmp_path, f"t{i}", "s") for i in range(8)])
+    cards = html._places(one)
+    assert [c.about for c in cards] == ["lm68", "other"]
+    scores = one.summary["methods"]["lm68"]
+    expected = scores["mean_t2c"]["value"] / scores["anchors"]["source_pasted"]["mean_t2c"]
+    assert cards[0].share == pytest.approx(expected)
+    assert (cards[0].at - 4) / (cards[0].end - 4) == pytest.approx(expected, abs=0.001)
+    two = html._places(result([row(tmp_path, f"t{i}", "s", model="mk"[i % 2]) for i in range(8)]))
+    assert [(c.about, c.n, c.method) for c in two] == [("k", 4, "lm68"), ("m", 4, "lm68")]
+
+
+def test_the_page_says_what_it_is_about_and_lists_its_parts(page: str):
+    found = parsed(page)
+    assert [i for i, (t, _) in enumerate(found.tags) if t == "nav"]
+    headings = [str(a["id"]) for a in found.all("h2")]
+    links = [str(a["href"]) for a in found.all("a") if str(a.get("href")).startswith("#part-")]
+    assert links == [f"#{h}" for h in headings] and len(links) > 4
+    title = re.search(r"<title>(.*?)</title>", page, re.DOTALL)
+    assert title is not None and "plain: expression preservation, 6 of 8" in title[1]
+    from_folder = Rows.from_records(
+        [{"model": "", "target": "a/swaps/target/x.png", "swapped": "a/swaps/swapped/x.png"}]
+    )
+    assert html.data_name(from_folder) == "swaps"
+
+
 # --- nothing in the input acts ---
 
 
@@ -349,7 +379,7 @@ def test_names_and_models_are_shown_and_not_obeyed(measured: EvaluationResult, p
     for tag, attributes in found.tags:
         assert not [a for a in attributes if a.startswith("on")], (tag, attributes)
         for link in ("src", "href", "xlink:href", "action", "data"):
-            assert str(attributes.get(link) or "data:").startswith("data:"), (tag, attributes)
+            assert str(attributes.get(link) or "data:").startswith(("data:", "#part-")), (tag, attributes)
         if tag == "img":
             assert str(attributes["src"]).startswith("data:image/jpeg;base64,")
     assert allowed <= {t for t, _ in found.tags}

@@ -64,3 +64,16 @@ def test_a_query_needs_a_face(tmp_path: Path, portrait_photo: Path) -> None:
     (tmp_path / "x.png").write_text("no image")
     with pytest.raises(UnreadableImageError, match=r"the query .*x\.png"):
         query_vector(tmp_path / "x.png", "lm68", detector="dlib")
+
+
+def test_the_page_draws_the_threshold_among_the_distances() -> None:
+    from exprmetric.report.lines import HEIGHT
+    from exprmetric.report.video_faces import search_chart
+
+    (chart,) = search_chart([0.2, 0.4, 1.0], 0.5)
+    distance, threshold = chart.lines
+    assert [line.label for line in chart.lines] == ["distance", "threshold"]
+    heights = [[float(point.split()[1]) for point in line.path[1:].split("L")] for line in (distance, threshold)]
+    assert len(set(heights[1])) == 1 and all(0 < y < HEIGHT for y in heights[1])
+    assert heights[0][1] > heights[1][0] > heights[0][2]  # the second moment is within it, the third beyond
+    assert search_chart([0.2], 0.5) == ()

@@ -168,22 +168,28 @@ def search(
 
     Exit status: 0 measured, 1 no face could be measured, 2 wrong usage.
     """
+    from exprmetric.errors import InputError
     from exprmetric.report.video_faces import search_page, search_tiles
     from exprmetric.report.video_tables import print_moments
     from exprmetric.video.people import outputs
     from exprmetric.video.people.search import query_vector
     from exprmetric.video.people.search import search as search_courses
+    from exprmetric.video.people.thresholds import threshold_of
 
     asked = query_vector(query, how["method"], detector=how["detector"], provider=how["provider"])
     library = _read(videos, out, keep=keep, jobs=jobs, quiet=quiet, **how)
     wanted = set(library.persons(persons))
     among = [c for c in library.courses if c.person in wanted]
     moments = search_courses(asked, among, library.method, count=count, apart=apart)
-    record = outputs.search_record(library, query, moments)
+    try:
+        limit = threshold_of(library.method, [], library.courses)
+    except InputError:  # nobody knows what is near in this space
+        limit = None
+    record = outputs.search_record(library, query, moments, limit)
     files = outputs.search_files(record)
     if out is not None:
         pictures = library.pictures((m.video, m.row) for m in moments)
-        files["search.html"] = search_page(library, query, moments, pictures, record).encode()
+        files["search.html"] = search_page(library, query, moments, pictures, record, limit).encode()
         files["search.png"] = outputs.sheet_bytes(search_tiles(library, moments, pictures))
     shown = {"table": lambda: print_moments(record), "json": "search.json", "csv": "moments.csv"}
     _finish(library, files, out, shown[form])

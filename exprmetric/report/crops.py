@@ -28,8 +28,8 @@ from exprmetric.io.images import read_image
 from exprmetric.weights import store
 
 TEMPLATE = "eyes70"
-SIDE = 160
-"""Side of a picture in px; 27 triplets of three make about 0.7 MB."""
+SIDE = 224
+"""Side of a picture in px, that of a crop, so that it can be enlarged; 27 triplets of three make about 1 MB."""
 QUALITY = 82
 
 

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from exprmetric.evaluation.rows import Floats, Rows
+from exprmetric.evaluation.verdict import primary
 from exprmetric.metrics.uncertainty import bootstrap_means
 
 WIDTH, HEIGHT = 380, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 42
 """Size of a figure and the room around its axes, in SVG units; at full width a unit is about one px of a phone."""
 ROW = 22
+TEXT = 108
+"""Room for numbers beside a calibration."""
 SERIES = 6
 """Models with a colour of their own; further ones share the last."""
 MOST_DOTS = 1000
@@ -94,6 +97,29 @@ class Bar:
     low: float | None
     high: float | None
     text: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a mean t2c stands between its anchors, for a card: places in SVG units, and the same as text.
+
+    Attributes:
+        about: whose it is.
+        score: mean t2c as `summary.json` has it.
+        n: measured triplets.
+        far: what stands at the far anchor.
+    """
+
+    about: str
+    method: str
+    score: Mapping[str, Any]
+    n: int
+    at: float
+    low: float | None
+    high: float | None
+    end: float
+    far: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -241,6 +267,46 @@ def histogram(rows: Rows, method: str) -> Histogram:
     )
 
 
+FAR = {"source_pasted": "source pasted", "another_target": "another target's face"}
+PLACE = 240
+"""Length of a card's scale, SVG units."""
+
+
+def place(about: str, scores: Mapping[str, Any], method: str = "") -> Place | None:
+    """A card's scale from nothing swapped to the far anchor, which is the pasted source where there are sources.
+
+    Args:
+        about: whose scores these are.
+        scores: of a method, as `summary.json` has them.
+        method: named on the card; '' where `about` names it.
+
+    Returns:
+        None where nothing was measured, or there is no far anchor.
+    """
+    anchors, score = scores.get("anchors", {}), scores["mean_t2c"]
+    far = next((a for a in FAR if anchors.get(a, {}).get("mean_t2c")), None)
+    if far is None or score["value"] is None:
+        return None
+    end = anchors[far]["mean_t2c"]
+    low, high = score["ci95"]
+    x = scale(0.0, 1.05 * max(end, score["value"], high or 0.0), 4, PLACE - 4)
+    ends = (None if v is None else x(v) for v in (low, high))
+    return Place(about, method, score, scores["n"], x(score["value"]), *ends, x(end), FAR[far], score["value"] / end)
+
+
+def places(methods: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> list[Place]:
+    """Of one model a card for each method, of several one for each model by the primary method.
+
+    Args:
+        methods: scores of the whole, by method.
+        models: of each model that stands beside others, by its name and by method; {} for one model.
+    """
+    if not models:
+        return [p for name, found in methods.items() if (p := place(name, found))]
+    chosen = primary(list(methods))
+    return [p for name, found in models.items() if (p := place(name or "no model named", found[chosen], chosen))]
+
+
 def calibration(rows: Rows, method: str, *, seed: int = 0) -> Calibration | None:
     """Each model between its anchors: mean t2c / mean s2t, 0 = nothing swapped, 1 = source pasted; over 1 is worse.
 
@@ -251,7 +317,7 @@ def calibration(rows: Rows, method: str, *, seed: int = 0) -> Calibration | None
     groups = rows.codes("group")[0]
     parts = {name: rows.ok & (codes == i) for i, name in enumerate(models)}
     parts = {name: part for name, part in parts.items() if part.any()}
-    whole = {"all triplets": rows.ok} if len(parts) != 1 or "" in parts else {}
+    whole = {"all triplets": rows.ok} if "" in parts else {}  # several models are never pooled
     found = []
     for name, part in [*whole.items(), *((n, p) for n, p in parts.items() if n)]:
         t2c, s2t = (rows.distance(method, d)[part] for d in ("t2c", "s2t"))
@@ -263,7 +329,7 @@ def calibration(rows: Rows, method: str, *, seed: int = 0) -> Calibration | None
     if not found:
         return None
     ends = [v for _, _, ratio, low, high in found for v in (ratio, low, high) if np.isfinite(v)]
-    x = scale(0.0, max(1.1, *ends) * 1.02, LEFT / 2, WIDTH - RIGHT)
+    x = scale(0.0, max(1.1, *ends) * 1.02, LEFT / 2, WIDTH - RIGHT - TEXT)
     bottom = TOP + ROW * 1.6 * len(found) + 6
     axes = Axes(
         tuple(Tick(x(v), f"{v:g}") for v in ticks(0.0, max(1.1, *ends))),
@@ -271,6 +337,7 @@ def calibration(rows: Rows, method: str, *, seed: int = 0) -> Calibration | None
         "share of the way to “source pasted”",
         "",
         left=LEFT / 2,
+        right=WIDTH - RIGHT - TEXT,
         bottom=bottom,
         height=bottom + BOTTOM,
     )

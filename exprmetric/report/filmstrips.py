@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FRAMES = 5
 """Pictures of a strip."""
-SIDE = 128
+SIDE = 176
 TEMPLATE = "eyes70"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from exprmetric.evaluation.tables import (
     headline,
     identity_lines,
     label,
+    models_of,
     note_lines,
     number,
     shown_scores,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 REPORT = "report.html"
+CONTENTS = "<!-- contents -->"
 MOST_ROWS = 2000
 """Triplets in the page's table; triplets.csv has all."""
 SETTINGS = ("face", "provider", "on_fail", "seed", "landmarks", "commercial_only")
@@ -68,6 +71,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    jinja.filters["basename"] = lambda path: Path(path).name
     jinja.globals |= {"number": number, "coverage_line": coverage_line, "label": label, "LEVEL": LEVEL, "table": table}
     return jinja
 
@@ -87,7 +91,21 @@ def render(template: str, *, code: str = "report.js", **context: Any) -> str:
     script = (Path(__file__).parent / "templates" / code).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = jinja.get_template(template)
-    return page.render(script=Markup(script), script_hash=digest, **context)
+    return with_contents(page.render(script=Markup(script), script_hash=digest, **context))
+
+
+def with_contents(page: str) -> str:
+    """A page whose headings have ids, and a list of them where its template has `CONTENTS`."""
+    found: list[tuple[str, str]] = []
+
+    def mark(heading: re.Match[str]) -> str:
+        found.append((f"part-{len(found) + 1}", heading[2]))
+        return f'<h2 id="{found[-1][0]}"{heading[1]}>{heading[2]}</h2>'
+
+    page = re.sub(r"<h2([^>]*)>([^<]*)</h2>", mark, page)
+    links = "".join(f'<li><a href="#{name}" class="name">{text}</a></li>' for name, text in found)
+    listed = f'<nav class="contents" aria-label="Contents"><ul>{links}</ul></nav>' if links else ""
+    return page.replace(CONTENTS, listed)
 
 
 def write_page(path: Path, page: str) -> None:
@@ -131,6 +149,8 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
     return render(
         "report.html",
         summary=summary,
+        data_name=data_name(rows),
+        places=_places(result),
         headline=headline(summary),
         headline_keys=shown_scores(summary["methods"]),
         splits=splits(summary),
@@ -148,7 +168,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         series=figures.SERIES,
         **_figures(result, methods),
         cards=cards,
-        places=PLACES,
+        kinds=PLACES,
         rows=shown,
         columns=columns,
         distances=DISTANCE_COLUMNS,
@@ -156,6 +176,23 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         total=len(rows),
         shown_settings=SETTINGS,
     )
+
+
+def data_name(rows: Rows) -> str:
+    """What a page calls its data: the models where they are named, or else the folder that holds the pictures."""
+    if models := [m for m in rows.codes("model")[1] if m]:
+        return ", ".join(models)
+    folders = {str(Path(p).parent) for role in ("target", "swapped") for p in rows.codes(role)[1] if p}
+    try:
+        return Path(os.path.commonpath(folders)).name if folders else ""
+    except ValueError:  # some are absolute, some aren't
+        return ""
+
+
+def _places(result: EvaluationResult) -> list[figures.Place]:
+    groups = result.summary["groups"]
+    models = {m: groups[m]["methods"] for m in models_of(result.summary) if m in groups}
+    return figures.places(result.summary["methods"], models)
 
 
 def _models(rows: Rows) -> dict[str, int]:

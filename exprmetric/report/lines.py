@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exprmetric.report.figures import BOTTOM, LEFT, RIGHT, TOP, Axes, Scale, Tick, scale, ticks
+from exprmetric.report.figures import BOTTOM, RIGHT, TOP, Axes, Scale, Tick, scale, ticks
 from exprmetric.video.scores.trajectory import known, runs
 
-WIDTH, HEIGHT = 760, 190
+WIDTH, HEIGHT = 1140, 210
 """Size of a figure, in SVG units."""
+LEFT = 60
+"""Room for the labels of the y axis."""
 _COLUMNS = WIDTH - LEFT - RIGHT
 
 Floats = npt.NDArray[np.float64]
@@ -68,6 +70,7 @@ def line_chart(
     curves: Mapping[str, npt.ArrayLike],
     *,
     y_label: str,
+    x_label: str = "seconds",
     low: float | None = None,
     high: float | None = None,
     span: float = 0.0,
@@ -77,8 +80,10 @@ def line_chart(
     """Curves over time.
 
     Args:
-        times: (N,) s, increasing, at least one.
+        times: (N,) s, or what `x_label` says; increasing, at least one.
         curves: (N,) values by name; NaN leaves a gap.
+        y_label: of the y axis.
+        x_label: of the x axis.
         low: lower end of the y axis; by default the least value.
         high: upper end of the y axis; by default the greatest value.
         span: of the y axis at least.
@@ -95,8 +100,9 @@ def line_chart(
     axes = Axes(
         tuple(Tick(x(v), f"{v:g}") for v in ticks(first, last, 10)),
         tuple(Tick(y(v), f"{v:g}") for v in ticks(bottom, top, 4)),
-        "seconds",
+        x_label,
         y_label,
+        left=LEFT,
         right=WIDTH - RIGHT,
         bottom=HEIGHT - BOTTOM,
         width=WIDTH,

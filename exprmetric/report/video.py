@@ -17,6 +17,7 @@ from exprmetric.evaluation.tables import identity_line
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.report import lines
+from exprmetric.report.figures import places
 from exprmetric.report.filmstrips import Strip, choose, with_pictures
 from exprmetric.report.html import REPORT, render, write_page
 from exprmetric.report.video_tables import (
@@ -45,6 +46,8 @@ MOST_CLIPS = 12
 """Clips whose timelines and filmstrips the page shows: those that lost most expression."""
 MOST_ROWS = 500
 """Clips of the page's table; clips.csv has all."""
+MOST_NAMED = 5
+"""Models or clips in the title."""
 MOST_STRIPS = 3
 """Filmstrips of a clip."""
 
@@ -101,6 +104,8 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
         coverage=coverage_line(summary["coverage"]),
         identity=identity_line(summary["identity"]),
         headline=scores_sheet(parts, first),
+        places=places(summary["methods"], {m: p["methods"] for m, p in parts.items() if first}),
+        data_name=_data_name(summary["clips"]),
         temporal=course_sheet(parts, first),
         events=events_sheet(summary),
         clips=clips_sheet(summary, MOST_ROWS),
@@ -113,6 +118,12 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
         shown=shown,
         most_rows=MOST_ROWS,
     )
+
+
+def _data_name(clips: Sequence[dict[str, Any]]) -> str:
+    """What the page calls its data: the models where they are named, or else the clips."""
+    names = dict.fromkeys(c["model"] for c in clips if c["model"]) or dict.fromkeys(str(c["id"]) for c in clips)
+    return ", ".join([*names][:MOST_NAMED]) + ("" if len(names) <= MOST_NAMED else ", …")
 
 
 def _chosen(clips: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from exprmetric.video.people.references import Reference
 from exprmetric.video.people.search import Moment
 from exprmetric.video.people.sheet import Tile
 from exprmetric.video.people.tagging import Closest, Tagged, TaggedCourse, intensity
+from exprmetric.video.people.thresholds import Threshold
 
 Pictures = Mapping[tuple[int, int], npt.NDArray[np.uint8]]
 SIDE = 150
@@ -46,6 +47,7 @@ class Section:
     cards: tuple[Card, ...] = ()
     rates: Sheet | None = None
     charts: tuple[LineChart, ...] = ()
+    told: str = ""
 
 
 def _page(title: str, lead: Sequence[str], sections: Sequence[Section], record: Mapping[str, Any]) -> str:
@@ -100,6 +102,7 @@ def tags_page(
                 tuple(cards),
                 Sheet.of(("tag", "appearance rate", "segments", "seconds"), rows) if rows else None,
                 tuple(figures),
+                "Intensity: 1 at the reference, ½ at the threshold. Shaded: segments; point at one for its tag.",
             )
         )
     return _page("Expressions tagged in videos", lead, sections, record)
@@ -147,18 +150,42 @@ def digest_page(library: Library, digests: Sequence[Digest], pictures: Pictures,
 
 
 def search_page(
-    library: Library, query: Path, moments: Sequence[Moment], pictures: Pictures, record: Mapping[str, Any]
+    library: Library,
+    query: Path,
+    moments: Sequence[Moment],
+    pictures: Pictures,
+    record: Mapping[str, Any],
+    threshold: Threshold | None,
 ) -> str:
-    """`search.html`: the query and the moments nearest to it."""
+    """`search.html`: the query and the moments nearest to it, with the line behind which none has its expression."""
     names = library.people.names
     cards = [
         Card(jpeg_uri(pictures[m.video, m.row], SIDE), (f"{m.distance:.3f}", names[m.person], _where(library, m)))
         for m in moments
     ]
     asked = Card(jpeg_uri(read_image(query), SIDE), (query.name,))
-    sections = [Section("Query", cards=(asked,)), Section("Nearest moments", cards=tuple(cards))]
+    sections = [Section("Query", cards=(asked,))]
     lead = [f"Distances of {library.method.name}, nearest first."]
-    return _page("Moments with an expression", lead, sections, record)
+    if threshold is None:
+        sections.append(Section("Nearest moments", cards=tuple(cards)))
+    else:
+        near = sum(m.distance <= threshold.value for m in moments)
+        lead.append(f"Within {threshold.value:g} an expression counts as the same ({threshold.measured_on}).")
+        figure = search_chart([m.distance for m in moments], threshold.value)
+        sections += [Section("Distances", charts=figure, told="The level line is the threshold.")] if figure else []
+        sections.append(Section("Within the threshold", "" if near else "No moment.", tuple(cards[:near])))
+        if cards[near:]:
+            sections.append(Section("Beyond the threshold", "The nearest ones all the same.", tuple(cards[near:])))
+    return _page(f"Moments with the expression of {query.name}", lead, sections, record)
+
+
+def search_chart(distances: Sequence[float], threshold: float) -> tuple[LineChart, ...]:
+    """The distances of the moments, nearest first, and the threshold as a level line; nothing for fewer than two."""
+    if len(distances) < 2:
+        return ()
+    place = np.arange(1, len(distances) + 1)
+    curves = {"distance": list(distances), "threshold": [threshold] * len(distances)}
+    return (line_chart("", place, curves, y_label="distance", x_label="moment, nearest first", low=0.0),)
 
 
 def digest_tiles(library: Library, digests: Sequence[Digest], pictures: Pictures) -> dict[str, list[Tile]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exprmetric.evaluation.tables import alarm_lines, identity_line, shown_scores
+from exprmetric.evaluation.tables import ANCHORS, alarm_lines, identity_line, shown_scores
 from exprmetric.io.say import csv_text, say_csv, say_json
 from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet, score_cell
 from exprmetric.io.tables import printable
@@ -97,10 +97,16 @@ def pairing_line(clip: dict[str, Any]) -> str:
 
 
 def scores_sheet(parts: Mapping[str, Mapping[str, Any]], first: str = "") -> Sheet:
-    """Preservation scores over the frames, by part (models; one without a name) and method."""
+    """Preservation scores over the frames with their anchors, by part (models; one without a name) and method."""
     scores = shown_scores({k: m for part in parts.values() for k, m in part["methods"].items()})
     columns = [*_methods_head(first, "method"), Column("frames"), *(Column(HEADINGS[s], s) for s in scores)]
-    return _by_part(columns, parts, first, lambda m: [m["n"], *(score_cell(m.get(s)) for s in scores)])
+
+    def anchors(method: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Content]]]:
+        for key, words in ANCHORS.items():
+            if found := method.get("anchors", {}).get(key):  # older results have none
+                yield words, ["", *(Number(found.get(s)) for s in scores)]
+
+    return _by_part(columns, parts, first, lambda m: [m["n"], *(score_cell(m.get(s)) for s in scores)], anchors)
 
 
 def course_sheet(parts: Mapping[str, Mapping[str, Any]], first: str = "", *, name: str = "method") -> Sheet:
@@ -118,6 +124,7 @@ def _by_part(
     parts: Mapping[str, Mapping[str, Any]],
     first: str,
     cells: Callable[[Mapping[str, Any]], Sequence[Content]],
+    anchors: Callable[[Mapping[str, Any]], Iterable[tuple[str, Sequence[Content]]]] = lambda scores: (),
 ) -> Sheet:
     rows = []
     for part, found in parts.items():
@@ -125,6 +132,7 @@ def _by_part(
         for method, scores in found["methods"].items():
             rows.append(Row([*head, method, *cells(scores)], part))
             head = [""] * bool(first)
+            rows += [Row([*head, f"  {words}", *found], part, anchor=True) for words, found in anchors(scores)]
     return Sheet(columns, rows)
 
 

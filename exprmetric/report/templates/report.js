@@ -1,4 +1,50 @@
 "use strict";
+(() => { // pictures enlarge: click or Enter, arrow keys for the next, Escape to close
+  const pictures = [...document.querySelectorAll("main figure img")];
+  if (!pictures.length || !window.HTMLDialogElement) return;
+  const make = (tag, parent) => parent.appendChild(document.createElement(tag));
+  const light = make("dialog", document.body);
+  light.className = "light";
+  light.setAttribute("aria-label", "Enlarged picture");
+  const large = make("img", light), below = make("p", light);
+  const button = (text, label, action) => {
+    const made = make("button", below);
+    made.type = "button";
+    made.textContent = text;
+    made.setAttribute("aria-label", label);
+    made.addEventListener("click", action);
+  };
+  let at = 0;
+  const seen = () => pictures.filter((p) => p.offsetParent !== null);
+  const show = (step) => {
+    const all = seen();
+    at = (at + step + all.length) % all.length;
+    large.src = all[at].src;
+    large.alt = all[at].alt;
+    words.textContent = all[at].dataset.words || all[at].alt;
+  };
+  button("←", "Previous picture", () => show(-1));
+  const words = make("span", below);
+  words.className = "name";
+  button("→", "Next picture", () => show(1));
+  button("✕", "Close", () => light.close());
+  const open = (picture) => { at = seen().indexOf(picture); show(0); light.showModal(); };
+  for (const picture of pictures) {
+    picture.classList.add("opens");
+    picture.tabIndex = 0;
+    picture.setAttribute("role", "button");
+    picture.addEventListener("click", () => open(picture));
+    picture.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(picture); }
+    });
+  }
+  light.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") show(-1);
+    if (event.key === "ArrowRight") show(1);
+  });
+  light.addEventListener("click", (event) => { if (event.target === light) light.close(); });
+  light.addEventListener("close", () => { const all = seen(); if (all[at]) all[at].focus(); });
+})();
 (() => {
   const source = document.getElementById("data");
   if (!source) return;

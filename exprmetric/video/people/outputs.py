@@ -19,6 +19,7 @@ from exprmetric.video.people.references import Reference
 from exprmetric.video.people.search import Moment
 from exprmetric.video.people.sheet import Tile, contact_sheet
 from exprmetric.video.people.tagging import Closest, Segment, Tagged, intensity
+from exprmetric.video.people.thresholds import Threshold
 
 SCHEMA_VERSION = 1
 Files = dict[str, bytes]
@@ -90,11 +91,12 @@ def digest_record(library: Library, digests: Sequence[Digest]) -> Record:
     }
 
 
-def search_record(library: Library, query: Path, moments: Sequence[Moment]) -> Record:
-    """`search.json`."""
+def search_record(library: Library, query: Path, moments: Sequence[Moment], threshold: Threshold | None) -> Record:
+    """`search.json`; the threshold is null where none is known."""
     names = library.people.names
     return about(library) | {
         "query": path_text(query),
+        "threshold": None if threshold is None else asdict(threshold),
         "moments": [_named(asdict(m), library, names) for m in moments],
     }
 
