@@ -175,7 +175,7 @@ def test_failures_are_shown_with_reason_and_pictures(measured: EvaluationResult,
     for r in measured.triplets[6:]:
         assert r["status"] != "ok" and " ".join(r["reason"].split()) in found.words()
     blank = [a for a in found.all("img") if a["alt"] == "swapped of blank"]
-    assert [picture(str(a["src"])).shape for a in blank] == [(107, 160, 3)]  # the whole image, as no face was found
+    assert [picture(str(a["src"])).shape for a in blank] == [(149, 224, 3)]  # the whole image, as no face was found
     assert [a for a in found.all("img") if a["alt"] == "source of gone"] == []
 
 

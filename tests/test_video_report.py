@@ -16,9 +16,9 @@ from clips import Actor, write
 from exprmetric.errors import ExprmetricError
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.report import video as report
-from exprmetric.report.figures import LEFT, RIGHT
+from exprmetric.report.figures import RIGHT, TOP
 from exprmetric.report.filmstrips import choose
-from exprmetric.report.lines import WIDTH, line_chart
+from exprmetric.report.lines import LEFT, WIDTH, line_chart
 from exprmetric.report.video_tables import clip_line, coverage_line, lag_line, offset_line, value
 from exprmetric.video.scores.evaluate import VideoSettings, evaluate_videos
 from exprmetric.video.scores.result import VideoResult
@@ -53,8 +53,12 @@ def test_marks_stand_on_their_curve_and_bands_on_their_time() -> None:
         "t", [0.0, 1.0, 2.0], curves, y_label="", low=0.0, high=2.0, moments=moments, bands=[(0, 1, "w")]
     )
     (mark,) = chart.marks
-    assert mark.kind == "missed" and mark.y == chart.axes.top and mark.x == pytest.approx(LEFT + 1.1 * 700 / 2)
-    assert (chart.bands[0].x, chart.bands[0].width) == (LEFT, 350)
+    assert (
+        mark.kind == "missed"
+        and mark.y == chart.axes.top
+        and mark.x == pytest.approx(LEFT + 1.1 * (WIDTH - LEFT - RIGHT) / 2)
+    )
+    assert (chart.bands[0].x, chart.bands[0].width) == (LEFT, (WIDTH - LEFT - RIGHT) / 2)
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0], [np.nan, np.nan], [5.0]])
@@ -74,7 +78,8 @@ def test_long_curves_keep_their_peaks() -> None:
     (run,) = points(chart.lines[0].path)
     assert len(run) < 4 * WIDTH
     high, low = min(y for _, y in run), max(y for _, y in run)
-    assert (high, low) == pytest.approx((12 + (low - high) / 20.0, 148 - (low - high) / 20.0), abs=1)
+    bottom, margin = chart.axes.bottom, (low - high) / 20.0
+    assert (high, low) == pytest.approx((TOP + margin, bottom - margin), abs=1)
 
 
 # --- words ---

@@ -290,8 +290,9 @@ def place(about: str, scores: Mapping[str, Any], method: str = "") -> Place | No
     end = anchors[far]["mean_t2c"]
     low, high = score["ci95"]
     x = scale(0.0, 1.05 * max(end, score["value"], high or 0.0), 4, PLACE - 4)
-    ends = (None if v is None else x(v) for v in (low, high))
-    return Place(about, method, score, scores["n"], x(score["value"]), *ends, x(end), FAR[far], score["value"] / end)
+    left, right = (None if v is None else x(v) for v in (low, high))
+    at, share = x(score["value"]), score["value"] / end
+    return Place(about, method, score, scores["n"], at, left, right, x(end), FAR[far], share)
 
 
 def places(methods: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> list[Place]:
