@@ -28,6 +28,7 @@ from scipy import ndimage
 from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError, NoFaceError, UnreadableImageError
 from exprmetric.faces import Face, FaceFinder, load_detector
+from exprmetric.faces.point_models import load_points
 from exprmetric.io.images import read_image
 from exprmetric.methods import Method, load_method
 from exprmetric.metrics.rated import Agreement, RatedScores
@@ -429,10 +430,15 @@ def crops_of(values: Sequence[int]) -> Faces:
     return Faces("crops", tuple(map(str, values)), load)
 
 
+def whole_images() -> FaceFinder:
+    """Any image is a face."""
+    return FaceFinder(load_detector("none"), points=load_points("none"))
+
+
 @pytest.mark.parametrize("where", ["represent", "prepare"])
 def test_a_face_that_one_method_refuses_is_its_failure_alone(where: str) -> None:
     methods = [Picky("easy"), Picky("hard", 100.0, where)]
-    reader = Reader(FaceFinder(load_detector("none")), methods)
+    reader = Reader(whole_images(), methods)
     values = [10, 20, -1, 150, 30, 200, 90] * 12  # more than one block
     with ThreadPoolExecutor(2) as pool:
         found = embed_faces(crops_of(values), reader, pool, lambda *a: None, "faces")
@@ -453,7 +459,7 @@ def test_errors_that_are_no_images_fault_rise() -> None:
         def represent(self, faces: Sequence[Face]) -> NDArray[np.float32]:
             raise MissingPackageError("no package")
 
-    reader = Reader(FaceFinder(load_detector("none")), [Broken()])
+    reader = Reader(whole_images(), [Broken()])
     with pytest.raises(MissingPackageError):
         represent_all([reader.read(np.zeros((64, 64, 3), np.uint8))], reader.methods)
 
