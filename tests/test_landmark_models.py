@@ -256,7 +256,7 @@ def test_probes_refuse_what_the_landmarks_or_the_terms_do_not_allow(probe: str, 
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "ratings.csv").write_text("image,smile\na.png,1\nb.png,2\nc.png,3\n")
     data = ["tsne", str(tmp_path / "faces")] if probe == "plot" else [str(tmp_path / "faces")]
-    data += ["--protocol", "knn"] * (probe == "protocols")  # the others need torch
+    data += ["--protocol", "10-nn"] * (probe == "protocols")  # the others need torch
     asked = ["probe", probe, *data, *(["--out", str(tmp_path / "x.png")] if probe == "plot" else []), "-m"]
     for more, words in (
         (["lm68", "--landmarks", "none"], "lm68 can't be measured with landmarks 'none'"),
