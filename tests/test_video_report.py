@@ -9,12 +9,15 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from clips import Actor, write
 
 from exprmetric.errors import ExprmetricError
 from exprmetric.inputs.triplets import Triplet
+from exprmetric.io.video import frames
+from exprmetric.report import side_by_side
 from exprmetric.report import video as report
 from exprmetric.report.figures import RIGHT, TOP
 from exprmetric.report.filmstrips import choose
@@ -244,3 +247,34 @@ def test_a_browser_draws_it_without_an_error(result: VideoResult, page: str, tmp
     seen = json.loads(base64.b64decode(found[1]))
     assert seen["wide"] <= 420 and seen["images"] and seen["count"] >= 10
     assert seen["lines"] == page.count('class="line') and seen["marks"] >= 1
+
+
+# --- target and swapped side by side ---
+
+
+def test_clips_are_drawn_beside_their_targets_frame_by_frame(result: VideoResult, tmp_path: Path) -> None:
+    drawn = side_by_side.render(result, tmp_path)
+    assert [p.suffix for p in drawn] == [".mp4"] * 2 and drawn[0].name == "001-misses.mp4"
+    assert all(p.parent == tmp_path / "side_by_side" and re.fullmatch(r"[\w.-]+", p.name) for p in drawn)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "side_by_side", *drawn]  # no draft is left
+    seen = list(frames(drawn[1]))
+    assert len(seen) == 50 and seen[1].time == pytest.approx(0.04, abs=1e-3)
+    clip = result.clips.to_pylist()[1]
+    rows = [r for r in result.frames.to_pylist() if r["clip"] == clip["id"]]
+    target, swapped = ({f.index: f.image for f in frames(clip[role])} for role in ("target", "swapped"))
+    for row in rows[5:50:10]:
+        picture = seen[row["frame"]].image
+        for left, original in ((0, target[row["frame"]]), (320, swapped[row["swapped_frame"]])):
+            shown = cv2.resize(picture[:320, left : left + 320], (256, 256), interpolation=cv2.INTER_AREA)
+            assert np.abs(shown.astype(float) - original).mean() < 8
+    below = [f.image[340:] for f in seen]
+    assert np.abs(below[40].astype(float) - below[5]).max() > 60  # the curve has grown
+
+
+def test_a_clip_that_is_gone_is_told_and_no_draft_is_left(result: VideoResult, tmp_path: Path) -> None:
+    clips = result.clips.set_column(
+        result.clips.column_names.index("swapped"), "swapped", [[str(tmp_path / "gone.mp4")] * result.clips.num_rows]
+    )
+    with pytest.raises(ExprmetricError, match=r"gone\.mp4"):
+        side_by_side.render(replace(result, clips=clips), tmp_path / "out")
+    assert list((tmp_path / "out").rglob("*.*")) == []

@@ -36,6 +36,11 @@ VIDEO = click.Path(path_type=Path)
 )
 @click.option("--cutoff", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of flicker, Hz.")
 @click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
+@click.option(
+    "--render",
+    is_flag=True,
+    help="Also draw each clip beside its target above its running score, as OUT/side_by_side/*.mp4.",
+)
 @seed_option()
 @reading_options
 @stack_options
@@ -48,6 +53,7 @@ def evaluate(
     form: str,
     jobs: int | None,
     quiet: bool,
+    render: bool,
     **settings: Any,
 ) -> None:
     """Measure how well swapped videos keep the expressions of their targets, per frame, per clip and over time.
@@ -65,6 +71,8 @@ def evaluate(
 
     if len(inputs) > 3:
         raise click.UsageError("name one INPUT (a folder or manifest), or TARGET SOURCE SWAPPED, or TARGET SWAPPED")
+    if render and out is None:
+        raise click.UsageError("--render needs --out: the folder for the clips")
     apart_from_inputs(out, inputs)
     chosen = VideoSettings(**settings)
     with progress_bar("measuring", quiet=quiet) as progress:
@@ -79,6 +87,11 @@ def evaluate(
         result.save(out)
         try:
             write_video_report(result, out, jobs=jobs)
+            if render:
+                from exprmetric.report import side_by_side
+
+                drawn = side_by_side.render(result, out)
+                click.echo(f"drawn: {len(drawn)} clips in {out / side_by_side.FOLDER}", err=True)
         except ExprmetricError as error:  # the numbers come first
             undrawn = error
     FORMATS[form](result)
