@@ -84,7 +84,7 @@ def test_two_ranks_are_one(share: str, intervals: bool, tmp_path: Path, one_thre
     alone = ExpressionPreservation(encoder=encoder(quantise=True), intervals=intervals)
     alone.update(*(batch(i) for i in triplets()))
     expected = {k: v.item() for k, v in alone.compute().items()}
-    assert len(expected) == (11 if intervals else 5)
+    assert len(expected) == (8 + 2 * 4 if intervals else 8)  # four scores have an interval
     for rank, result in enumerate(found):
         assert {k: v.item() for k, v in result["scores"].items()} == pytest.approx(expected, abs=1e-6)
         assert result["left_out"] == 1
@@ -112,7 +112,7 @@ def test_two_ranks_without_a_source_have_no_score_that_needs_one(tmp_path: Path,
     three.update(target[:3], source[:3], swapped[:3])
     expected, of_three = whole.compute(), three.compute()
     for result in found:
-        assert result["alone"].keys() == {"mean_t2c"}
+        assert result["alone"].keys() == {"mean_t2c", "kept", "kept_nothing_swapped"}
         assert torch.isclose(result["alone"]["mean_t2c"], expected["mean_t2c"], atol=1e-6)
         for name in ("l2_error", "ratio", "mean_s2c", "mean_s2t"):
             assert torch.isclose(result["mixed"][name], of_three[name], atol=1e-6)
