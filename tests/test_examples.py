@@ -21,6 +21,7 @@ import exprmetric
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SCORES = {"l2_error", "mean_t2c", "ratio", "mean_s2c", "mean_s2t"}
+SCORES |= {"kept", "kept_nothing_swapped", "kept_source_pasted"}
 CONTROL = "pixels_to_source"
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

@@ -267,7 +267,8 @@ class TestTorch:
         metric.update(target[:1], None, swapped[:1])
         batch_scores = metric(target[1:], None, swapped[1:])
         scores, expected = metric.compute(), full.compute()
-        assert set(scores) == set(batch_scores) == {"mean_t2c", "identity_mean_t2c"}
+        kept = {"kept", "kept_nothing_swapped"}
+        assert set(scores) == set(batch_scores) == {"mean_t2c", "identity_mean_t2c", *kept}
         for name in scores:
             assert torch.isclose(scores[name], expected[name], atol=1e-6)
         with pytest.raises(InputError, match="got 4, 3"):
