@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import face_options, progress_bar, stack_options
+from exprmetric_cli.options import end_images, face_options, progress_bar, stack_options
 
 from exprmetric.choices import CROPS
 
@@ -47,7 +46,6 @@ def align(
     """
     from exprmetric.evaluation.align import TABLE
     from exprmetric.evaluation.align import align as run
-    from exprmetric.io.tables import printable
 
     with progress_bar("aligning", quiet=quiet) as progress:
         found = run(
@@ -63,8 +61,5 @@ def align(
             progress=progress,
         )
     failed = [crop for crop in found if crop.status != "ok"]
-    for crop in failed:
-        click.echo(printable(f"{crop.status}: {crop.path}: {crop.reason}"), err=True)
-    click.echo(f"{out}: {len(found) - len(failed)} of {len(found)} faces cut by {template}; {TABLE} has a row for each")
-    if len(failed) == len(found):
-        sys.exit(1)
+    cut = f"{len(found) - len(failed)} of {len(found)} faces cut by {template}; {TABLE} has a row for each"
+    end_images(failed, len(found), f"{out}: {cut}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import face_options, progress_bar, stack_options
+from exprmetric_cli.options import end_images, face_options, progress_bar, stack_options
 
 
 @click.command()
@@ -33,7 +32,6 @@ def embed(
     Rows whose status is not ok hold NaN. Folders are searched for images, also below them.
     """
     from exprmetric.evaluation.embed import embed_images, find_images, save_embeddings
-    from exprmetric.io.tables import printable
 
     images = find_images(paths)
     with progress_bar("embedding", quiet=quiet) as progress:
@@ -50,8 +48,4 @@ def embed(
         )
     save_embeddings(found, out)
     failed = [e for e in found if e.status != "ok"]
-    for e in failed:
-        click.echo(printable(f"{e.status}: {e.path}: {e.reason}"), err=True)
-    click.echo(f"{out}: {len(found) - len(failed)} of {len(found)} images embedded by {method}")
-    if len(failed) == len(found):
-        sys.exit(1)
+    end_images(failed, len(found), f"{out}: {len(found) - len(failed)} of {len(found)} images embedded by {method}")

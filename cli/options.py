@@ -207,6 +207,23 @@ def end_unmet(asked: Sequence[Requirement], summary: dict[str, Any]) -> None:
         sys.exit(NOT_MET)
 
 
+def end_images(failed: Sequence[Any], count: int, said: str) -> None:
+    """Name the images that failed, then say what was done; exit status 1 where all of them failed.
+
+    Args:
+        failed: with `path`, `status` and `reason`.
+        count: of all images.
+        said: what was done.
+    """
+    from exprmetric.io.tables import printable
+
+    for one in failed:
+        click.echo(printable(f"{one.status}: {one.path}: {one.reason}"), err=True)
+    click.echo(said)
+    if len(failed) == count:
+        sys.exit(1)
+
+
 def layout_options(command: F) -> F:
     """`--layout --pairs …`: data sets that say by names what was swapped into what."""
     folder = click.Path(file_okay=False, path_type=Path)

@@ -12,8 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
-"""Of 95 % of Student's t, by the number of seeds; 2 above."""
+from scipy.special import stdtrit
+
 PROTOCOLS = {
     "linear": ("linear", "accuracy", 100), "10-NN": ("10-nn", "accuracy", 100), "30-NN": ("30-nn", "accuracy", 100),
     "head recall": ("head", "mean_recall", 100), "votes r": ("agreement", "rank_correlation", 1),
@@ -34,7 +34,8 @@ def joined(scores: list[Score]) -> str:
     mean = sum(v for v, _ in found) / n
     over_faces = sum(h**2 for _, h in found) / n
     spread = sum((v - mean) ** 2 for v, _ in found) / (n - 1) if n > 1 else 0.0
-    half = math.sqrt(over_faces + STUDENT.get(n, 2.0) ** 2 * spread / n)
+    student = float(stdtrit(n - 1, 0.975)) if n > 1 else 0.0
+    half = math.sqrt(over_faces + student**2 * spread / n)
     return f"{mean:.3f} ±{half:.3f}" if abs(mean) < 1.5 else f"{mean:.1f} ±{half:.1f}"
 
 

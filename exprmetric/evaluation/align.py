@@ -23,6 +23,7 @@ from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.alignment import CROP_SIZE, warp
+from exprmetric.faces.place import box_text
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.faults import of_image
 from exprmetric.io.files import path_text, write_files, write_whole
@@ -194,7 +195,6 @@ def _table(crops: Sequence[Crop], out: Path) -> str:
     writer.writerow(COLUMNS)
     for crop in crops:
         file = "" if crop.file is None else path_text(crop.file.relative_to(out).as_posix())
-        box = "" if crop.box is None else " ".join(str(round(v)) for v in crop.box.tolist())
         count = "" if crop.faces is None else crop.faces
-        writer.writerow([path_text(crop.path), file, crop.status, path_text(crop.reason), count, box])
+        writer.writerow([path_text(crop.path), file, crop.status, path_text(crop.reason), count, box_text(crop.box)])
     return text.getvalue()

@@ -19,7 +19,7 @@ from exprmetric.errors import ImageError, InputError, NoFaceError
 from exprmetric.evaluation.comparing import Once, Pixels, Trio
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
 from exprmetric.faces.finder import CHOICES, FaceFinder
-from exprmetric.faces.place import NOT_THERE, at_place, one_to_one
+from exprmetric.faces.place import NOT_THERE, at_place, box_text, one_to_one
 from exprmetric.faces.shapes import is_grid, other_shape
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import ROLES
@@ -237,9 +237,8 @@ class Chooser:
 
 def _gone(error: ImageError | None, face: Represented) -> ImageError:
     """That a face of the target has no partner, with its place."""
-    box = " ".join(str(round(v)) for v in face.box.tolist())
     if error is None or isinstance(error, NoFaceError):
-        return NoFaceError(f"{error or NOT_THERE}; the target's stands at {box}")
+        return NoFaceError(f"{error or NOT_THERE}; the target's stands at {box_text(face.box)}")
     return error
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.choices import MATCHES
-from exprmetric.errors import InputError
 from exprmetric.evaluation.contestants import (
     HIGHER,
     Contestant,
@@ -167,10 +165,8 @@ def compare(
     Raises:
         InputError: an unknown `match`, method or score.
     """
-    if match not in MATCHES:
-        raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
-    first = primary_score(models, methods, score)
     key = Keys(match)
+    first = primary_score(models, methods, score)
     keyed = [(model, key.pairs(model.rows, every=model.every_face)) for model in models]
     settings = _Settings(match, tuple(methods), first, seed)
     duels = [_duel(keyed[i], keyed[j], settings) for i, j in combinations(range(len(models)), 2)]

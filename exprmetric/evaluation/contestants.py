@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exprmetric.choices import ALL, IDENTITY
+from exprmetric.choices import ALL, IDENTITY, MATCHES
 from exprmetric.errors import InputError, UnreadableImageError
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Rows
@@ -146,9 +146,15 @@ def primary_score(models: Sequence[Contestant], methods: Sequence[str], score: s
 
 
 class Keys:
-    """What tells a row's target and source apart; None where a file can't be read. Each file is hashed once."""
+    """What tells a row's target and source apart; None where a file can't be read. Each file is hashed once.
+
+    Args:
+        match: one of `MATCHES`; InputError for any other.
+    """
 
     def __init__(self, match: str) -> None:
+        if match not in MATCHES:
+            raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
         self._name: Callable[[str], str | None] = self._hash if match == "content" else lambda path: path or None
         self._known: dict[str, str | None] = {}
 

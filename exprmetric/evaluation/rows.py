@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from exprmetric.choices import BLENDSHAPES, IDENTITY
 from exprmetric.errors import InputError
+from exprmetric.faces.place import box_text
 from exprmetric.inputs.triplets import ROLES, Triplet
 from exprmetric.io.files import path_text
 from exprmetric.methods.identity import SAME_PERSON
@@ -190,7 +191,7 @@ def table(
         apart = distances[IDENTITY][:, 0]
         columns[SAME_PERSON_COLUMN] = pa.array(apart < SAME_PERSON, mask=np.isnan(apart))
     for i, name in enumerate(BOX_COLUMNS):
-        columns[name] = [_box_text(row[i]) for row in measured]
+        columns[name] = [box_text(row[i]) for row in measured]
     nothing = [None] * len(triplets)
     more = carried or {}
     columns |= {c: more.get(c, nothing) for c in carried_columns(list(distances))}
@@ -204,10 +205,6 @@ def table(
 def given_text(values: Sequence[tuple[str, str]]) -> str:
     """What a row's manifest says in the columns that were asked for, as one text; '' for nothing."""
     return json.dumps(dict(values), ensure_ascii=False, sort_keys=True) if values else ""
-
-
-def _box_text(box: Floats | None) -> str:
-    return "" if box is None else " ".join(str(round(v)) for v in box.tolist())
 
 
 class Rows:

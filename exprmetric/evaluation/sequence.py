@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.choices import MATCHES
 from exprmetric.errors import InputError
 from exprmetric.evaluation.contestants import (
     HIGHER,
@@ -148,13 +147,11 @@ def sequence(
     Raises:
         InputError: an unknown `match`, method or score, or fewer than two checkpoints.
     """
-    if match not in MATCHES:
-        raise InputError(f"unknown match {match!r}; known: {', '.join(MATCHES)}")
+    keys = Keys(match)
     if len(models) < 2:
         raise InputError("a sequence needs two checkpoints or more")
     models = in_order(models)
     first = primary_score(models, methods, score)
-    keys = Keys(match)
     found = [by_pair((m, keys.pairs(m.rows, every=m.every_face))) for m in models]
     ok = [measured(m.rows, pairs) for m, pairs in zip(models, found, strict=True)]
     pairs = sorted(set.intersection(*(set(o) for o in ok)))

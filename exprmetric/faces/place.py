@@ -37,6 +37,11 @@ def place_of(box: Place, size: Size) -> Place:
     return np.asarray(box / np.array([width, height, width, height], np.float64))
 
 
+def box_text(box: npt.NDArray[np.float64] | None) -> str:
+    """`x0 y0 x1 y1` of a box (4,) in px, in whole px; '' for None."""
+    return "" if box is None else " ".join(str(round(v)) for v in box.tolist())
+
+
 def one_to_one(
     places: Sequence[Place], others: Sequence[Place], alike: npt.ArrayLike | None = None
 ) -> list[int | None]:
