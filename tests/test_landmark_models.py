@@ -48,7 +48,7 @@ def finder(detector: str, landmarks: str) -> FaceFinder:
 def test_the_default_is_dlib_and_its_fingerprint_is_the_one_that_results_have() -> None:
     own = FaceFinder(load_detector("dlib"))
     assert own.points.name == Settings(("default",)).landmarks == "dlib68"
-    assert own.seen == f"{own.detector.fingerprint}/dlib-68:{store.entry('dlib-68').sha256[:16]}/upright-1"
+    assert own.seen == f"{own.detector.fingerprint}/dlib-68:{store.entry('dlib-68').sha256[:16]}/upright-2"
 
 
 def test_the_square_that_dlib_would_draw_says_where_the_eyes_are(portrait_photo: Path) -> None:

@@ -23,8 +23,8 @@ from exprmetric.faces.alignment import Matrix
 from exprmetric.faces.detection import Detection, Detector, Image
 from exprmetric.faces.points import UNSETTLED, PointModel, Points
 
-VERSION = "upright-1"
-"""Changes with whatever changes a landmark."""
+VERSION = "upright-2"
+"""Changes with whatever changes a landmark, or which faces have any."""
 TOLERATED = 16.0
 """Degrees of roll up to which a face counts as upright. Turned further than this, landmarks move by more than they do
 when the same upright face is detected twice: 1.5 % of the eye distance; 1.9 % at 15, 2.3 % at 25, 3 % at 30 degrees."""
