@@ -580,8 +580,9 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {si
 @pytest.mark.slow
 def test_no_room_for_the_result_keeps_all_rows(folder: Path, tmp_path: Path) -> None:
     """A real limit of the system, in the command itself: the rows fit, the table of all of them does not."""
-    command = ("evaluate", folder, *QUICK, "--out", tmp_path / "out")
-    assert cli("evaluate", folder, *QUICK, "--out", tmp_path / "plain").exit_code == 0
+    far = shutil.copytree(folder, tmp_path / ("far" * 70))  # long names: all of them are larger than a row's own file
+    command = ("evaluate", far, *QUICK, "--out", tmp_path / "out")
+    assert cli("evaluate", far, *QUICK, "--out", tmp_path / "plain").exit_code == 0
     size = (tmp_path / "plain" / "triplets.csv").stat().st_size - 1
     process = start_cli(*command, before=LIMIT.format(size=size))
     _, said = process.communicate(timeout=60)

@@ -6,7 +6,7 @@
   const light = make("dialog", document.body);
   light.className = "light";
   light.setAttribute("aria-label", "Enlarged picture");
-  const large = make("img", light), below = make("p", light);
+  const large = document.createElement("img"), below = make("p", light);
   const button = (text, label, action) => {
     const made = make("button", below);
     made.type = "button";
@@ -19,6 +19,7 @@
   const show = (step) => {
     const all = seen();
     at = (at + step + all.length) % all.length;
+    light.prepend(large); // not before there is something to show
     large.src = all[at].src;
     large.alt = all[at].alt;
     words.textContent = all[at].dataset.words || all[at].alt;
