@@ -6,7 +6,7 @@ none, and what a recipe adds is what differs from that row.
     python examples/recipes.py data/ runs/ --plan             # what would be trained, and how much each row would see
     python examples/recipes.py data/ runs/                    # about two hours on two cores
     python examples/recipes.py data/ runs/ --only 003 004     # rows whose names begin so
-    python examples/recipes.py data/ runs/ --seeds 0 1 2 --finetune imagenet 000-wsupcon 003-rw-landmarks-ld
+    python examples/recipes.py data/ runs/ --seeds 0 1 2 --finetune imagenet imagenet-rgb default
     python examples/recipes.py data/ runs/ --judge --swaps swaps/     # no training; all rows as methods on real swaps
 
 data/ holds ferplus.zip, lfw_expressions.zip, unlabelled_faces.zip and videos.zip (see docs/recipes.md). Where rafdb.zip
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes_table import write_table
+
+import exprmetric
 
 VOTES, LABELS = ["ferplus"], ["ferplus", "lfw_expressions"]
 FACES = [*LABELS, "unlabelled_faces"]
@@ -46,6 +48,7 @@ FINETUNED = {"optimiser": "adamw", "warmup": 50, "learning_rate": 1e-4, "weighte
 
 ROWS: dict[str, tuple[str, list[str], dict[str, object]]] = {
     "imagenet": ("selfsupervised", LABELS, {"epochs": 0, "limit": 256}),
+    "imagenet-rgb": ("selfsupervised", LABELS, {"epochs": 0, "limit": 256, "color": "rgb"}),
     "000-wsupcon": ("wsupcon", VOTES, VOTED),
     "000-wsupcon-unweighted": ("wsupcon", VOTES, {**VOTED, "weighted": False}),
     "003-simsiam": ("contrawarping", FACES, {**WARP, "warp": "none", "landmark_head": False}),
@@ -77,6 +80,11 @@ ROWS: dict[str, tuple[str, list[str], dict[str, object]]] = {
 }
 """Row of a paper's table → recipe, data sets, settings; in the order of what the papers' claims need first."""
 
+SHIPPED = {"default": Path(exprmetric.__file__).parent / "data" / "expression-2.onnx"}
+"""Encoders that are not trained here, and may be fine-tuned beside the rows."""
+NETWORK = ("size", "crop", "batch", "backbone", "dimension", "color")
+SHIPPED_NETWORK = {"size": 112, "crop": 176, "backbone": "dlib_resnet"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -107,28 +115,31 @@ def planned(wanted: list[str], seeds: list[int], views: int) -> list[Run]:
 def finetuning(row: str, init: Path, views: int, seed: int) -> Run:
     """An encoder and paper 000's classifier, trained end to end on RAF-DB."""
     budget = {"limit": min(EPOCH, views), "epochs": max(1, round(views / EPOCH))}
-    own = ROWS[row][2] if row in ROWS else {}
-    network = {k: v for k, v in {**SMALL, **own}.items() if k in ("size", "crop", "batch", "backbone", "dimension")}
+    own = SHIPPED_NETWORK if row in SHIPPED else ROWS[row][2]
+    network = {k: v for k, v in {**SMALL, **own}.items() if k in NETWORK}
     settings = {**network, **budget, **FINETUNED, "init": init, "seed": seed, "contempt": False}
     return Run(row, "classification", [RAFDB], settings, seed)
 
 
-def exprmetric(*arguments: object) -> list[str]:
+def command_line(*arguments: object) -> list[str]:
     """The command line, in this Python."""
     start = "from exprmetric_cli.main import main; main(prog_name='exprmetric')"
     return [sys.executable, "-c", start, *map(str, arguments)]
 
 
-def train(run: Run, data: Path, out: Path) -> None:
-    """One run below `out`, unless it is done; its log stands beside its checkpoints."""
+def train(run: Run, data: Path, out: Path, alignment: Path) -> None:
+    """One run below `out`, unless it is done; its log stands beside its checkpoints.
+
+    All runs share the aligned faces.
+    """
     folder = out / run.name
     if (folder / "scores.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    (out / "alignment").mkdir(exist_ok=True)
-    if not (folder / "alignment").exists():  # all rows share the aligned faces
-        (folder / "alignment").symlink_to((out / "alignment").resolve(), target_is_directory=True)
-    command = exprmetric("train", run.recipe, "--out", folder)
+    alignment.mkdir(exist_ok=True)
+    if not (folder / "alignment").exists():
+        (folder / "alignment").symlink_to(alignment.resolve(), target_is_directory=True)
+    command = command_line("train", run.recipe, "--out", folder)
     for dataset in run.data:
         command += ["--data", str(data / f"{dataset}.zip")]
     for key, value in run.settings.items():
@@ -145,11 +156,12 @@ def judge(made: list[str], data: Path, out: Path, rated: list[Path]) -> None:
     checkpoints = [word for name in made for word in ("--checkpoint", f"{name}={out / name / 'encoder.pt'}")]
     faces = [data / f"{name}.zip" for name in (*LABELS, RAFDB) if (data / f"{name}.zip").exists()]
     others = ["-m", "default", "-m", "lm68"]
-    command = exprmetric("probe", "protocols", *faces, "--persons", faces[1], *checkpoints, "--out", out)
+    kept = ["--cache", str(out / "alignment")]
+    command = command_line("probe", "protocols", *faces, "--persons", faces[1], *checkpoints, *kept, "--out", out)
     subprocess.run([*command, *others, "--limit", "3000"], check=True)
     if rated:
-        command = exprmetric("probe", "agreement", *rated, *checkpoints, *others, "--split", "all", "--curves", 0)
-        subprocess.run([*command, "--no-plots", "--out", str(out / "rated")], check=True)
+        command = command_line("probe", "agreement", *rated, *checkpoints, *others, "--split", "all", "--curves", 0)
+        subprocess.run([*command, "--no-plots", *kept, "--out", str(out / "rated")], check=True)
 
 
 def measure(names: list[str], out: Path, swaps: Path) -> None:
@@ -157,12 +169,12 @@ def measure(names: list[str], out: Path, swaps: Path) -> None:
     for name in names:
         network, entry = out / name / f"{name}.onnx", out / name / "entry.json"
         exported = subprocess.run(
-            exprmetric("export", out / name / "encoder.pt", network, "--entry"), check=True, stdout=subprocess.PIPE
+            command_line("export", out / name / "encoder.pt", network, "--entry"), check=True, stdout=subprocess.PIPE
         )
         entry.write_bytes(exported.stdout)
-        subprocess.run(exprmetric("weights", "add", entry, network), check=True)
+        subprocess.run(command_line("weights", "add", entry, network), check=True)
     methods = [word for name in names for word in ("-m", name)]
-    subprocess.run(exprmetric("evaluate", swaps, *methods, "-m", "default", "--out", out / "swaps"), check=True)
+    subprocess.run(command_line("evaluate", swaps, *methods, "-m", "default", "--out", out / "swaps"), check=True)
 
 
 def main() -> None:
@@ -178,12 +190,13 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="train nothing: judge what is there")
     parser.add_argument("--swaps", type=Path, help="a folder or manifest of swaps to measure with all of them")
     given = parser.parse_args()
-    if unknown := set(given.finetune) - set(ROWS):
+    if unknown := set(given.finetune) - {*ROWS, *SHIPPED}:
         parser.error(f"no row is called {', '.join(sorted(unknown))}")
     if given.finetune and not (given.data / f"{RAFDB}.zip").exists():
         parser.error(f"--finetune needs {given.data / RAFDB}.zip")
     runs = planned([n for n in ROWS if n.startswith(tuple(given.only))], given.seeds, given.views)
     tuned = [finetuning(r.row, given.out / r.name / "encoder.pt", given.views, r.seed) for r in runs]
+    tuned += [finetuning(row, file, given.views, seed) for seed in given.seeds for row, file in SHIPPED.items()]
     tuned = [t for t in tuned if t.row in given.finetune]
     for run in [*runs, *tuned] if given.plan else []:
         seen = f"{run.settings['epochs']} times {run.settings['limit']} faces"
@@ -191,10 +204,10 @@ def main() -> None:
     if given.plan:
         return
     for run in runs if not given.judge else []:
-        train(run, given.data, given.out)
+        train(run, given.data, given.out, given.out / "alignment")
     for run in tuned if not given.judge else []:
-        if (given.out / run.name / "encoder.pt").exists():
-            train(run, given.data, given.out / "finetuned")
+        if Path(str(run.settings["init"])).exists():
+            train(run, given.data, given.out / "finetuned", given.out / "alignment")
     made = [run.name for run in runs if (given.out / run.name / "encoder.pt").exists()]
     judge(made, given.data, given.out, given.rated)
     if given.swaps:

@@ -86,7 +86,8 @@ def write_table(out: Path, made: list[str]) -> Path:
             for dataset, scores in people.get(name, {}).get("rated", {}).items():
                 found = of(scores.get("across"), "triplet_accuracy", 100)
                 columns[f"{dataset}: triplets"][row] += [found] if found else []
-            found = finetuned(out / "finetuned" / name)
+        for seed in sorted((out / "finetuned").glob(f"{row}*")):
+            found = finetuned(seed) if seed.name.partition("@")[0] == row else None
             columns["rafdb: fine-tuned"][row] += [found] if found else []
     shown = [heading for heading, rows in columns.items() if any(rows.values())]
     lines = [f"| {' | '.join(['encoder', 'views', 'seeds', *shown])} |", "| --- |" + " ---: |" * (2 + len(shown))]

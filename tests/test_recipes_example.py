@@ -13,6 +13,9 @@ import pytest
 
 pytest.importorskip("timm", reason="needs the torch extra")
 
+import torch
+
+from exprmetric.encoder.onnx_file import load_encoder
 from exprmetric.training.recipes import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -28,7 +31,7 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_row_sees_as_many_faces_with_every_seed(recipes: ModuleType) -> None:
     runs = recipes.planned(list(recipes.ROWS), [0, 1, 2], 36000)
     assert len({r.name for r in runs}) == len(runs) == 3 * len(recipes.ROWS)
-    seen = {r.settings["epochs"] * r.settings["limit"] for r in runs if r.row != "imagenet"}
+    seen = {r.settings["epochs"] * r.settings["limit"] for r in runs if not r.row.startswith("imagenet")}
     assert seen == {36000}
     assert {r.settings["seed"] for r in runs} == {0, 1, 2}
     for run in runs[: len(recipes.ROWS)]:
@@ -49,6 +52,21 @@ def test_fine_tuning_begins_with_the_rows_encoder_and_tells_seven_classes(recipe
     config = load_recipe(run.recipe).settings(**{**run.settings, "init": str(run.settings["init"])})
     assert (config.backbone, config.classes_told, config.init) == ("resnet50v2", 7, str(tmp_path / "encoder.pt"))
     assert run.data == ["rafdb"] and not config.weighted and not config.pretrained
+
+
+def test_the_shipped_encoder_can_be_fine_tuned_beside_the_rows(recipes: ModuleType) -> None:
+    run = recipes.finetuning("default", recipes.SHIPPED["default"], 36000, 2)
+    assert run.name == "default@2"
+    config = load_recipe(run.recipe).settings(**{**run.settings, "init": str(run.settings["init"])})
+    encoder = config.encoder()
+    start = load_encoder(recipes.SHIPPED["default"])[0].backbone.state_dict()
+    assert all(torch.equal(start[name], value) for name, value in encoder.backbone.state_dict().items())
+
+
+def test_colour_is_fine_tuned_as_colour(recipes: ModuleType, tmp_path: Path) -> None:
+    run = recipes.finetuning("imagenet-rgb", tmp_path / "encoder.pt", 36000, 0)
+    assert run.settings["color"] == "rgb"
+    assert "color" not in recipes.finetuning("imagenet", tmp_path / "encoder.pt", 36000, 0).settings
 
 
 def test_a_cell_joins_the_interval_over_faces_with_that_over_seeds(recipes: ModuleType, tmp_path: Path) -> None:
