@@ -64,14 +64,14 @@ def compare(
 
     Exit status: 0 compared, 1 no two models share a measured target and source, 2 wrong usage.
     """
-    from exprmetric.evaluation.compare import compare as run
-    from exprmetric.evaluation.compared import FORMATS as writers
-    from exprmetric.evaluation.contestants import load_contestants
+    from exprmetric.comparing.compare import compare as run
+    from exprmetric.comparing.compared import FORMATS as writers
+    from exprmetric.comparing.contestants import load_contestants
     from exprmetric.report.comparison import write_html
 
     if preset:
-        from exprmetric.evaluation.contestants import load_results
-        from exprmetric.evaluation.paper import print_papers
+        from exprmetric.comparing.contestants import load_results
+        from exprmetric.comparing.paper import print_papers
 
         if sequence or out is not None or methods or score:
             raise click.UsageError("--preset prints one table: leave out --sequence, --out, --method and --score")
@@ -79,8 +79,8 @@ def compare(
         return
     models = load_contestants(results)
     if sequence:
-        from exprmetric.evaluation import sequenced
-        from exprmetric.evaluation.sequence import sequence as in_sequence
+        from exprmetric.comparing import sequenced
+        from exprmetric.comparing.sequence import sequence as in_sequence
         from exprmetric.report import sequence as page
 
         course = in_sequence(models, match=match, methods=methods, score=score or "", seed=seed)

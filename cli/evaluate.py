@@ -128,8 +128,8 @@ def evaluate(
 
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage, 3 a --require is not met, 130 interrupted.
     """
+    from exprmetric.comparing import paper
     from exprmetric.errors import ExprmetricError
-    from exprmetric.evaluation import paper
     from exprmetric.evaluation.evaluate import evaluate as run
     from exprmetric.evaluation.large.cache import cache_folder
     from exprmetric.evaluation.origin import Origin

@@ -15,7 +15,7 @@ from exprmetric.choices import ALL, CHANGED, DEFAULT_METHODS, DETECTORS, FACES, 
 from exprmetric.inputs import LAYOUTS
 
 if TYPE_CHECKING:
-    from exprmetric.evaluation.gate import Requirement
+    from exprmetric.comparing.gate import Requirement
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -186,8 +186,8 @@ def require_option(command: F) -> F:
 
 def requirements(required: Sequence[str], methods: Sequence[str] = ()) -> list[Requirement]:
     """What `--require` says; UsageError, before anything is measured, where it can't be met or missed."""
+    from exprmetric.comparing.gate import Requirement
     from exprmetric.errors import InputError
-    from exprmetric.evaluation.gate import Requirement
 
     try:
         return [Requirement.parse(text, methods) for text in required]
@@ -197,7 +197,7 @@ def requirements(required: Sequence[str], methods: Sequence[str] = ()) -> list[R
 
 def end_unmet(asked: Sequence[Requirement], summary: dict[str, Any]) -> None:
     """End with the status of an unmet requirement, and say on stderr which."""
-    from exprmetric.evaluation.gate import NOT_MET
+    from exprmetric.comparing.gate import NOT_MET
     from exprmetric.io.tables import printable
 
     failures = [failure for one in asked if (failure := one.failure(summary))]

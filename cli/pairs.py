@@ -59,7 +59,7 @@ def pairs(
     if (labels is None) == (power is None):
         raise click.UsageError("name LABELS, or an earlier result with --power")
     if power is not None:
-        from exprmetric.evaluation.power import power_sheet
+        from exprmetric.comparing.power import power_sheet
         from exprmetric.evaluation.result import EvaluationResult
 
         power_sheet(EvaluationResult.load(power)).print()

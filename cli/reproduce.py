@@ -34,8 +34,8 @@ def reproduce(result: Path, source: Path | None, tolerance: float, jobs: int | N
 
     Exit status: 0 the same, 3 not the same, 1 it could not be measured (weights are missing), 2 wrong usage.
     """
-    from exprmetric.evaluation.reproduce import DIFFERS
-    from exprmetric.evaluation.reproduce import reproduce as run
+    from exprmetric.comparing.reproduce import DIFFERS
+    from exprmetric.comparing.reproduce import reproduce as run
     from exprmetric.io.tables import printable
 
     with progress_bar("measuring again", quiet=quiet) as progress:

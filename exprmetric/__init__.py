@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from exprmetric._version import __version__
 
 if TYPE_CHECKING:
+    from exprmetric.comparing.reproduce import reproduce
+    from exprmetric.comparing.results import compare
     from exprmetric.evaluation.align import align
+    from exprmetric.evaluation.embed import embed
     from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
     from exprmetric.evaluation.evaluator import Evaluator
-    from exprmetric.evaluation.reproduce import reproduce
     from exprmetric.evaluation.result import EvaluationResult
-    from exprmetric.evaluation.simple import compare, embed
     from exprmetric.inputs.pairs import draw_pairs
     from exprmetric.io.images import read_image
     from exprmetric.methods.base import Method
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "align": "exprmetric.evaluation.align",
-    "compare": "exprmetric.evaluation.simple",
+    "compare": "exprmetric.comparing.results",
     "draw_pairs": "exprmetric.inputs.pairs",
-    "embed": "exprmetric.evaluation.simple",
+    "embed": "exprmetric.evaluation.embed",
     "evaluate_video": "exprmetric.video.scores.evaluate",
     "Evaluator": "exprmetric.evaluation.evaluator",
     "EvaluationResult": "exprmetric.evaluation.result",
@@ -40,7 +41,7 @@ _LAZY = {
     "available_methods": "exprmetric.methods",
     "load_method": "exprmetric.methods",
     "register_method": "exprmetric.methods",
-    "reproduce": "exprmetric.evaluation.reproduce",
+    "reproduce": "exprmetric.comparing.reproduce",
     "read_image": "exprmetric.io.images",
 }
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from exprmetric.comparing.compare import compare
+from exprmetric.comparing.contestants import contestants
 from exprmetric.errors import InputError
-from exprmetric.evaluation.compare import compare
-from exprmetric.evaluation.contestants import contestants
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.private import FILE, PrivateVectors, forget
 from exprmetric.evaluation.large.shards import merge

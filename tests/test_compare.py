@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from exprmetric_cli.main import main
 from results import Row, content_file, result, row
 
+from exprmetric.comparing.compare import Duel, compare
+from exprmetric.comparing.compared import verdicts
+from exprmetric.comparing.contestants import contestants, load_contestants
 from exprmetric.errors import InputError
-from exprmetric.evaluation.compare import Duel, compare
-from exprmetric.evaluation.compared import verdicts
-from exprmetric.evaluation.contestants import contestants, load_contestants
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.metrics.paired import holm
 

@@ -22,11 +22,11 @@ from click.testing import CliRunner, Result
 from exprmetric_cli.main import main
 from PIL import Image
 
+from exprmetric.comparing.compare import compare
+from exprmetric.comparing.contestants import load_contestants
 from exprmetric.errors import ExprmetricError, InputError
 from exprmetric.evaluation import compared as comparison
 from exprmetric.evaluation import tables
-from exprmetric.evaluation.compare import compare
-from exprmetric.evaluation.contestants import load_contestants
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.shards import merge
 from exprmetric.evaluation.result import EvaluationResult

@@ -14,9 +14,9 @@ from exprmetric_cli.main import main
 from swaps import small_folder
 
 from exprmetric import Evaluator, read_image
+from exprmetric.comparing.gate import NOT_MET, Requirement
 from exprmetric.errors import InputError
 from exprmetric.evaluation.evaluate import evaluate
-from exprmetric.evaluation.gate import NOT_MET, Requirement
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.inputs.triplets import Triplet, read_triplets
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from results import row, rows_of
 
-from exprmetric.data import maps
 from exprmetric.errors import InputError
 from exprmetric.evaluation.kept import add_kept
 from exprmetric.evaluation.summary import summarise
@@ -19,6 +18,7 @@ from exprmetric.io.plain import plain
 from exprmetric.metrics.kept import LIMIT, Judged, KeptMap, agreement, ceiling, falling, fit, judge, spread
 from exprmetric.metrics.resampling import Estimate
 from exprmetric.probes.answers import answered_set
+from exprmetric.weights import kept_maps as maps
 
 
 def test_two_raters_agree_as_often_as_when_they_are_drawn_one_by_one():

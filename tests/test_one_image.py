@@ -18,8 +18,8 @@ from PIL import Image
 from swaps import small_folder
 
 from exprmetric import evaluate, evaluate_triplet
+from exprmetric.comparing.contestants import contestants
 from exprmetric.errors import ExprmetricError, InputError, LowQualityError, WeightsHashError
-from exprmetric.evaluation.contestants import contestants
 from exprmetric.evaluation.embed import embed_images
 from exprmetric.evaluation.large.journal import FOLDER
 from exprmetric.evaluation.large.shards import merge

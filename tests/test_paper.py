@@ -12,8 +12,8 @@ from exprmetric_cli.main import main
 from results import result, row
 from swaps import small_folder
 
-from exprmetric.evaluation import paper
-from exprmetric.evaluation.paper import paper_methods, paper_sheet, papers_sheet
+from exprmetric.comparing import paper
+from exprmetric.comparing.paper import paper_methods, paper_sheet, papers_sheet
 from exprmetric.evaluation.result import EvaluationResult
 
 

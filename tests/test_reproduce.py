@@ -15,10 +15,10 @@ from exprmetric_cli.main import main
 from PIL import Image
 
 import exprmetric
+from exprmetric.comparing.reproduce import DIFFERS, reproduce
 from exprmetric.errors import InputError
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.shards import merge
-from exprmetric.evaluation.reproduce import DIFFERS, reproduce
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces.alignment import EYES, similarity, warp
 from exprmetric.inputs.triplets import ROLES, read_triplets

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from exprmetric_cli.main import main
 from results import Row, result, row
 
+from exprmetric.comparing.contestants import Contestant, contestants
+from exprmetric.comparing.sequence import Run, in_order, sequence
+from exprmetric.comparing.sequenced import verdict
 from exprmetric.errors import InputError
-from exprmetric.evaluation.contestants import Contestant, contestants
 from exprmetric.evaluation.rows import Rows
-from exprmetric.evaluation.sequence import Run, in_order, sequence
-from exprmetric.evaluation.sequenced import verdict
 from exprmetric.metrics.uncertainty import bootstrap_means
 from exprmetric.report.sequence import short_names
 

@@ -28,7 +28,6 @@ from torch_faces import architecture, batch, crops, encoder, photographs, triple
 from torchmetrics import MetricCollection  # noqa: E402
 
 from exprmetric import metrics  # noqa: E402
-from exprmetric.data.maps import kept_map  # noqa: E402
 from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
 from exprmetric.encoder.export import METADATA, export_encoder  # noqa: E402
 from exprmetric.encoder.models import Encoder  # noqa: E402
@@ -40,6 +39,7 @@ from exprmetric.torch import Architecture, ExpressionEncoder, ExpressionPreserva
 from exprmetric.torch.alignment import aligned  # noqa: E402
 from exprmetric.torch.pixels import resample, to_pixels  # noqa: E402
 from exprmetric.weights import store as weights  # noqa: E402
+from exprmetric.weights.kept_maps import kept_map  # noqa: E402
 from exprmetric.weights.runtime import open_session  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

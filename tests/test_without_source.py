@@ -16,9 +16,9 @@ from exprmetric_cli.main import main
 from swaps import assert_same, small_folder
 
 import exprmetric
+from exprmetric.comparing.compare import compare
+from exprmetric.comparing.contestants import load_contestants
 from exprmetric.errors import InputError
-from exprmetric.evaluation.compare import compare
-from exprmetric.evaluation.contestants import load_contestants
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.shards import merge
 from exprmetric.evaluation.result import EvaluationResult

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from exprmetric.choices import ALL, CHANGED, IDENTITY
 from exprmetric.errors import ImageError, InputError, NoFaceError
-from exprmetric.evaluation.comparing import Once, Pixels, Trio
 from exprmetric.evaluation.reading import Outcome, Represented, Sight
+from exprmetric.evaluation.trio import Once, Pixels, Trio
 from exprmetric.faces.finder import CHOICES, FaceFinder
 from exprmetric.faces.place import NOT_THERE, at_place, box_text, one_to_one
 from exprmetric.faces.shapes import is_grid, other_shape

@@ -1,4 +1,4 @@
-"""Vectors of one method for a list of images."""
+"""Vectors of one method for a list of images, `exprmetric.embed` among them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import ImageError, InputError
+from exprmetric.evaluation.given import as_image
 from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.reading import lone_face
@@ -20,6 +22,9 @@ from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.images import PICTURE_SUFFIXES
 from exprmetric.io.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from exprmetric.io.images import ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,52 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise InputError(f"no image in {', '.join(map(str, paths))}")
     return list(dict.fromkeys(found))
+
+
+def embed(
+    images: ImageSource | Sequence[ImageSource],
+    method: str = "default",
+    *,
+    detector: str = "auto",
+    face: str = "largest",
+    provider: str = "cpu",
+    landmarks: str = DEFAULT,
+    commercial_only: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Vectors of faces.
+
+    Args:
+        images: one image or several: paths, RGB uint8 (H, W, 3) arrays, Pillow images.
+        method: a name for `load_method`.
+        detector: as in `evaluate`.
+        face: which of several faces: `largest`, `center`, `error`.
+        provider: as in `evaluate`.
+        landmarks: as in `evaluate`.
+        commercial_only: as in `evaluate`.
+
+    Returns:
+        (N, D) float32, a row an image; (D,) for one image.
+
+    Raises:
+        UnreadableImageError, NoFaceError, SeveralFacesError, LowQualityError: an image has no vector.
+        InputError: something that is no image is given.
+    """
+    one = isinstance(images, str | os.PathLike) or not isinstance(images, Sequence | np.ndarray) or _is_one(images)
+    listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+    session = Session(Settings((method,), detector, face, provider, False, landmarks, commercial_only))
+    session.reader.only = session.finder.choose
+    read = [session.reader.read(as_image(image)) for image in listed]
+    vectors = []
+    for outcome in session.reader.represent(read):
+        found = lone_face(outcome)
+        if isinstance(found, Exception):
+            raise found
+        vectors.append(found.vectors[method])
+    return np.asarray(vectors[0] if one else np.stack(vectors), np.float32)
+
+
+def _is_one(images: Any) -> bool:
+    return isinstance(images, np.ndarray) and images.ndim < 4
 
 
 def embed_images(

@@ -16,7 +16,6 @@ import numpy as np
 from exprmetric.choices import ALL, BY, CHANGED, DEFAULT_METHODS, MORE_SCORES, ON_FAIL
 from exprmetric.errors import InputError
 from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
-from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.conclude import conclude
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.engines import ENGINES, check_engine
@@ -32,6 +31,7 @@ from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
 from exprmetric.evaluation.session import Job, Session, Settings, open_pool
 from exprmetric.evaluation.summary import check_models
+from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import notes_of, read_triplets, refuse_videos

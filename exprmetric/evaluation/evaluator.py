@@ -14,12 +14,12 @@ import numpy as np
 from exprmetric.choices import ALL, CHANGED, DEFAULT_METHODS, IDENTITY
 from exprmetric.errors import InputError
 from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
-from exprmetric.evaluation.comparing import Pixels
 from exprmetric.evaluation.distances import Trio, triplet_distances
 from exprmetric.evaluation.given import as_image
 from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings
+from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.images import read_image
 from exprmetric.methods.identity import SAME_PERSON

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.data.maps import kept_map
 from exprmetric.evaluation.by import split_by
 from exprmetric.evaluation.rows import Rows
 from exprmetric.evaluation.summary import Mask, models_in, splits
 from exprmetric.io.plain import finite, score
 from exprmetric.metrics.kept import KeptMap
 from exprmetric.metrics.uncertainty import bootstrap_means
+from exprmetric.weights.kept_maps import kept_map
 
 
 def maps_of(methods: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, KeptMap]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.data import maps
 from exprmetric.errors import InputError
 from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import open_finder
@@ -26,6 +25,7 @@ from exprmetric.metrics.resampling import every_pair, pair_distances, units
 from exprmetric.probes.answers import Answered
 from exprmetric.probes.parts import unique_names
 from exprmetric.probes.vectors import Reader, Vectors, embed_faces
+from exprmetric.weights import kept_maps as maps
 
 PAIRS = 400_000
 """Pairs of a set of which those that count are drawn."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from exprmetric._version import __version__
+from exprmetric.comparing.compare import Comparison, Duel
+from exprmetric.comparing.compared import all_differences, left_over, limits, matrices, verdicts
 from exprmetric.errors import ImageError, InputError
-from exprmetric.evaluation.compare import Comparison, Duel
-from exprmetric.evaluation.compared import all_differences, left_over, limits, matrices, verdicts
+from exprmetric.io.environment import package_version
 from exprmetric.io.images import read_image
 from exprmetric.io.sheet import Number
 from exprmetric.report.crops import jpeg_uri
@@ -129,7 +129,7 @@ def write_html(comparison: Comparison, path: Path) -> None:
         "compare.html",
         comparison=comparison,
         summary={"alarms": comparison.alarms},
-        version=__version__,
+        version=package_version("exprmetric"),
         verdicts=verdicts(comparison),
         forest=forest(comparison),
         matrices=list(matrices(comparison)) if len(comparison.models) > 2 else [],

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exprmetric.choices import IDENTITY
+from exprmetric.comparing.compare import Comparison, compare
+from exprmetric.comparing.compared import LEVEL, all_differences
+from exprmetric.comparing.contestants import contestants
 from exprmetric.errors import ExprmetricError
 from exprmetric.evaluation.choosing import fingerprint
 from exprmetric.evaluation.clouds import cloud_lines
-from exprmetric.evaluation.compare import Comparison, compare
-from exprmetric.evaluation.compared import LEVEL, all_differences
-from exprmetric.evaluation.contestants import contestants
 from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from exprmetric._version import __version__
+from exprmetric.comparing.compared import HEADINGS_HERE
+from exprmetric.comparing.sequence import Curve, Run
+from exprmetric.comparing.sequenced import coverage, limits, sheets, verdict
 from exprmetric.errors import InputError
-from exprmetric.evaluation.compared import HEADINGS_HERE
-from exprmetric.evaluation.sequence import Curve, Run
-from exprmetric.evaluation.sequenced import coverage, limits, sheets, verdict
+from exprmetric.io.environment import package_version
 from exprmetric.io.sheet import Number
 from exprmetric.report.figures import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, Tick, scale, ticks
 from exprmetric.report.html import render, write_page
@@ -101,7 +101,7 @@ def write_html(run: Run, path: Path) -> None:
         "sequence.html",
         run=run,
         summary={"alarms": run.alarms},
-        version=__version__,
+        version=package_version("exprmetric"),
         verdict=verdict(run),
         plots=[plot(c, names) for c in [*main, *(c for c in run.curves if c not in main)]],
         sheets=sheets(run),

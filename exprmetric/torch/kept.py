@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from exprmetric.data.maps import kept_map
 from exprmetric.methods.onnx import fingerprint_of
 from exprmetric.metrics.kept import KeptMap
 from exprmetric.torch.encoder import ExpressionEncoder
 from exprmetric.torch.functional import widened
+from exprmetric.weights.kept_maps import kept_map
 
 KEPT = ("kept", "kept_source_pasted")
 """Means over triplets: of the swapped faces, and what pasting the sources would give."""

@@ -6,10 +6,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from exprmetric._version import __version__
-from exprmetric.evaluation.compare import Comparison, Difference, Duel
-from exprmetric.evaluation.contestants import HIGHER
+from exprmetric.comparing.compare import Comparison, Difference, Duel
+from exprmetric.comparing.contestants import HIGHER
 from exprmetric.evaluation.tables import SHOWN, alarm_lines
+from exprmetric.io.environment import package_version
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import NOTHING, WIDTH, Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
@@ -188,7 +188,7 @@ def latex(comparison: Comparison) -> str:
     """A table for a paper (booktabs) of every two models."""
     alarms = "".join(f"% {alarm}\n" for alarm in _alarms(comparison))
     return alarms + "\n\n".join(
-        differences(duel).latex(f"{_title(duel)}. {_how(comparison)}. exprmetric {__version__}.")
+        differences(duel).latex(f"{_title(duel)}. {_how(comparison)}. exprmetric {package_version('exprmetric')}.")
         for duel in comparison.duels
     )
 

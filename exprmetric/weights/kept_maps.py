@@ -13,7 +13,7 @@ from typing import Any
 from exprmetric.metrics.kept import Judged, KeptMap
 from exprmetric.metrics.resampling import Estimate
 
-SHIPPED = Path(__file__).parent / "kept.json"
+SHIPPED = Path(__file__).parents[1] / "data" / "kept.json"
 
 
 def key(fingerprint: str, distance: str) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from exprmetric.comparing.contestants import Keys, by_pair, contestants, measured
 from exprmetric.errors import InputError
-from exprmetric.evaluation.contestants import Keys, by_pair, contestants, measured
 from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import Column, Content, Row, Sheet, score_cell

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.evaluation.contestants import (
+from exprmetric.comparing.contestants import (
     HIGHER,
     Contestant,
     Found,

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from exprmetric.errors import InputError
-from exprmetric.evaluation.contestants import (
+from exprmetric.comparing.contestants import (
     HIGHER,
     Contestant,
     Found,
@@ -28,6 +27,7 @@ from exprmetric.evaluation.contestants import (
     primary_score,
     score_parts,
 )
+from exprmetric.errors import InputError
 from exprmetric.io.plain import plain
 from exprmetric.metrics.paired import merged_groups
 from exprmetric.metrics.uncertainty import Floats, bootstrap_means, two_way_means
@@ -139,7 +139,7 @@ def sequence(
 
     Args:
         models: two or more checkpoints of one run; see `in_order`.
-        match: as in `exprmetric.evaluation.compare.compare`.
+        match: as in `exprmetric.comparing.compare.compare`.
         methods: those that are shown, the first of them primary; without any all.
         score: the primary score; '' as there.
         seed: of the bootstrap.

@@ -6,11 +6,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from exprmetric._version import __version__
 from exprmetric.choices import IDENTITY
-from exprmetric.evaluation.compared import HEADINGS_HERE
-from exprmetric.evaluation.sequence import Curve, Run
+from exprmetric.comparing.compared import HEADINGS_HERE
+from exprmetric.comparing.sequence import Curve, Run
 from exprmetric.evaluation.tables import alarm_lines
+from exprmetric.io.environment import package_version
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import WIDTH, Column, Content, Number, Row, Sheet
 from exprmetric.io.tables import markdown_text, printable
@@ -132,7 +132,7 @@ def markdown(run: Run) -> str:
 def latex(run: Run) -> str:
     """A table for a paper (booktabs), its caption with what the numbers are."""
     said = " ".join(f"{line.rstrip('.')}." for line in limits(run))
-    caption = f"{said} Means with 95 % intervals. exprmetric {__version__}."
+    caption = f"{said} Means with 95 % intervals. exprmetric {package_version('exprmetric')}."
     return "\n\n".join([*(f"% {alarm}" for alarm in alarms(run)), *(s.latex(caption) for s in sheets(run))])
 
 
