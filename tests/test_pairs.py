@@ -200,7 +200,7 @@ def test_with_a_column_swapped_the_pairs_are_a_manifest(
         triplets = read_triplets(out)
         assert [t.problem for t in triplets] == [""] * 20
         assert [t.id for t in triplets] == [p.id for p in pairs]
-        assert [t.same_label for t in triplets] == [p.target_label == p.source_label for p in pairs]
+        assert [(t.target_label, t.source_label) for t in triplets] == [(p.target_label, p.source_label) for p in pairs]
         for triplet, pair in zip(triplets, pairs, strict=True):
             assert triplet.target is not None and triplet.target.samefile(pair.target)
             assert triplet.source is not None and triplet.source.samefile(pair.source)

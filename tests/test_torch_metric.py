@@ -31,7 +31,7 @@ from exprmetric import metrics  # noqa: E402
 from exprmetric.encoder.checkpoint import save_checkpoint  # noqa: E402
 from exprmetric.encoder.export import METADATA, export_encoder  # noqa: E402
 from exprmetric.encoder.models import Encoder  # noqa: E402
-from exprmetric.encoder.onnx_file import load_encoder, read_architecture  # noqa: E402
+from exprmetric.encoder.onnx_file import load_encoder  # noqa: E402
 from exprmetric.errors import InputError, WeightsError, WeightsHashError  # noqa: E402
 from exprmetric.faces.alignment import ARCFACE_EYES, EYES, similarity, warp  # noqa: E402
 from exprmetric.methods.onnx import OnnxEncoder, preprocess  # noqa: E402
@@ -213,7 +213,7 @@ class TestFile:
 
     @pytest.fixture
     def right(self) -> Architecture:
-        return architecture() or read_architecture(weights.find("default"))
+        return architecture() or load_encoder(weights.find("default"))[1]
 
     def write(self, model: Any, path: Path, metadata: object) -> Path:
         del model.metadata_props[:]
@@ -225,7 +225,6 @@ class TestFile:
 
     def test_metadata_say_the_architecture(self, model: Any, right: Architecture, tmp_path: Path) -> None:
         path = self.write(model, tmp_path / "a.onnx", vars(right))
-        assert read_architecture(path) == right
         found, said = load_encoder(path)
         assert said == right
         expected = encoder().network
@@ -272,7 +271,7 @@ class TestFile:
     ) -> None:
         document = {**vars(right), **change} if isinstance(change, dict) else change
         with pytest.raises(WeightsError, match=told):
-            read_architecture(self.write(model, tmp_path / "a.onnx", document))
+            load_encoder(self.write(model, tmp_path / "a.onnx", document))
 
     def test_weights_of_another_network_are_refused(self, right: Architecture) -> None:
         other = "resnet18" if right.backbone != "resnet18" else "resnet50"
@@ -292,7 +291,7 @@ class TestFile:
         path = tmp_path / "a.onnx"
         path.write_bytes(b"\x80\x04no protobuf")
         with pytest.raises(WeightsError):
-            read_architecture(path)
+            load_encoder(path)
 
     def test_a_file_with_another_hash_is_refused(self, model: Any, right: Architecture, tmp_path: Path) -> None:
         path = self.write(model, tmp_path / "a.onnx", vars(right) | {"size": right.size + 1})

@@ -335,13 +335,13 @@ def test_an_id_used_twice_is_refused(tmp_path: Path) -> None:
         read_triplets(write_csv(tmp_path / "m.csv", rows[:1] * 1000))
 
 
-def test_labels_tell_whether_the_expression_is_the_same(tmp_path: Path) -> None:
+def test_labels_are_read_where_they_stand(tmp_path: Path) -> None:
     labels = [("fear", "fear"), ("fear", "anger"), ("", "anger"), ("", "")]
     rows: list[Row] = [
         {"id": str(number), "target_label": a, "source_label": b} for number, (a, b) in enumerate(labels)
     ]
     triplets = read_triplets(write_csv(tmp_path / "m.csv", rows))
-    assert [t.same_label for t in triplets] == [True, False, None, None]
+    assert [(t.target_label, t.source_label) for t in triplets] == labels
 
 
 def test_a_group_is_what_the_manifest_says(tmp_path: Path) -> None:
@@ -361,8 +361,8 @@ def test_class_numbers_are_labels_whatever_the_writer_made_of_them(tmp_path: Pat
     )
     pyarrow.parquet.write_table(table, tmp_path / "m.parquet")
     first, second = read_triplets(tmp_path / "m.parquet")
-    assert (first.id, first.target_label, first.source_label, first.same_label) == ("7", "3", "3", True)
-    assert (second.target_label, second.source_label, second.same_label) == ("", "", None)
+    assert (first.id, first.target_label, first.source_label) == ("7", "3", "3")
+    assert (second.target_label, second.source_label) == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from PIL import Image
 from exprmetric.errors import InputError, NoFaceError, UnreadableImageError
 from exprmetric.io.images import read_image
 from exprmetric.video.people import outputs, thresholds
-from exprmetric.video.people.courses import courses, nearest_moments, pooled
+from exprmetric.video.people.courses import courses, nearest_moments
+from exprmetric.video.people.courses import pooled as pooled_rows
 from exprmetric.video.people.people import People, find_people
 from exprmetric.video.people.references import Reference, add_reference, checked_tag, read_references, reference_files
 from exprmetric.video.people.tagging import Segment, closest, intensity, spans, tag
@@ -29,6 +31,11 @@ def reference(vector: tuple[float, float], *tags: str) -> Reference:
 
 
 # --- pooling ---
+
+
+def pooled(values: Any, place: Any, track: Any, *extent: int) -> Any:
+    rows = np.arange(len(values))
+    return pooled_rows(np.asarray(values, np.float32), rows, np.asarray(place), np.asarray(track), *extent)
 
 
 def test_the_median_of_three_frames() -> None:

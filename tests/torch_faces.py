@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from exprmetric.encoder.onnx_file import read_architecture
+from exprmetric.encoder.onnx_file import load_encoder
 from exprmetric.errors import WeightsError
 from exprmetric.faces.alignment import EYES, similarity, warp
 from exprmetric.io.images import read_image
@@ -69,7 +69,7 @@ def batch(images: Image) -> Tensor:
 def architecture() -> Architecture | None:
     """Of the default weights; None where the file says it itself."""
     try:
-        read_architecture(weights.find("default"))
+        load_encoder(weights.find("default"))
     except WeightsError:
         return Architecture("regnetx_004", 0, False, 112)
     return None

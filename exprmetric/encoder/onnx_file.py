@@ -32,11 +32,6 @@ class Architecture:
     channels: int = 1
 
 
-def read_architecture(path: Path) -> Architecture:
-    """The architecture in an ONNX file's metadata. Raises WeightsError where none stands, or a broken one."""
-    return _architecture(read_model(path), path)
-
-
 def _architecture(model: Any, path: Path) -> Architecture:
     stored = {p.key: p.value for p in model.metadata_props}
     if METADATA not in stored:

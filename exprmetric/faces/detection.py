@@ -45,11 +45,6 @@ class Detection:
     landmark_box: Floats
     five_points: Floats | None = None
 
-    @property
-    def area(self) -> float:
-        """px²"""
-        return float(np.prod(np.maximum(self.box[2:] - self.box[:2], 0)))
-
 
 def gives_points(detector: Detector) -> bool:
     """Whether a detector draws five points on each face."""

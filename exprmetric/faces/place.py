@@ -6,7 +6,6 @@ A *place* is a box as shares of its picture's width and height, so that pictures
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ LEAST_OVERLAP = 0.1
 TIE = 0.1
 """Overlaps that differ by less decide nothing if the faces say otherwise."""
 NOT_THERE = "no face where the target's was"
-Key = TypeVar("Key")
 
 
 def iou(a: Place, b: Place) -> float:

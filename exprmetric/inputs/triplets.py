@@ -67,13 +67,6 @@ class Triplet:
         pair = self.source is None and not self.problem
         return tuple(role for role in ROLES if not (pair and role == "source"))
 
-    @property
-    def same_label(self) -> bool | None:
-        """Whether target and source show the same expression class; None where a label is not known."""
-        if not (self.target_label and self.source_label):
-            return None
-        return self.target_label == self.source_label
-
 
 class Triplets(list[Triplet]):
     """Triplets, and what the user should know of how they were found: `notes`, a sentence each."""

@@ -22,7 +22,6 @@ from exprmetric.probes.dataset import Faces, person_faces, repeated_people
 
 CONTEMPT = EXPRESSIONS.index("contempt")
 Vectors = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,6 @@ PATCH = 40
 SIGMA = 2.0
 """Of the Gaussian, px of that crop."""
 
-Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
 

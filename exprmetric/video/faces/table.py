@@ -171,11 +171,4 @@ class VideoFaces:
             raise InputError(f"{str(path)!r} can't be read as the faces of a video: {error}") from error
 
 
-def empty(path: str, rate: float = 0.0) -> dict[str, Any]:
-    """Arguments for a `VideoFaces` without faces."""
-    rows: dict[str, Any] = {name: np.empty((0, *shape), kind) for name, (kind, shape) in ROWS.items()}
-    whole = {name: np.empty(0, kind) for name, kind in _WHOLE.items()}
-    return {"path": path, "rate": rate, "width": 0, "height": 0, **whole, **rows}
-
-
 assert {f.name for f in fields(VideoFaces)} == {*_TEXT, *_WHOLE, *ROWS, "vectors"}

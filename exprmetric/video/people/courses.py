@@ -113,7 +113,7 @@ def _course(v: int, person: int, video: VideoFaces, rows: Ints, method: str, poo
     rows = rows[np.unique(video.frame[rows], return_index=True)[1]]
     place = np.searchsorted(video.all_frames, video.frame[rows])
     ends = _ends(video)
-    vectors = _pooled(video.vectors[method], rows, place, video.track[rows], pool)
+    vectors = pooled(video.vectors[method], rows, place, video.track[rows], pool)
     return Course(v, person, rows, video.frame[rows], place, video.all_times[place], ends[place], vectors)
 
 
@@ -124,27 +124,22 @@ def _ends(video: VideoFaces) -> Floats:
     return np.append(times[1:], times[-1] + step)
 
 
-def pooled(vectors: npt.ArrayLike, place: npt.ArrayLike, track: npt.ArrayLike, extent: int = POOL) -> Any:
+def pooled(vectors: Any, rows: Ints, place: Ints, track: Ints, extent: int = POOL) -> npt.NDArray[np.float32]:
     """Component-wise median of each face and its neighbours in time.
 
     Neighbours are in the `extent` frames around it and of the same track: nothing is pooled over a cut, or over frames
     without a face. Of two faces the median is the mean.
 
     Args:
-        vectors: (M, D).
+        vectors: (N, D) float32.
+        rows: (M,) those that are of the course.
         place: (M,) numbers of their frames, increasing.
         track: (M,).
         extent: frames, odd.
 
     Returns:
-        (M, D) float32.
+        (M, D).
     """
-    x, at, who = np.asarray(vectors, np.float32), np.asarray(place), np.asarray(track)
-    return _pooled(x, np.arange(len(x)), at, who, extent)
-
-
-def _pooled(vectors: Any, rows: Ints, place: Ints, track: Ints, extent: int) -> npt.NDArray[np.float32]:
-    """`pooled` of some rows of vectors."""
     reach = extent // 2
     found = Spool({"vectors": np.empty((0, vectors.shape[1]), np.float32)})
     for block in blocks(len(rows)):
