@@ -27,6 +27,7 @@ from scipy import ndimage
 
 from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError, NoFaceError, UnreadableImageError
+from exprmetric.evaluation.reading import FaceReader
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.point_models import load_points
 from exprmetric.io.images import read_image
@@ -44,7 +45,7 @@ from exprmetric.probes.dataset import (
 )
 from exprmetric.probes.detectors import detector_shift
 from exprmetric.probes.rated import rated_faces
-from exprmetric.probes.vectors import Reader, embed_faces, represent_all
+from exprmetric.probes.vectors import embed_faces, photograph_reader, represent_all
 from exprmetric.probes.warp import STRENGTHS, WARPS, local_warp, warp_source
 
 Pixels = NDArray[np.uint8]
@@ -438,7 +439,7 @@ def whole_images() -> FaceFinder:
 @pytest.mark.parametrize("where", ["represent", "prepare"])
 def test_a_face_that_one_method_refuses_is_its_failure_alone(where: str) -> None:
     methods = [Picky("easy"), Picky("hard", 100.0, where)]
-    reader = Reader(whole_images(), methods)
+    reader = photograph_reader(whole_images(), methods)
     values = [10, 20, -1, 150, 30, 200, 90] * 12  # more than one block
     with ThreadPoolExecutor(2) as pool:
         found = embed_faces(crops_of(values), reader, pool, lambda *a: None, "faces")
@@ -459,9 +460,9 @@ def test_errors_that_are_no_images_fault_rise() -> None:
         def represent(self, faces: Sequence[Face]) -> NDArray[np.float32]:
             raise MissingPackageError("no package")
 
-    reader = Reader(whole_images(), [Broken()])
+    reader = photograph_reader(whole_images(), [Broken()])
     with pytest.raises(MissingPackageError):
-        represent_all([reader.read(np.zeros((64, 64, 3), np.uint8))], reader.methods)
+        represent_all([reader.read(np.zeros((64, 64, 3), np.uint8))], reader)
 
 
 # --- curves and detectors ---
@@ -470,7 +471,7 @@ def test_errors_that_are_no_images_fault_rise() -> None:
 def test_a_response_by_hand() -> None:
     """Three photographs at 0, 3, 6: mean distance 4. Two warps and a nuisance at two strengths each."""
 
-    def nothing(image: Pixels, face: Face, reader: Reader) -> NoFaceError:
+    def nothing(image: Pixels, face: Face, reader: FaceReader) -> NoFaceError:
         return NoFaceError("")
 
     applied = [
@@ -500,7 +501,7 @@ def test_curves_of_photographs(portrait_photo: Path, group_photo: Path, tmp_path
     Image.new("RGB", (200, 200), "grey").save(tmp_path / "blank.png")
     names = (str(portrait_photo), str(tmp_path / "blank.png"), str(group_photo))
     methods = [load_method("lm68"), load_method("lm51")]
-    reader = Reader(FaceFinder(load_detector("dlib")), methods)
+    reader = photograph_reader(FaceFinder(load_detector("dlib")), methods)
     told: list[tuple[str, int, int]] = []
     with ThreadPoolExecutor(2) as pool:
         found = curves.measure_curves(Faces("two", names, read_image), reader, pool, lambda *a: told.append(a))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,7 @@ class Represented:
         face: has neither pixels nor crops any more once all methods have seen it; None where there is an error.
         vectors: by method.
         error: why this face can't be measured.
+        errors: why some methods alone can't measure it; None: where one can't, none does.
     """
 
     box: npt.NDArray[np.float64]
@@ -51,17 +53,20 @@ class Represented:
     face: Face | None = None
     vectors: dict[str, Vector] = field(default_factory=dict)
     error: ImageError | None = None
-
-    def fail(self, error: ImageError) -> None:
-        """It can't be measured."""
-        self.face, self.error = None, error
+    errors: dict[str, ImageError] | None = None
 
     def take(self, method: str, cell: Cell) -> None:
         """What a method has made of it."""
-        if isinstance(cell, ImageError):
-            self.fail(cell)
-        else:
+        if not isinstance(cell, ImageError):
             self.vectors[method] = cell
+        elif self.errors is None:
+            self.face, self.error = None, cell
+        else:
+            self.errors[method] = cell
+
+    def cell(self, method: str) -> Cell:
+        """What a method made of it."""
+        return self.error or (self.errors or {}).get(method) or self.vectors[method]
 
 
 @dataclass(eq=False)
@@ -97,6 +102,7 @@ class FaceReader:
 
     Args:
         only: which of an image's faces is read; None: all.
+        apart: a face that one method can't measure is measured by the others (`Represented.errors`).
     """
 
     def __init__(
@@ -106,11 +112,13 @@ class FaceReader:
         profile: Profile,
         *,
         only: Callable[[Sequence[Detection], Image], Detection] | None = None,
+        apart: bool = False,
     ) -> None:
         self.finder = finder
         self.methods = {m.name: m for m in methods}
         self.profile = profile
         self.only = only
+        self.apart = apart
 
     def submit(self, pool: Executor, source: ImageSource | Pinned, known: Sight | None = None) -> Future[Outcome]:
         """`read` in a pool."""
@@ -155,29 +163,45 @@ class FaceReader:
         return Sight((image.shape[0], image.shape[1]), faces)
 
     def _landmarks(self, image: Image, detection: Detection) -> Represented:
+        seen = Represented(detection.box, detection.score, errors={} if self.apart else None)
         try:
-            return Represented(detection.box, detection.score, self.finder.face(image, detection))
+            seen.face = self.finder.face(image, detection)
         except Exception as error:
-            return Represented(detection.box, detection.score, error=of_image(error))
+            seen.error = of_image(error)
+        return seen
+
+    def found(self, face: Face) -> Sight:
+        """The same of a face that is found already, and still has its image."""
+        seen = Represented(face.box, face.score, face, errors={} if self.apart else None)
+        assert face.image is not None
+        self._prepare(seen, face.image, list(self.methods.values()))
+        return Sight(face.size, [seen])
+
+    def at(self, near: Place) -> FaceReader:
+        """One that reads the face at a place alone (see `FaceFinder.choose`)."""
+        only = partial(self.finder.choose, near=near)
+        return FaceReader(self.finder, list(self.methods.values()), self.profile, only=only, apart=self.apart)
 
     def _prepare(self, seen: Represented, image: Image, methods: Sequence[Method]) -> None:
         """Crops and readings of one face; where a method can't read it, it has an error."""
         if seen.face is None:
             return
         face = seen.face if seen.face.image is not None else seen.face.seen_in(image)
-        doing = ""
-        try:
-            with self.profile.stage("align"):
-                face.prepare(dict.fromkeys(m.template for m in methods if m.pixels), keep_image=True)
-            for method in methods:
-                doing = method.name
-                with self.profile.stage(f"method {doing}"):
+        for method in methods:
+            try:
+                with self.profile.stage("align"):
+                    if method.pixels:
+                        face.crop(method.template)
+                with self.profile.stage(f"method {method.name}"):
                     method.prepare(face)
-            seen.face = face.prepare([])
-        except (NoFaceError, SeveralFacesError) as error:  # the finder has found one: other methods may read it
-            seen.fail(LowQualityError(str(error)))
-        except Exception as error:
-            seen.fail(of_image(error, doing))
+            except Exception as error:
+                failed = of_image(error, method.name)
+                if isinstance(failed, NoFaceError | SeveralFacesError) and not self.apart:
+                    failed = LowQualityError(str(failed))  # the finder has found one: other methods may read it
+                seen.take(method.name, failed)
+                if seen.error:
+                    return
+        seen.face = face.prepare([])
 
     def missing(self, known: Sight | None) -> list[Method]:
         """Methods that have no vector of a face of an image yet."""
@@ -200,7 +224,8 @@ class FaceReader:
             for name, vector in represented.vectors.items():  # an earlier run may not have looked at what it kept
                 represented.take(name, finite(name, vector))
         for name, method in self.methods.items():
-            if wanted := [(f, f.face) for f in seen if f.face is not None and name not in f.vectors]:
+            left = (f for f in seen if name not in f.vectors and name not in (f.errors or ()))
+            if wanted := [(f, f.face) for f in left if f.face is not None]:
                 with self.profile.stage(f"method {name}"):
                     cells = represent_each(method, [face for _, face in wanted])
                 for (represented, _), cell in zip(wanted, cells, strict=True):

@@ -26,7 +26,7 @@ from exprmetric.probes.encoders import Bench
 from exprmetric.probes.judge import judge
 from exprmetric.probes.parts import unique_names
 from exprmetric.probes.rated import RatedSet
-from exprmetric.probes.vectors import Reader, Vectors
+from exprmetric.probes.vectors import Vectors, photograph_reader
 
 SCHEMA_VERSION = 2
 LIMIT = 2000
@@ -226,7 +226,7 @@ def _photographs(
 ) -> tuple[dict[str, Response], dict[str, DetectorShift]]:
     if not len(photographs):
         return {}, {}
-    responses = measure_curves(photographs, Reader(bench.finder, methods), pool, bench.progress)
+    responses = measure_curves(photographs, photograph_reader(bench.finder, methods), pool, bench.progress)
     if bench.finder.detector.aligned:  # there is no face to find in a crop
         return responses, {}
     return responses, measure_detectors(photographs, methods, pool, bench, seed=seed)

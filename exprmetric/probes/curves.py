@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ImageError
+from exprmetric.evaluation.reading import FaceReader, Outcome
 from exprmetric.faces import Face
 from exprmetric.io.progress import Progress
 from exprmetric.methods import Method
@@ -21,7 +22,7 @@ from exprmetric.methods.each import Cell, Vector
 from exprmetric.metrics.resampling import Floats, pair_distances
 from exprmetric.probes.dataset import Faces, Image
 from exprmetric.probes.nuisance import NUISANCES, Nuisance, fresh
-from exprmetric.probes.vectors import Outcome, Reader, represent_all
+from exprmetric.probes.vectors import represent_all
 from exprmetric.probes.warp import STRENGTHS, WARPS
 
 WARP, NUISANCE = "warp", "nuisance"
@@ -39,7 +40,7 @@ class Change:
     kind: str
     name: str
     strength: float
-    apply: Callable[[Image, Face, Reader], Outcome]
+    apply: Callable[[Image, Face, FaceReader], Outcome]
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,17 @@ def changes() -> list[Change]:
     """Every warp and nuisance at each of its strengths; warps of strength 0 change nothing and are left out."""
 
     def warp(name: str, strength: float) -> Change:
-        def apply(image: Image, face: Face, reader: Reader) -> Outcome:
-            return reader.read(WARPS[name](image, face.landmarks, strength), face.place)
+        def apply(image: Image, face: Face, reader: FaceReader) -> Outcome:
+            return reader.at(face.place).read(WARPS[name](image, face.landmarks, strength))
 
         return Change(WARP, name, strength, apply)
 
     def disturb(nuisance: Nuisance, strength: float) -> Change:
-        def apply(image: Image, face: Face, reader: Reader) -> Outcome:
+        def apply(image: Image, face: Face, reader: FaceReader) -> Outcome:
             if nuisance.pixels is not None:
-                return reader.read(nuisance.pixels(image, face, strength), face.place)
+                return reader.at(face.place).read(nuisance.pixels(image, face, strength))
             assert nuisance.face is not None
-            return reader.prepare(nuisance.face(face, strength))
+            return reader.found(nuisance.face(face, strength))
 
         return Change(NUISANCE, nuisance.name, strength, apply)
 
@@ -102,38 +103,38 @@ def changes() -> list[Change]:
     ]
 
 
-def measure_curves(faces: Faces, reader: Reader, pool: Executor, progress: Progress) -> dict[str, Response]:
+def measure_curves(faces: Faces, reader: FaceReader, pool: Executor, progress: Progress) -> dict[str, Response]:
     """The response of every method, over the photographs that all methods can measure unchanged.
 
     One photograph is in memory at a time, with all its changes.
     """
     applied = changes()
-    unchanged: dict[str, list[Vector]] = {m.name: [] for m in reader.methods}
-    moved: dict[str, list[Floats]] = {m.name: [] for m in reader.methods}
+    unchanged: dict[str, list[Vector]] = {m: [] for m in reader.methods}
+    moved: dict[str, list[Floats]] = {m: [] for m in reader.methods}
     for i, name in enumerate(faces.images):
         columns = _answers(faces, name, applied, reader, pool)
         if all(isinstance(column[0], np.ndarray) for column in columns.values()):
-            for method in reader.methods:
+            for method in reader.methods.values():
                 base, *changed = columns[method.name]
                 assert isinstance(base, np.ndarray)
                 unchanged[method.name].append(base)
                 moved[method.name].append(_distances(method, base, changed))
         progress("photographs under change", i + 1, len(faces))
-    return {m.name: response(m, applied, unchanged[m.name], moved[m.name]) for m in reader.methods}
+    return {m.name: response(m, applied, unchanged[m.name], moved[m.name]) for m in reader.methods.values()}
 
 
 def _answers(
-    faces: Faces, name: str, applied: Sequence[Change], reader: Reader, pool: Executor
+    faces: Faces, name: str, applied: Sequence[Change], reader: FaceReader, pool: Executor
 ) -> dict[str, list[Cell]]:
     """By method, the cells of a photograph and of all its changes."""
     try:
         image = faces.load(name)
         face = reader.finder.find(image)
     except ImageError as error:
-        return {m.name: [error] for m in reader.methods}
-    outcomes: list[Outcome] = [reader.prepare(fresh(face))]
+        return {m: [error] for m in reader.methods}
+    outcomes: list[Outcome] = [reader.found(fresh(face))]
     outcomes += pool.map(lambda change: change.apply(image, face, reader), applied)
-    return represent_all(outcomes, reader.methods)
+    return represent_all(outcomes, reader)
 
 
 def _distances(method: Method, base: Vector, changed: Sequence[Cell]) -> Floats:

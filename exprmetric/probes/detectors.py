@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from exprmetric.errors import ForbiddenWeightsError, ImageError, InputError
+from exprmetric.evaluation.reading import Outcome
 from exprmetric.faces import available_detectors
 from exprmetric.methods import Method
 from exprmetric.methods.each import Vector
 from exprmetric.metrics.resampling import Estimate, Floats, bootstrap, pair_distances
 from exprmetric.probes.dataset import Faces
 from exprmetric.probes.encoders import Bench
-from exprmetric.probes.vectors import Outcome, Reader, represent_all
+from exprmetric.probes.vectors import photograph_reader, represent_all
 
 PAIR = ("scrfd", "dlib")
 
@@ -52,7 +53,7 @@ def measure_detectors(
     if not all(present[name] for name in detectors):
         return {}
     try:
-        readers = [Reader(bench.open_finder(name), methods) for name in detectors]
+        readers = [photograph_reader(bench.open_finder(name), methods) for name in detectors]
     except (ForbiddenWeightsError, InputError):
         return {}
 
@@ -62,11 +63,13 @@ def measure_detectors(
         except ImageError as error:
             return error, error
         first = readers[0].read(image)
-        return first, first if isinstance(first, ImageError) else readers[1].read(image, first.face.place)
+        if isinstance(first, ImageError) or first.faces[0].error:
+            return first, first
+        return first, readers[1].at(first.places[0]).read(image)
 
     vectors: dict[str, list[list[Vector]]] = {m.name: [] for m in methods}
     for done, pair in enumerate(pool.map(read, faces.images), start=1):
-        columns = represent_all(pair, methods)
+        columns = represent_all(pair, readers[0])
         if all(isinstance(cell, np.ndarray) for column in columns.values() for cell in column):
             for name, column in columns.items():
                 vectors[name].append([cell for cell in column if isinstance(cell, np.ndarray)])

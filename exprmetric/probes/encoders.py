@@ -34,8 +34,8 @@ from exprmetric.metrics.resampling import Distance
 from exprmetric.probes.checkpoint import Checkpoint
 from exprmetric.probes.dataset import Faces
 from exprmetric.probes.parts import FaceRows, Vectors, unique_names
-from exprmetric.probes.vectors import Reader, embed_faces
 from exprmetric.probes.vectors import Vectors as Embedded
+from exprmetric.probes.vectors import embed_faces, photograph_reader
 from exprmetric.weights import store as weights
 
 
@@ -97,7 +97,7 @@ class Bench:
 
     def embed(self, faces: Faces, methods: Sequence[Method], stage: str, pool: Executor) -> Embedded:
         """What each method makes of each face; nothing is kept."""
-        return embed_faces(faces, Reader(self.finder, methods), pool, self.progress, stage)
+        return embed_faces(faces, photograph_reader(self.finder, methods), pool, self.progress, stage)
 
     def about(self, schema_version: int) -> dict[str, Any]:
         """How every card begins: when, by which version, with which detector, beside which packages."""

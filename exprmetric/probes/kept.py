@@ -24,7 +24,7 @@ from exprmetric.metrics.kept import LIMIT, KeptMap, agreement, ceiling, fit, jud
 from exprmetric.metrics.resampling import every_pair, pair_distances, units
 from exprmetric.probes.answers import Answered
 from exprmetric.probes.parts import unique_names
-from exprmetric.probes.vectors import Reader, Vectors, embed_faces
+from exprmetric.probes.vectors import Vectors, embed_faces, photograph_reader
 from exprmetric.weights import kept_maps as maps
 
 PAIRS = 400_000
@@ -62,7 +62,7 @@ def fit_maps(
         raise InputError("a map needs a rated set and a method")
     unique_names([s.faces.name for s in sets])
     unique_names([m.name for m in methods])
-    reader = Reader(open_finder(detector, face, provider=provider), methods)
+    reader = photograph_reader(open_finder(detector, face, provider=provider), methods)
     with open_pool(jobs) as pool:
         seen = [embed_faces(s.faces, reader, pool, progress, f"faces of {s.faces.name}") for s in sets]
     return {m.name: _map(m, sets, seen, seed) for m in methods}

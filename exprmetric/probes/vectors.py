@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from exprmetric.errors import ImageError
 from exprmetric.evaluation.pipeline import BLOCK
+from exprmetric.evaluation.reading import FaceReader, Outcome, Sight
 from exprmetric.faces import Face, FaceFinder
 from exprmetric.io.faults import of_image
-from exprmetric.io.progress import Progress
+from exprmetric.io.progress import Profile, Progress
 from exprmetric.methods import Method
-from exprmetric.methods.each import Cell, Vector, represent_each
-from exprmetric.probes.dataset import Faces, Image
+from exprmetric.methods.each import Cell, Vector
+from exprmetric.probes.dataset import Faces
 from exprmetric.video.faces.quality import yaw
 
 
@@ -72,46 +73,14 @@ class Vectors:
                 }
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A face that has let go of its pixels, and the errors of the methods that can't read it."""
-
-    face: Face
-    errors: dict[str, ImageError]
+def photograph_reader(finder: FaceFinder, methods: Sequence[Method]) -> FaceReader:
+    """What reads the one face of a photograph; where one method fails, the others go on."""
+    return FaceReader(finder, methods, Profile(), only=finder.choose, apart=True)
 
 
-Outcome = Prepared | ImageError
-
-
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """From an image to a face that each method has prepared; where one method fails, the others go on."""
-
-    finder: FaceFinder
-    methods: Sequence[Method]
-
-    def read(self, image: Image, near: npt.NDArray[np.float64] | None = None) -> Outcome:
-        """The face, or the error that says why there is none; `near` as in `FaceFinder.choose`."""
-        try:
-            return self.prepare(self.finder.find(image, near=near))
-        except Exception as error:
-            return of_image(error)
-
-    def prepare(self, face: Face) -> Prepared:
-        """Crops and readings of all methods."""
-        errors = {}
-        for method in self.methods:
-            try:
-                face.crop(method.template)
-                method.prepare(face)
-            except Exception as error:
-                errors[method.name] = of_image(error, method.name)
-        return Prepared(face.prepare([]), errors)
-
-
-def embed_faces(faces: Faces, reader: Reader, pool: Executor, progress: Progress, stage: str) -> Vectors:
+def embed_faces(faces: Faces, reader: FaceReader, pool: Executor, progress: Progress, stage: str) -> Vectors:
     """Vectors of all methods for all faces; memory holds the crops of one block."""
-    cells: dict[str, list[Cell]] = {m.name: [] for m in reader.methods}
+    cells: dict[str, list[Cell]] = {m: [] for m in reader.methods}
     seen = np.full((len(faces), 2), np.nan)
 
     def read(name: str) -> Outcome:
@@ -122,11 +91,11 @@ def embed_faces(faces: Faces, reader: Reader, pool: Executor, progress: Progress
 
     for start in range(0, len(faces), BLOCK):
         outcomes = list(pool.map(read, faces.images[start : start + BLOCK]))
-        for name, column in represent_all(outcomes, reader.methods).items():
+        for name, column in represent_all(outcomes, reader).items():
             cells[name] += column
         for i, outcome in enumerate(outcomes, start):
-            if isinstance(outcome, Prepared):
-                seen[i] = pose_and_size(outcome.face)
+            if isinstance(outcome, Sight) and (face := outcome.faces[0].face) is not None:
+                seen[i] = pose_and_size(face)
         progress(stage, start + len(outcomes), len(faces))
     return Vectors(faces, cells, seen)
 
@@ -136,12 +105,7 @@ def pose_and_size(face: Face) -> tuple[float, float]:
     return yaw(face.landmarks), float(np.ptp(face.landmarks, axis=0).max())
 
 
-def represent_all(outcomes: Sequence[Outcome], methods: Sequence[Method]) -> dict[str, list[Cell]]:
-    """Each method's vector, or the error, of each outcome."""
-    columns: dict[str, list[Cell]] = {}
-    for method in methods:
-        cells = [o if isinstance(o, ImageError) else o.errors.get(method.name) for o in outcomes]
-        good = [o.face for o, cell in zip(outcomes, cells, strict=True) if cell is None and isinstance(o, Prepared)]
-        vectors = iter(represent_each(method, good))
-        columns[method.name] = [next(vectors) if cell is None else cell for cell in cells]
-    return columns
+def represent_all(outcomes: Sequence[Outcome], reader: FaceReader) -> dict[str, list[Cell]]:
+    """Each method's vector, or the error, of the face of each outcome."""
+    faces = [o if isinstance(o, ImageError) else o.faces[0] for o in reader.represent(outcomes)]
+    return {name: [f if isinstance(f, ImageError) else f.cell(name) for f in faces] for name in reader.methods}
