@@ -128,3 +128,25 @@ def test_several_processes_read_one_file(part: store.Part, tmp_path: Path, monke
     for worker in workers:
         worker.join()
     assert sums == [int(mapped.sum(dtype=np.int64))] * 2
+
+
+def test_some_mapped_faces_and_their_luma_are_those_in_memory_and_no_image_is_copied(
+    part: store.Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = faces_of(crops(part, tmp_path, "rgb")[0])
+    monkeypatch.setattr(store, "IN_MEMORY", 100)
+    file = crops(part, tmp_path / "cache", "rgb")[0]
+    mapped = faces_of(file, file)
+    chosen, again = torch.tensor([7, 3, 19, 0, 3]), torch.tensor([4, 1])
+    for change in (
+        lambda f: f.subset(chosen),
+        lambda f: f.luma(),
+        lambda f: f.subset(chosen).luma().subset(again),
+        lambda f: f.luma().subset(chosen),
+    ):
+        expected, found = change(faces), change(mapped)
+        assert found.images.data_ptr() == mapped.images.data_ptr()
+        assert len(found) == len(expected)
+        for one, other in zip(found.ordered(2), expected.ordered(2), strict=True):
+            assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        assert torch.equal(torch.cat(list(found.blocks(2))), expected.images)

@@ -56,7 +56,8 @@ Annotate = Callable[[FaceDataset, Alignment, list[int]], Arrays]
 class FaceArrays:
     """N aligned faces on one device: images (N, C, S, S) uint8 (luma, or RGB), and the labels of `Batch`.
 
-    `file` is the mapped file that the images lie in, where they don't fit into memory.
+    Where they don't fit into memory, `file` is the mapped file that `images` lie in. Some of them are then chosen by
+    `rows` (N,) int64, and `grey` says that luma is seen of colour: neither copies an image.
     """
 
     images: Tensor
@@ -67,16 +68,24 @@ class FaceArrays:
     sources: tuple[str, ...] = ()
     extra: dict[str, Tensor] = field(default_factory=dict)
     file: npt.NDArray[np.uint8] | None = None
+    rows: Tensor | None = None
+    grey: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pixels(self, indices: Tensor) -> Tensor:
         """(B, C, S, S) uint8 on the device of the labels; images that are mapped from a file stay where they are."""
-        found = self.images[indices.to(self.images.device)].to(self.labels.device)
+        place = indices.to(self.images.device)
+        found = self.images[place if self.rows is None else self.rows[place]].to(self.labels.device)
         if self.file is not None:
             let_go(self.file)
-        return found
+        return _luma(found) if self.grey else found
+
+    def blocks(self, size: int = 4096) -> Iterator[Tensor]:
+        """`pixels` of all faces in their own order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.pixels(torch.arange(start, min(start + size, len(self))))
 
     def batch(self, indices: Tensor) -> Batch:
         return Batch(
@@ -89,26 +98,31 @@ class FaceArrays:
         )
 
     def subset(self, indices: Tensor) -> FaceArrays:
-        """Some of the faces."""
+        """Some of the faces; of mapped ones no image is copied."""
+        place = indices.to(self.images.device)
+        images, rows = (self.images[place], None) if self.file is None else (self.images, place)
+        if self.rows is not None:
+            rows = self.rows[place]
         return FaceArrays(
-            self.images[indices.to(self.images.device)],
+            images,
             self.labels[indices],
             self.votes[indices],
             self.valence[indices],
             self.arousal[indices],
             tuple(self.sources[i] for i in indices.tolist()) if self.sources else (),
             {name: values[indices] for name, values in self.extra.items()},
+            self.file,
+            rows,
+            self.grey,
         )
 
     def luma(self) -> FaceArrays:
         """The same faces without colour, as OpenCV makes grey of RGB."""
-        if self.images.shape[1] == 1:
+        if self.images.shape[1] == 1 or self.grey:
             return self
-        last = self.images.movedim(1, -1)
-        parts = [
-            (last[i : i + 4096].double() @ _GREY.to(last.device)).add(0.5).byte() for i in range(0, len(last), 4096)
-        ]
-        return replace(self, images=torch.cat(parts)[:, None], file=None)
+        if self.file is not None:
+            return replace(self, grey=True)
+        return replace(self, images=torch.cat([_luma(part) for part in torch.split(self.images, 4096)]))
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch in random order; the last, smaller batch is left out."""
@@ -133,6 +147,11 @@ class FaceArrays:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+def _luma(images: Tensor) -> Tensor:
+    """(B, 3, S, S) uint8 RGB → (B, 1, S, S), as OpenCV makes grey."""
+    return (images.movedim(1, -1).double() @ _GREY.to(images.device)).add(0.5).byte()[:, None]
 
 
 def load_arrays(

@@ -22,7 +22,7 @@ from exprmetric.datasets.arrays import FaceArrays
 from exprmetric.encoder.models import PRETRAINED, Encoder, load_pretrained
 from exprmetric.errors import WeightsError
 from exprmetric.faces.alignment import CROP_SIZE
-from exprmetric.io.kept import kept
+from exprmetric.io.kept import digest, kept
 from exprmetric.training.loop import autocast
 from exprmetric.weights import store as weights
 
@@ -115,11 +115,11 @@ def describe(encoder: Encoder, faces: FaceArrays, crop: int, *, batch: int = 128
 
 def descriptors(name: str, faces: FaceArrays, crop: int, cache: Path) -> Tensor:
     """`describe` by the encoder of this name, made once and kept in the folder `cache`."""
-    encoder = open_encoder(name, faces.images.device)[0]
+    encoder = open_encoder(name, faces.labels.device)[0]
     weights_of = (tensor.cpu().numpy() for tensor in encoder.state_dict().values())
     faces = faces.luma()
-    key = (EYES, MOUTH, STEP, crop, faces.images.cpu().numpy(), *weights_of)
+    key = (EYES, MOUTH, STEP, crop, digest(*(block.cpu().numpy() for block in faces.blocks())), *weights_of)
     found = kept(
         cache, "mouth-eye", key, ("descriptors",), lambda: {"descriptors": describe(encoder, faces, crop).cpu().numpy()}
     )
-    return torch.from_numpy(found["descriptors"]).to(faces.images.device)
+    return torch.from_numpy(found["descriptors"]).to(faces.labels.device)

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from exprmetric.datasets.arrays import FaceArrays
 from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.encoder.export import load_encoder
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.io.files import sha256_of
-from exprmetric.io.kept import kept
+from exprmetric.io.kept import digest, kept
 from exprmetric.weights import store as weights
 
 MINI_XCEPTION = "mini-xception"
@@ -34,29 +35,34 @@ FLOOR = 0.01
 BATCH = 256
 
 
-def ask(teachers: Sequence[str], images: Tensor, *, crop: int, cache: Path) -> list[Tensor]:
+def ask(teachers: Sequence[str], faces: FaceArrays, *, crop: int, cache: Path) -> list[Tensor]:
     """What each teacher says of N faces: (N, 7) or (N, 8) numbers a teacher, kept in the folder `cache`.
 
     Args:
         teachers: `mini-xception`, or paths of checkpoints that see the same crop.
-        images: (N, 1, S, S) uint8 luma of the centre `crop` px.
+        faces: of the centre `crop` px; what teachers see is their luma.
 
     Raises:
         InputError: a checkpoint has no classes, or sees another crop.
         MissingPackageError, WeightsNotFoundError, WeightsHashError: of mini-XCEPTION.
     """
-    faces = images.cpu().numpy()
+    grey = faces.luma()
+    seen = digest(*(block.cpu().numpy() for block in grey.blocks()))
     said = []
     for teacher in teachers:
         known = teacher == MINI_XCEPTION
         file = weights.find(MINI_XCEPTION) if known else Path(teacher)
 
         def make(known: bool = known, file: Path = file) -> dict[str, npt.NDArray[np.float32]]:
-            return {"said": mini_xception(faces[:, 0], crop) if known else _checkpoint(file, images, crop)}
+            parts = [
+                mini_xception(block[:, 0].cpu().numpy(), crop) if known else _checkpoint(file, block, crop)
+                for block in grey.blocks()
+            ]
+            return {"said": np.concatenate(parts)}
 
-        key = (faces, crop, sha256_of(file), SQUARE, FLOOR)
+        key = (seen, crop, sha256_of(file), SQUARE, FLOOR)
         rows = kept(cache, f"opinions-{'mini-xception' if known else 'checkpoint'}", key, ("said",), make)["said"]
-        said.append(torch.from_numpy(np.asarray(rows, np.float32)).to(images.device))
+        said.append(torch.from_numpy(np.asarray(rows, np.float32)).to(faces.labels.device))
     return said
 
 

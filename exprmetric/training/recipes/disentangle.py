@@ -194,10 +194,11 @@ def disentanglement_scores(
 
 @torch.no_grad()
 def _pixel_error(model: Disentangler, faces: FaceArrays, expression: Tensor, rest: Tensor, batch: int = 256) -> float:
-    total = 0.0
+    total, pixels = 0.0, 0
     for b, e, r in zip(faces.ordered(batch), torch.split(expression, batch), torch.split(rest, batch), strict=True):
         total += float((model.decode(e, r) - model.seen(b.images)).square().sum())
-    return total / faces.images.numel()
+        pixels += b.images.numel()
+    return total / pixels
 
 
 class Disentangle(Recipe[DisentangleConfig, Disentangler]):

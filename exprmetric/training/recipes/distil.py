@@ -228,8 +228,7 @@ class Distil(Recipe[DistilConfig, Student]):
         `test` have some."""
         faces = load_faces(paths, config, out, device=device, jobs=jobs, unlabelled=True, annotate=cls.annotate)
         teachers = [t.strip() for t in config.teachers.split(",") if t.strip()]
-        grey = {split: part.luma().images for split, part in faces.items()}
-        said = {k: ask(teachers, images, crop=config.crop, cache=out / "alignment") for k, images in grey.items()}
+        said = {k: ask(teachers, part, crop=config.crop, cache=out / "alignment") for k, part in faces.items()}
         for split, part in faces.items():
             part.extra["opinion"] = evenly(said[split], said["train"]) if teachers else part.votes[:, :0]
             soften(part, config)
