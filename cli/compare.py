@@ -65,17 +65,17 @@ def compare(
     Exit status: 0 compared, 1 no two models share a measured target and source, 2 wrong usage.
     """
     from exprmetric.comparing.compare import compare as run
-    from exprmetric.comparing.compared import FORMATS as writers
+    from exprmetric.comparing.compared import page as told
     from exprmetric.comparing.contestants import load_contestants
     from exprmetric.report.comparison import write_html
 
     if preset:
         from exprmetric.comparing.contestants import load_results
-        from exprmetric.comparing.paper import print_papers
+        from exprmetric.comparing.paper import papers_page
 
         if sequence or out is not None or methods or score:
             raise click.UsageError("--preset prints one table: leave out --sequence, --out, --method and --score")
-        print_papers(load_results(results), form, match)
+        papers_page(load_results(results), match).say(form)
         return
     models = load_contestants(results)
     if sequence:
@@ -84,7 +84,7 @@ def compare(
         from exprmetric.report import sequence as page
 
         course = in_sequence(models, match=match, methods=methods, score=score or "", seed=seed)
-        sequenced.FORMATS[form](course)
+        sequenced.page(course).say(form)
         if out is not None:
             page.write_html(course, out)
             click.echo(f"written: {out}", err=True)
@@ -93,7 +93,7 @@ def compare(
             sys.exit(1)
         return
     comparison = run(models, match=match, methods=methods, score=score or "", seed=seed)
-    writers[form](comparison)
+    told(comparison).say(form)
     if out is not None:
         write_html(comparison, out)
         click.echo(f"written: {out}", err=True)

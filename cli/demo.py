@@ -26,7 +26,7 @@ def demo(out: Path, quiet: bool) -> None:
     from exprmetric.demo.make import contact_sheet, make_swaps
     from exprmetric.evaluation.evaluate import evaluate
     from exprmetric.evaluation.origin import Origin
-    from exprmetric.evaluation.tables import print_table
+    from exprmetric.evaluation.tables import page
     from exprmetric.report.html import write_report
 
     swaps = out / "swaps"
@@ -36,5 +36,5 @@ def demo(out: Path, quiet: bool) -> None:
         result = evaluate(swaps, detector="dlib", progress=progress, origin=Origin(command_line(), str(swaps)))
     result.save(out / "result")
     report = write_report(result, out / "result")
-    print_table(result)
+    page(result).say("table")
     click.echo(f"\nLook at {out}/overview.png and {report}; the images are in {swaps}.", err=True)

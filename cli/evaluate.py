@@ -134,7 +134,7 @@ def evaluate(
     from exprmetric.evaluation.large.cache import cache_folder
     from exprmetric.evaluation.origin import Origin
     from exprmetric.evaluation.result import EvaluationResult
-    from exprmetric.evaluation.tables import FORMATS as writers
+    from exprmetric.evaluation.tables import page
     from exprmetric.inputs.triplets import notes_of, single_triplet
     from exprmetric.report.html import write_report
 
@@ -206,10 +206,7 @@ def evaluate(
         goes_on = f": what was measured is kept, and the same command goes on from there ({out}/partial)" if out else ""
         click.echo(f"interrupted{goes_on}", err=True)
         sys.exit(130)
-    if preset:
-        paper.print_paper(result, form)
-    else:
-        writers[form](result)
+    (paper.paper_page if preset else page)(result).say(form)
     if undrawn:
         raise undrawn[0]
     if out is not None:

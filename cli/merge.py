@@ -26,7 +26,7 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     """
     from exprmetric.evaluation.large.private import forget
     from exprmetric.evaluation.large.shards import merge as run
-    from exprmetric.evaluation.tables import FORMATS as writers
+    from exprmetric.evaluation.tables import page
     from exprmetric.report.html import write_report
 
     if out.resolve() in [shard.resolve() for shard in shards]:
@@ -36,7 +36,7 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     tell(result.summary["notes"])
     write_report(result, result.save(out))
     forget(shards)
-    writers[form](result)
+    page(result).say(form)
     click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
     if not result.summary["coverage"]["ok"]:
         click.echo("Error: nothing could be measured; see the reasons above", err=True)

@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.tables import print_table
+from exprmetric.evaluation.tables import page as told
 
 ROOT = Path(__file__).resolve().parents[1]
 README, FIRST = ROOT / "README.md", ROOT / "docs" / "first-evaluation.md"
@@ -43,7 +43,7 @@ def printed(result: EvaluationResult) -> str:
     """What the demo prints, but for its last lines: how fast it was and where files are."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        print_table(result)
+        told(result).say("table")
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     end = next(i for i, line in enumerate(lines) if "triplets/s" in line)
     folded: list[str] = []

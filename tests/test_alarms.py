@@ -15,7 +15,7 @@ from swaps import small_folder
 from exprmetric.evaluation.alarms import find_alarms
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.tables import FORMATS, markdown
+from exprmetric.evaluation.tables import page as told
 from exprmetric.inputs.triplets import ROLES, Triplet, read_triplets
 
 Floats = npt.NDArray[np.float64]
@@ -177,12 +177,12 @@ def test_copies_of_the_targets_are_told_on_real_faces_above_the_table_and_in_eve
     result = _evaluate([replace(t, swapped=t.target, model="M\x1b[2J") for t in swaps], tmp_path)
     (alarm,) = result.summary["alarms"]
     assert alarm.startswith("Nothing seems to have been swapped in 4 of 4 rows")
-    FORMATS["table"](result)
+    told(result).say("table")
     out = " ".join(capsys.readouterr().out.split())
     assert out.index("ALARM: Nothing seems") < out.index("method")
-    FORMATS["csv"](result)
+    told(result).say("csv")
     assert "ALARM: Nothing" in capsys.readouterr().err
-    assert "**ALARM: Nothing" in markdown(result)
+    assert "**ALARM: Nothing" in result.to_markdown()
     page = report_page(result)
     assert page.index('role="alert">Nothing seems') < page.index('id="headline"')
 

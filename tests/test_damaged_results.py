@@ -20,12 +20,13 @@ import pytest
 import results
 from click.testing import CliRunner, Result
 from exprmetric_cli.main import main
+from exprmetric_cli.options import FORMATS
 from PIL import Image
 
+from exprmetric.comparing import compared as comparison
 from exprmetric.comparing.compare import compare
 from exprmetric.comparing.contestants import load_contestants
 from exprmetric.errors import ExprmetricError, InputError
-from exprmetric.evaluation import compared as comparison
 from exprmetric.evaluation import tables
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.large.shards import merge
@@ -58,11 +59,11 @@ def damaged(saved: Path, tmp_path: Path) -> Path:
 def use(folder: Path, other: Path) -> None:
     """All that can be done with a loaded result, but drawing."""
     result = EvaluationResult.load(folder)
-    for write in tables.FORMATS.values():
-        write(result)
+    for form in FORMATS:
+        tables.page(result).say(form)
     found = compare(load_contestants([folder, other]))
-    for tell in comparison.FORMATS.values():
-        tell(found)
+    for form in FORMATS:
+        comparison.page(found).say(form)
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -326,8 +327,8 @@ def test_names_never_command_a_terminal(form: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys, "stdout", stdout := Terminal())
     monkeypatch.setattr(sys, "stderr", stderr := Terminal())
-    tables.FORMATS[form](result)
-    comparison.FORMATS[form](compare(load_contestants([result.save(tmp_path / "out")])))
+    tables.page(result).say(form)
+    comparison.page(compare(load_contestants([result.save(tmp_path / "out")]))).say(form)
     words = stdout.getvalue() + stderr.getvalue()
     assert "t9" in words or "owned" in words
     bad = {c for c in re.sub("\x1b\\[[0-9;]*m", "", words) if not c.isprintable() and c != "\n"}  # rich's own styles
@@ -341,9 +342,9 @@ def test_an_error_never_commands_a_terminal(tmp_path: Path) -> None:
 
 def test_json_and_csv_for_programs_keep_every_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = results.result([results.row(tmp_path, f"t{i}", "s", model=name) for name in NAMES for i in range(3)])
-    tables.FORMATS["json"](result)
+    tables.page(result).say("json")
     assert list(json.loads(capsys.readouterr().out)["groups"]) == sorted(NAMES)
-    tables.FORMATS["csv"](result)
+    tables.page(result).say("csv")
     out = capsys.readouterr().out
     assert all(name.replace("\r", "") in out.replace("\r", "") for name in NAMES)
     assert np.isfinite(result.summary["methods"]["lm68"]["mean_t2c"]["value"])

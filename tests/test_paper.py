@@ -56,7 +56,7 @@ def test_latex_is_a_booktabs_table_with_coverage_and_versions_below(capsys: pyte
     class Result:
         summary = globals()["summary"](good=0.2, bad=0.4)
 
-    paper.print_paper(Result(), "latex")  # type: ignore[arg-type]
+    paper.paper_page(Result()).say("latex")  # type: ignore[arg-type]
     text = capsys.readouterr().out
     assert r"\toprule" in text and r"\textbf{0.200" in text and r"\underline{0.400" in text
     assert "16 of 16 triplets measured" in text and "exprmetric 1" in text and "among 5" in text

@@ -45,7 +45,7 @@ def a_result(rows: list[Row], identity: str | None = None) -> EvaluationResult:
 
 
 def printed(result: EvaluationResult, form: str, capsys: pytest.CaptureFixture[str]) -> str:
-    tables.FORMATS[form](result)
+    tables.page(result).say(form)
     captured = capsys.readouterr()
     assert captured.err == ""
     return captured.out
@@ -82,7 +82,7 @@ def test_the_control_of_several_models_is_said_of_each_and_never_of_all(capsys: 
     assert [line.partition(":")[0] for line in lines] == ["A", "B"]
     assert "to the target 0.000" in lines[0] and "to the target 1.000" in lines[1]
     for form in ("table", "markdown"):
-        tables.FORMATS[form](result)
+        tables.page(result).say(form)
         said = capsys.readouterr().out
         assert said.count("dentity control: share") == 2
     assert "t2c" not in repr(result) and "2 models" in repr(result)
@@ -136,7 +136,7 @@ def test_what_could_not_be_computed_is_empty_or_a_dash_and_never_nan(capsys: pyt
     for form in ("table", "markdown"):
         text = printed(result, form, capsys)
         assert "–" in text and "nan" not in text.lower() and "None" not in text
-        assert text.startswith("0 of 1 triplets measured (0.0 %); failed: no_face 1")
+        assert text.replace("\\_", "_").startswith("0 of 1 triplets measured (0.0 %); failed: no_face 1")
 
 
 def test_the_table_names_the_first_failures_and_counts_the_rest(capsys: pytest.CaptureFixture[str]):
@@ -172,7 +172,7 @@ def test_markdown_tables_have_as_many_cells_as_headings(capsys: pytest.CaptureFi
     assert len(table_lines) == 2 * 2 + 2 * 3 + 2  # two heads, the whole with anchors, one split
     assert {line.replace(r"\|", "").count("|") for line in table_lines} == {6, 8}
     assert "<b>" not in text and r"| &lt;b&gt;\|x\|&lt;/b&gt; | 1 | 0 |" in text
-    assert "Identity control" in text
+    assert "dentity control" in text
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "markdown", "latex"])

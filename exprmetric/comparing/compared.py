@@ -1,18 +1,15 @@
-"""A comparison of models as tables: on the terminal, in Markdown, LaTeX, CSV, JSON."""
+"""A comparison of models as tables and sentences."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from exprmetric.comparing.compare import Comparison, Difference, Duel
 from exprmetric.comparing.contestants import HIGHER
 from exprmetric.evaluation.tables import SHOWN, alarm_lines
 from exprmetric.io.environment import package_version
-from exprmetric.io.say import say, say_csv, say_json
-from exprmetric.io.sheet import NOTHING, WIDTH, Column, Content, Number, Row, Sheet
-from exprmetric.io.tables import markdown_text, printable
+from exprmetric.io.page import Page, Section, as_json
+from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet
 
 HEADINGS_HERE = {**SHOWN, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
@@ -139,57 +136,26 @@ def _how(comparison: Comparison) -> str:
     )
 
 
-def _alarms(comparison: Comparison) -> list[str]:
-    return alarm_lines({"alarms": comparison.alarms})
-
-
 def _title(duel: Duel) -> str:
     return f"A = {duel.a}, B = {duel.b}: {duel.n} pairs in {duel.groups} groups"
 
 
-def print_table(comparison: Comparison) -> None:
-    """On stdout: differences of every two models, the matrices, and what could not be paired."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    for alarm in _alarms(comparison):
-        console.print(alarm, markup=False, style="bold red")
-    for line in verdicts(comparison):
-        console.print(printable(line), markup=False, style="bold")
-    console.print(f"{_how(comparison)}.", markup=False)
-    for duel in comparison.duels:
-        console.print(Text("\n" + printable(_title(duel)), style="bold"))
-        if duel.differences:
-            differences(duel).print(console)
-        for line in (*limits(duel), *left_over(duel)):
-            console.print(Text("  " + printable(line)))
+def page(comparison: Comparison) -> Page:
+    """Differences of every two models, the matrices, and what could not be paired."""
+    sections = [
+        Section(differences(d) if d.differences else None, _title(d), [*limits(d), *left_over(d)], loud=True)
+        for d in comparison.duels
+    ]
     if len(comparison.models) > 2:
-        for matrix in matrices(comparison):
-            matrix.print(console)
-
-
-def markdown(comparison: Comparison) -> str:
-    """The same in Markdown; what an input named is escaped."""
-    lines = []
-    for alarm in _alarms(comparison):
-        lines += [f"**{markdown_text(alarm)}**", ""]
-    lines += [" ".join(map(markdown_text, verdicts(comparison))), "", f"{_how(comparison)}."]
-    for duel in comparison.duels:
-        lines += ["", f"**{markdown_text(_title(duel))}**"]
-        lines += ["", differences(duel).markdown()] if duel.differences else []
-        lines += ["", *(f"- {markdown_text(line)}" for line in (*limits(duel), *left_over(duel)))]
-    for matrix in matrices(comparison):
-        lines += ["", f"**{markdown_text(matrix.title)}**", "", matrix.markdown()]
-    return "\n".join(lines)
-
-
-def latex(comparison: Comparison) -> str:
-    """A table for a paper (booktabs) of every two models."""
-    alarms = "".join(f"% {alarm}\n" for alarm in _alarms(comparison))
-    return alarms + "\n\n".join(
-        differences(duel).latex(f"{_title(duel)}. {_how(comparison)}. exprmetric {package_version('exprmetric')}.")
-        for duel in comparison.duels
+        sections += map(Section, matrices(comparison))
+    made = f"{_how(comparison)}. exprmetric {package_version('exprmetric')}."
+    return Page(
+        said=[*verdicts(comparison), _how(comparison)],
+        sections=sections,
+        whole=every_difference(comparison),
+        json=lambda: as_json(comparison.as_dict()),
+        printed=[(differences(d), f"{_title(d)}. {made}", "") for d in comparison.duels],
+        alarms=alarm_lines({"alarms": comparison.alarms}),
     )
 
 
@@ -207,24 +173,3 @@ def every_difference(comparison: Comparison) -> Sheet:
             rows.append(Row([*head, *[""] * 10]))
         rows += [Row([*head, d.method, d.score, *_cells(d)[:-1], d.wins, d.ties, d.losses]) for d in duel.differences]
     return Sheet(columns, rows)
-
-
-def print_csv(comparison: Comparison) -> None:
-    """`every_difference`. Alarms go to stderr: the columns have no place."""
-    for alarm in _alarms(comparison):
-        print(alarm, file=sys.stderr)
-    say_csv(every_difference(comparison).csv())
-
-
-def as_json(comparison: Comparison) -> str:
-    """All of it; never NaN."""
-    return json.dumps(comparison.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-
-
-FORMATS: dict[str, Callable[[Comparison], None]] = {
-    "table": print_table,
-    "json": lambda comparison: say_json(as_json(comparison)),
-    "csv": print_csv,
-    "markdown": lambda comparison: say(markdown(comparison)),
-    "latex": lambda comparison: say(latex(comparison)),
-}

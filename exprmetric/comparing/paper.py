@@ -7,18 +7,15 @@ note says which command brings them.
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.comparing.contestants import Keys, by_pair, contestants, measured
 from exprmetric.errors import InputError
 from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines
-from exprmetric.io.say import say, say_csv, say_json
+from exprmetric.io.page import Page, Section, as_json
 from exprmetric.io.sheet import Column, Content, Row, Sheet, score_cell
-from exprmetric.io.tables import markdown_text, printable
 from exprmetric.weights import store as weights
 
 if TYPE_CHECKING:
@@ -91,36 +88,19 @@ def _own_notes(summary: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def print_paper(result: EvaluationResult, form: str) -> None:
-    """The table on stdout in one of the forms of `--format`."""
-    _FORMS[form](result)
-
-
-def _table(result: EvaluationResult) -> None:
+def paper_page(result: EvaluationResult) -> Page:
+    """The table of one result."""
     summary = result.summary
-    for line in (coverage_line(summary["coverage"]), *alarm_lines(summary)):
-        say(printable(line))
-    paper_sheet(summary).print()
-
-
-def _markdown(result: EvaluationResult) -> None:
-    sheet = paper_sheet(result.summary)
-    lines: Sequence[str] = [coverage_line(result.summary["coverage"]), *alarm_lines(result.summary), *sheet.notes]
-    first, *rest = (f"{markdown_text(line)}." for line in lines)
-    say("\n\n".join([first, sheet.markdown(), *rest]))
-
-
-def _latex(result: EvaluationResult) -> None:
-    summary = result.summary
-    alarms = [f"% {line}" for line in alarm_lines(summary)]
+    sheet = paper_sheet(summary)
     said = "".join(f" {note}." for note in _own_notes(summary))
-    say("\n".join([*alarms, paper_sheet(summary).latex(caption(summary) + said, "tab:swap")]))
-
-
-def _csv(result: EvaluationResult) -> None:
-    for line in alarm_lines(result.summary):
-        print(line, file=sys.stderr)
-    say_csv(paper_sheet(result.summary).csv())
+    return Page(
+        first=[coverage_line(summary["coverage"])],
+        sections=[Section(sheet)],
+        whole=sheet,
+        json=lambda: result.to_json(),
+        printed=[(sheet, caption(summary) + said, "tab:swap")],
+        alarms=alarm_lines(summary),
+    )
 
 
 def papers_sheet(results: Mapping[str, EvaluationResult], match: str = "content") -> Sheet:
@@ -168,34 +148,16 @@ def _same_rows(results: Mapping[str, EvaluationResult], match: str) -> list[str]
     return [*lines, *([f"faces were found differently: {' and '.join(detectors)}"] if len(detectors) > 1 else [])]
 
 
-def print_papers(results: Mapping[str, EvaluationResult], form: str, match: str = "content") -> None:
-    """The table of several results on stdout in one of the forms of `--format`."""
+def papers_page(results: Mapping[str, EvaluationResult], match: str = "content") -> Page:
+    """The table of several results."""
     sheet = papers_sheet(results, match)
-    told = [
-        printable(f"{name}: {line}")
-        for name, result in results.items()
-        for line in (coverage_line(result.summary["coverage"]), *alarm_lines(result.summary))
-    ]
-    if form == "json":
-        say_json(json.dumps(list(sheet.records()), indent=2, allow_nan=False, ensure_ascii=False))
-    elif form == "csv":
-        say_csv(sheet.csv())
-    elif form == "latex":
-        made = "; ".join(f"{name}: {caption(result.summary)}" for name, result in results.items())
-        say(sheet.latex(" ".join([*(f"{note}." for note in sheet.notes), made]), "tab:swap"))
-    elif form == "markdown":
-        lines = [f"{markdown_text(line)}." for line in (*told, *sheet.notes)]
-        say("\n\n".join([sheet.markdown(), *lines]))
-    else:
-        for line in told:
-            say(line)
-        sheet.print()
-
-
-_FORMS: dict[str, Callable[[EvaluationResult], None]] = {
-    "table": _table,
-    "json": lambda result: say_json(result.to_json()),
-    "csv": _csv,
-    "markdown": _markdown,
-    "latex": _latex,
-}
+    summaries = {name: result.summary for name, result in results.items()}
+    made = "; ".join(f"{name}: {caption(summary)}" for name, summary in summaries.items())
+    return Page(
+        first=[f"{name}: {coverage_line(summary['coverage'])}" for name, summary in summaries.items()],
+        sections=[Section(sheet)],
+        whole=sheet,
+        json=lambda: as_json(list(sheet.records())),
+        printed=[(sheet, " ".join([*(f"{note}." for note in sheet.notes), made]), "tab:swap")],
+        alarms=[f"{name}: {line}" for name, summary in summaries.items() for line in alarm_lines(summary)],
+    )

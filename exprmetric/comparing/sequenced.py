@@ -1,19 +1,16 @@
-"""A run's checkpoints as tables: on the terminal, in Markdown, LaTeX, CSV, JSON."""
+"""A run's checkpoints as tables and sentences."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from exprmetric.choices import IDENTITY
 from exprmetric.comparing.compared import HEADINGS_HERE
 from exprmetric.comparing.sequence import Curve, Run
 from exprmetric.evaluation.tables import alarm_lines
 from exprmetric.io.environment import package_version
-from exprmetric.io.say import say, say_csv, say_json
-from exprmetric.io.sheet import WIDTH, Column, Content, Number, Row, Sheet
-from exprmetric.io.tables import markdown_text, printable
+from exprmetric.io.page import Page, Section, as_json
+from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
 
 
 def heading(score: str) -> str:
@@ -101,52 +98,15 @@ def limits(run: Run) -> list[str]:
     return [*lines, *run.notes]
 
 
-def alarms(run: Run) -> list[str]:
-    """The results' alarms, one line each."""
-    return alarm_lines({"alarms": run.alarms})
-
-
-def print_table(run: Run) -> None:
-    """On stdout."""
-    from rich.console import Console
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    for alarm in alarms(run):
-        console.print(alarm, markup=False, style="bold red")
-    for line in verdict(run):
-        console.print(printable(line), markup=False, style="bold")
-    for sheet in sheets(run):
-        sheet.print(console)
-    for line in limits(run):
-        console.print(printable(line), markup=False)
-
-
-def markdown(run: Run) -> str:
-    """The same in Markdown; what an input named is escaped."""
-    lines = [line for alarm in alarms(run) for line in (f"**{markdown_text(alarm)}**", "")]
-    lines += [" ".join(map(markdown_text, verdict(run)))]
-    lines += [line for sheet in sheets(run) for line in ("", sheet.markdown())]
-    return "\n".join([*lines, "", *(f"- {markdown_text(line)}" for line in limits(run))])
-
-
-def latex(run: Run) -> str:
-    """A table for a paper (booktabs), its caption with what the numbers are."""
-    said = " ".join(f"{line.rstrip('.')}." for line in limits(run))
-    caption = f"{said} Means with 95 % intervals. exprmetric {package_version('exprmetric')}."
-    return "\n\n".join([*(f"% {alarm}" for alarm in alarms(run)), *(s.latex(caption) for s in sheets(run))])
-
-
-def print_csv(run: Run) -> None:
-    """A row for each method and checkpoint. Alarms go to stderr: the columns have no place."""
-    for alarm in alarms(run):
-        print(alarm, file=sys.stderr)
-    say_csv(points(run).csv())
-
-
-FORMATS: dict[str, Callable[[Run], None]] = {
-    "table": print_table,
-    "json": lambda run: say_json(json.dumps(run.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)),
-    "csv": print_csv,
-    "markdown": lambda run: say(markdown(run)),
-    "latex": lambda run: say(latex(run)),
-}
+def page(run: Run) -> Page:
+    """The verdict, a table for the expressions and one for the identity, and what limits the numbers."""
+    told = " ".join(f"{line.rstrip('.')}." for line in limits(run))
+    caption = f"{told} Means with 95 % intervals. exprmetric {package_version('exprmetric')}."
+    return Page(
+        said=verdict(run),
+        sections=[*map(Section, sheets(run)), Section(lines=limits(run))],
+        whole=points(run),
+        json=lambda: as_json(run.as_dict()),
+        printed=[(sheet, caption, "") for sheet in sheets(run)],
+        alarms=alarm_lines({"alarms": run.alarms}),
+    )

@@ -28,7 +28,7 @@ from exprmetric.evaluation.rows import (
     schema,
 )
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, read_parquet
-from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, latex, markdown, models_of
+from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, models_of, page
 from exprmetric.io.files import Fill, write_files, write_whole
 from exprmetric.io.shapes import read_json
 from exprmetric.io.sheet import score_cell
@@ -93,11 +93,11 @@ class EvaluationResult:
 
     def to_latex(self) -> str:
         """The headline as a table for a paper (booktabs), its caption with coverage and versions."""
-        return latex(self)
+        return page(self).latex()
 
     def to_markdown(self) -> str:
         """The tables in Markdown."""
-        return markdown(self)
+        return page(self).markdown()
 
     def worst(self, n: int = 10, method: str = "") -> list[Record]:
         """The measured rows with the largest t2c, the worst first.

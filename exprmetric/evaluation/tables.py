@@ -1,18 +1,17 @@
-"""A result as tables like Table II of paper 000, and as sentences: on the terminal, in Markdown, LaTeX, CSV, JSON."""
+"""A result as tables like Table II of paper 000, and as sentences."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from exprmetric.evaluation.clouds import cloud_lines
 from exprmetric.evaluation.privacy import privacy_sheet
-from exprmetric.io.say import say, say_csv, say_json
+from exprmetric.io.page import Page, Section
 from exprmetric.io.sheet import Column, Content, Number, Row, Sheet, score_cell
-from exprmetric.io.tables import markdown_text, printable
+from exprmetric.io.tables import printable
 from exprmetric.metrics.preservation import HEADINGS, SCORES
 
 if TYPE_CHECKING:
@@ -205,57 +204,30 @@ def _sections(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], di
         yield name, group["coverage"], group["methods"]
 
 
-def print_table(result: Result) -> None:
-    """On stdout: the headline with its anchors, then one line a split and method, then what has to be known."""
-    from rich.console import Console
-
-    from exprmetric.io.sheet import WIDTH
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+def page(result: Result) -> Page:
+    """The headline with its anchors, then one line a split and method, then what has to be known."""
     summary = result.summary
-    head = coverage_line(summary["coverage"]) + f"; detector {summary['detector']['ran']}"
-    console.print(printable(head), markup=False)
-    for line in alarm_lines(summary):
-        console.print(line, markup=False, style="bold red")
-    for line in summary.get("verdict", []):  # older results have none
-        console.print(printable(line), markup=False)
-    for sheet in filter(None, (headline(summary), splits(summary), privacy_sheet(summary))):
-        sheet.print(console)
-    for line in (
-        *note_lines(summary["methods"]),
-        *identity_lines(summary),
-        *cloud_lines(summary),
-        speed_line(summary["throughput"]),
-    ):
-        if line:
-            console.print(printable(line), markup=False)
+    head, rest, privacy = headline(summary), splits(summary), privacy_sheet(summary)
+    sections = [Section(head, "Models" if models_of(summary) else "All triplets")]
+    sections += [Section(rest, "Splits")] if rest else []
+    sections += [Section(privacy, "Privacy")] if privacy else []
+    told = [*note_lines(summary["methods"]), *identity_lines(summary), *cloud_lines(summary)]
     failed = np.flatnonzero(~result.rows.ok).tolist()
-    for triplet in result.rows.records(failed[:MOST_FAILURES]):
-        line = printable(f"{triplet['status']}: {triplet['id']}: {triplet['reason']}")
-        console.print(line, markup=False, style="red")
+    named = result.rows.records(failed[:MOST_FAILURES])
+    more = [(speed_line(summary["throughput"]), "")]
+    more += [(f"{t['status']}: {t['id']}: {t['reason']}", "red") for t in named]
     if len(failed) > MOST_FAILURES:
-        console.print(f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", markup=False)
-
-
-def markdown(result: Result) -> str:
-    """The tables in Markdown; what an input named is escaped."""
-    summary = result.summary
-    lines = [coverage_line(summary["coverage"]) + f"; detector `{summary['detector']['ran']}`."]
-    for line in alarm_lines(summary):
-        lines += ["", f"**{markdown_text(line)}**"]
-    if said := summary.get("verdict"):
-        lines += ["", " ".join(map(markdown_text, said))]
-    whole = headline(summary)
-    lines += ["", "**Models**" if models_of(summary) else "**All triplets**", "", whole.markdown()]
-    if rest := splits(summary):
-        lines += ["", "**Splits**", "", rest.markdown()]
-    for note in (*whole.notes, *(f"{line}." for line in note_lines(summary["methods"]))):
-        lines += ["", markdown_text(note)]
-    for sentence in (*identity_lines(summary), *cloud_lines(summary)):
-        lines += ["", markdown_text(sentence[0].upper() + sentence[1:] + ".")]
-    if privacy := privacy_sheet(summary):
-        lines += ["", "**Privacy**", "", privacy.markdown(), "", *map(markdown_text, privacy.notes)]
-    return "\n".join(lines)
+        more.append((f"… and {len(failed) - MOST_FAILURES} more failed triplets; --out writes all", ""))
+    return Page(
+        first=[f"{coverage_line(summary['coverage'])}; detector {summary['detector']['ran']}"],
+        said=summary.get("verdict", []),  # older results have none
+        sections=[*sections, Section(lines=told)],
+        whole=every_split(summary),
+        json=result.to_json,
+        printed=[(head, caption(summary), "tab:expression")],
+        alarms=alarm_lines(summary),
+        more=more,
+    )
 
 
 def caption(summary: dict[str, Any]) -> str:
@@ -267,25 +239,3 @@ def caption(summary: dict[str, Any]) -> str:
         f"Expression preservation, {coverage_line(summary['coverage'])}. Means with 95 % intervals.{best}{notes} "
         f"exprmetric {summary['exprmetric_version']}, detector {summary['detector']['fingerprint']}, methods {made}."
     )
-
-
-def latex(result: Result) -> str:
-    """The headline for a paper (booktabs), with coverage and versions as its caption; comments hold the alarms."""
-    alarms = [f"% {line}" for line in alarm_lines(result.summary)]
-    return "\n".join([*alarms, headline(result.summary).latex(caption(result.summary), "tab:expression")])
-
-
-def print_csv(result: Result) -> None:
-    """One line a split and method: scores, interval ends, coverage. Alarms go to stderr: the columns have no place."""
-    for line in alarm_lines(result.summary):
-        print(line, file=sys.stderr)
-    say_csv(every_split(result.summary).csv())
-
-
-FORMATS: dict[str, Callable[[Result], None]] = {
-    "table": print_table,
-    "json": lambda result: say_json(result.to_json()),
-    "csv": print_csv,
-    "markdown": lambda result: say(markdown(result)),
-    "latex": lambda result: say(latex(result)),
-}
