@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
 from exprmetric.datasets.samples import EXPRESSIONS  # noqa: E402
-from exprmetric.encoder.export import export_encoder, load_encoder  # noqa: E402
+from exprmetric.encoder.export import export_encoder, load_encoder, manifest_entry  # noqa: E402
+from exprmetric.encoder.onnx_file import load_encoder as read_onnx  # noqa: E402
 from exprmetric.errors import InputError  # noqa: E402
 from exprmetric.training.opinions import evenly  # noqa: E402
 from exprmetric.training.recipes import distil as recipe  # noqa: E402
@@ -141,15 +142,33 @@ def test_the_read_out_has_the_logits_and_opinions_in_place_of_the_vector_and_the
         assert float(after[:, :8].var(0).sum()) == pytest.approx(float(after[:, 8:].var(0).sum()), rel=0.5)
 
 
-def test_the_exported_file_says_the_probabilities_too(tmp_path: Path) -> None:
+def test_the_bounded_read_out_bends_what_is_certain_and_keeps_the_probabilities(tmp_path: Path) -> None:
+    train = faces(180)
+    config = replace(SMALL, readout="bounded", epochs=2, mirror=False)
+    model = trained(train, train, config, tmp_path)
+    encoder = recipe.read_out(model, train, config)
+    images = train.images.float() / 255
+    with torch.no_grad():
+        before = model.encoder.eval()(images)
+        logits, said, after = model.encoder.logits(before), model.opinion(before), encoder(images)
+        probabilities = torch.softmax(encoder.logits(after), 1)
+    seven = logits[:, :7] - logits[:, :7].mean(1, keepdim=True)
+    torch.testing.assert_close(after, torch.tanh(torch.cat([seven, said], 1) / 2), atol=1e-4, rtol=1e-3)
+    assert float((probabilities - torch.softmax(logits, 1)).abs().mean()) < 0.02
+
+
+@pytest.mark.parametrize(("readout", "dimension", "unit"), [("both", 11, True), ("bounded", 10, False)])
+def test_the_exported_file_says_the_probabilities_too(readout: str, dimension: int, unit: bool, tmp_path: Path) -> None:
     from exprmetric.weights.runtime import open_session
 
     train = faces(90)
-    scores = recipe.Distil({"train": train, "valid": train}, replace(SMALL, epochs=1), tmp_path).run()
+    scores = recipe.Distil({"train": train, "valid": train}, replace(SMALL, epochs=1, readout=readout), tmp_path).run()
     assert set(scores) == {"valid labelled", "valid voted", "valid web"}
     made = export_encoder(tmp_path / "encoder.pt", tmp_path / "x.onnx", half=False)
     encoder, settings = load_encoder(tmp_path / "encoder.pt")
-    assert made.dimension == settings["dimension"] == 11
+    assert made.dimension == settings["dimension"] == dimension
+    assert manifest_entry(made, "x")["normalise"] is unit
+    again, _ = read_onnx(made.path)
     images = train.images[:5].float() / 255
     embedding, probabilities = open_session(str(made.path)).run(
         ["embedding", "probabilities"], {"faces": images.numpy()}
@@ -158,6 +177,7 @@ def test_the_exported_file_says_the_probabilities_too(tmp_path: Path) -> None:
         expected = encoder(images)
         np.testing.assert_allclose(embedding, expected.numpy(), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(probabilities, torch.softmax(encoder.logits(expected), 1).numpy(), atol=1e-5)
+        torch.testing.assert_close(again(images), expected)
     assert probabilities.shape == (5, len(EXPRESSIONS))
 
 

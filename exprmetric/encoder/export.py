@@ -20,6 +20,7 @@ from torch import nn
 from exprmetric.choices import CHANNELS, LUMA
 from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.encoder.models import Encoder
+from exprmetric.encoder.necks import BOUNDED
 from exprmetric.errors import ExprmetricError, InputError
 from exprmetric.weights.manifest import PROBABILITIES
 
@@ -251,7 +252,7 @@ def manifest_entry(made: Export, name: str) -> dict[str, Any]:
         },
         "output": "embedding",
         "dimension": made.dimension,
-        "normalise": True,
+        "normalise": made.config.get("neck") != BOUNDED,
         "distance": "l2",
         **({"tag_threshold": FEENET_THRESHOLD} if made.config.keys() >= FEENET else {}),
         **({"classes": made.config["classes"]} if made.config.get("classes") else {}),

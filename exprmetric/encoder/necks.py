@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+BOUNDED = "bounded"
+"""Neck whose numbers lie within -1 and 1, and are compared as they are."""
+
 
 class Pool(nn.Module):
     """(B, F, h, w) → (B, F), the mean over the map."""
@@ -18,6 +21,11 @@ class Pool(nn.Module):
 def linear(features: int, dimension: int) -> nn.Module:
     """One linear layer, or none when `dimension` is 0."""
     return nn.Linear(features, dimension) if dimension else nn.Identity()
+
+
+def bounded(features: int, dimension: int) -> nn.Module:
+    """One linear layer and a hyperbolic tangent: what is certain doesn't grow without end."""
+    return nn.Sequential(nn.Linear(features, dimension), nn.Tanh())
 
 
 def two_layers(features: int, dimension: int) -> nn.Module:
@@ -36,6 +44,7 @@ def four_convolutions(features: int, dimension: int) -> nn.Module:
 
 NECKS: dict[str, Callable[[int, int], nn.Module]] = {
     "linear": linear,
+    BOUNDED: bounded,
     "two_layers": two_layers,
     "four_convolutions": four_convolutions,
 }

@@ -33,19 +33,30 @@ from exprmetric.encoder.checkpoint import load_checkpoint
 from exprmetric.encoder.distributed import world
 from exprmetric.encoder.export import load_encoder
 from exprmetric.encoder.models import Encoder
+from exprmetric.encoder.necks import BOUNDED
 from exprmetric.errors import InputError
 from exprmetric.training import losses
 from exprmetric.training.loop import Losses, autocast
 from exprmetric.training.opinions import ask, evenly
 from exprmetric.training.optimisers import Parameters
-from exprmetric.training.recipes.common import RecipeConfig, Scores, check_known, embed, load_faces, save_encoder
+from exprmetric.training.recipes.common import (
+    CONTEMPT,
+    RecipeConfig,
+    Scores,
+    check_known,
+    embed,
+    load_faces,
+    save_encoder,
+)
 from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.space import classification_scores, space_scores
 
 CLASSES = len(EXPRESSIONS)
 FEWEST = 50
 """A class with fewer faces is drawn as if it had so many: a handful is not repeated for ever."""
-READOUTS = ("embedding", "logits", "both")
+READOUTS = ("embedding", "logits", "both", BOUNDED)
+STEEPNESS = 0.5
+"""Of the bounded read-out: its numbers are the hyperbolic tangents of so much of each logit and opinion."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,8 @@ class DistilConfig(RecipeConfig):
         backbone_rate: learning rate of the backbone, as a share of `learning_rate`.
         start: a checkpoint of this recipe to begin from (`best.pt` of its folder); empty for the backbone's own.
         classes: expressions; they are what EXPRESSIONS names.
-        readout: of READOUTS: the vector itself, or what is read from it, in its place.
+        readout: of READOUTS: the vector itself, or what is read from it in its place: the centred logits; these and the
+            opinion; or both bounded by a hyperbolic tangent, without the logit of contempt, which few faces teach.
     """
 
     backbone: str = "dlib_resnet"
@@ -102,7 +114,8 @@ class DistilConfig(RecipeConfig):
         check_known((self.readout, READOUTS))
         if self.readout == "both" and not self.teachers:
             raise InputError("the read-out 'both' needs teachers: without them, choose readout=logits")
-        if self.readout != "embedding" and self.neck != "linear":
+        # a finished encoder names the neck that its bounded read-out brought
+        if self.readout != "embedding" and self.neck != "linear" and (self.readout, self.neck) != (BOUNDED, BOUNDED):
             raise InputError(f"the read-out {self.readout!r} needs the neck 'linear', not {self.neck!r}")
 
     def network(self) -> Encoder:
@@ -283,7 +296,8 @@ class Distil(Recipe[DistilConfig, Student]):
         self.fit()
         scores = self.scores()
         encoder = read_out(self.model, self.faces["train"], self.config)
-        return save_encoder(encoder, replace(self.config, dimension=encoder.dimension), scores, self.out)
+        neck = BOUNDED if self.config.readout == BOUNDED else self.config.neck
+        return save_encoder(encoder, replace(self.config, dimension=encoder.dimension, neck=neck), scores, self.out)
 
 
 def begin(model: Student, start: Path) -> None:
@@ -307,40 +321,58 @@ def begin(model: Student, start: Path) -> None:
 def read_out(model: Student, faces: FaceArrays, config: DistilConfig) -> Encoder:
     """The encoder whose embedding is the read-out: its last layer takes in the layers that stood behind it.
 
-    `both` is the centred logits and the opinion, each of the same spread over `faces`. Probabilities stay as they were.
+    `both` is the centred logits and the opinion, each of the same spread over `faces`. Probabilities stay as they were;
+    behind the bounded read-out a layer of classes is fitted to them.
     """
-    trained = model.encoder
+    trained, bounded = model.encoder, config.readout == BOUNDED
     if config.readout == "embedding":
         return trained
     assert trained.classes is not None
-    rows = torch.arange(min(len(faces), 2048))
-    embedding = embed(trained, faces.subset(rows), precision=config.precision)
-    blocks: list[tuple[Tensor, Tensor]] = []
-    layers = [trained.classes] + ([model.opinion] if config.readout == "both" else [])
-    for layer in layers:
-        weight: Tensor = layer.weight
-        bias: Tensor = layer.bias
-        if layer is trained.classes:
-            weight, bias = weight - weight.mean(0), bias - bias.mean()
-        spread = (embedding @ weight.T + bias).var(0, unbiased=False).sum().sqrt()
-        blocks.append((weight / spread, bias / spread))
-        if layer is trained.classes:
-            scale = spread
-    readout = Encoder(
+    embedding = embed(trained, faces.subset(torch.arange(min(len(faces), 2048))), precision=config.precision)
+    shown = CONTEMPT if bounded else CLASSES
+    weight, bias = trained.classes.weight[:shown], trained.classes.bias[:shown]
+    blocks: list[tuple[Tensor, Tensor]] = [(weight - weight.mean(0), bias - bias.mean())]
+    if config.readout != "logits":
+        blocks.append((model.opinion.weight, model.opinion.bias))
+    spreads = [(embedding @ w.T + b).var(0, unbiased=False).sum().sqrt() for w, b in blocks]
+    shares: list[Tensor] = [torch.full_like(s, STEEPNESS) if bounded else 1 / s for s in spreads]
+    outer = torch.cat([w * share for (w, _), share in zip(blocks, shares, strict=True)])
+    shift = torch.cat([b * share for (_, b), share in zip(blocks, shares, strict=True)])
+    encoder = Encoder(
         config.backbone,
-        dimension=sum(len(b) for _, b in blocks),
+        dimension=len(outer),
         mirror=config.mirror,
+        neck=BOUNDED if bounded else "linear",
         classes=CLASSES,
         channels=trained.channels,
     ).to(embedding.device)
-    readout.backbone.load_state_dict(trained.backbone.state_dict())
+    encoder.backbone.load_state_dict(trained.backbone.state_dict())
     inner = cast(nn.Linear, trained.embedding)
-    outer, shift = torch.cat([w for w, _ in blocks]), torch.cat([b for _, b in blocks])
-    last = cast(nn.Linear, readout.embedding)
+    last = cast(nn.Linear, cast(nn.Sequential, encoder.embedding)[0] if bounded else encoder.embedding)
     last.weight.copy_(outer @ inner.weight)
     last.bias.copy_(outer @ inner.bias + shift)
-    assert readout.classes is not None
-    readout.classes.weight.zero_()
-    readout.classes.weight[:, :CLASSES] = torch.eye(CLASSES, device=scale.device) * scale
-    readout.classes.bias.zero_()
-    return readout.eval()
+    assert encoder.classes is not None
+    if bounded:
+        fit(encoder.classes, torch.tanh(embedding @ outer.T + shift), trained.logits(embedding))
+    else:
+        encoder.classes.weight.zero_()
+        encoder.classes.weight[:, :CLASSES] = torch.eye(CLASSES, device=outer.device) * spreads[0]
+        encoder.classes.bias.zero_()
+    return encoder.eval()
+
+
+@torch.enable_grad()
+def fit(layer: nn.Linear, vectors: Tensor, logits: Tensor) -> None:
+    """Give a layer the weights whose probabilities of `vectors` are nearest to those of `logits`."""
+    meant = torch.softmax(logits, 1).detach()
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    search = torch.optim.LBFGS(layer.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        found = F.cross_entropy(layer(vectors.detach()), meant) + 1e-5 * layer.weight.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    search.step(loss)  # type: ignore[no-untyped-call]
