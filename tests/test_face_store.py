@@ -16,6 +16,7 @@ from PIL import Image  # noqa: E402
 from exprmetric.datasets import store  # noqa: E402
 from exprmetric.datasets.alignment import Alignment  # noqa: E402
 from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
+from exprmetric.datasets.clips import joined  # noqa: E402
 from exprmetric.datasets.layouts import FaceDataset, open_dataset  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -150,3 +151,17 @@ def test_some_mapped_faces_and_their_luma_are_those_in_memory_and_no_image_is_co
         for one, other in zip(found.ordered(2), expected.ordered(2), strict=True):
             assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
         assert torch.equal(torch.cat(list(found.blocks(2))), expected.images)
+
+
+def test_mapped_faces_are_joined_with_others_as_they_are_seen(
+    part: store.Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = faces_of(crops(part, tmp_path)[0])
+    monkeypatch.setattr(store, "IN_MEMORY", 100)
+    file = crops(part, tmp_path / "cache")[0]
+    chosen = torch.tensor([9, 2, 5])
+    some = faces_of(file, file).subset(chosen)
+    assert joined([some]) is some
+    both = joined([some, faces])
+    assert torch.equal(both.images, torch.cat([faces.images[chosen], faces.images]))
+    assert len(both) == len(both.images) == 3 + len(faces)

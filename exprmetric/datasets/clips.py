@@ -224,12 +224,15 @@ def annotate_photographs(crop: int, size: int) -> Annotate:
 
 
 def joined(parts: Sequence[FaceArrays]) -> FaceArrays:
-    """Several sets of faces as one. InputError where their `extra` differ."""
+    """Several sets of faces as one; a single one stays as it is. InputError where their `extra` differ."""
+    if len(parts) == 1:
+        return parts[0]
     names = set(parts[0].extra)
     if any(set(p.extra) != names for p in parts):
         raise InputError(f"faces with {sorted(names)} can't be joined with faces that have other arrays")
-    columns = ("images", "labels", "votes", "valence", "arousal")
-    images, labels, votes, valence, arousal = (torch.cat([getattr(p, c) for p in parts]) for c in columns)
+    columns = ("labels", "votes", "valence", "arousal")
+    labels, votes, valence, arousal = (torch.cat([getattr(p, c) for p in parts]) for c in columns)
+    images = torch.cat([block for p in parts for block in p.blocks()])
     sources = tuple(s for p in parts for s in p.sources)
     return FaceArrays(
         images, labels, votes, valence, arousal, sources, {n: torch.cat([p.extra[n] for p in parts]) for n in names}

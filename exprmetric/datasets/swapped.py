@@ -106,7 +106,7 @@ def add_swaps(
         InputError: faces were to be swapped, and not one swap succeeded.
     """
     several = [faces] if pool is None else [faces, pool]
-    images = np.concatenate([f.images.cpu().numpy() for f in several])
+    images = np.concatenate([block.cpu().numpy() for f in several for block in f.blocks()])
     points, persons = (np.concatenate([f.extra[n].cpu().numpy() for f in several]) for n in ("points", "person"))
     targets = np.sort(np.random.default_rng(seed).permutation(len(faces))[: round(share * len(faces))])
 
@@ -121,7 +121,7 @@ def add_swaps(
         raise InputError(f"none of {len(targets)} faces could be swapped: are there two persons and landmarks?")
     full, has = np.zeros_like(images[: len(faces)]), np.zeros(len(faces), np.bool_)
     full[index], has[index] = swapped, True
-    device = faces.images.device
+    device = faces.labels.device
     extra = {"swapped": torch.from_numpy(full).to(device), "has_swap": torch.from_numpy(has).to(device)}
     return replace(faces, extra={**faces.extra, **extra}), SwapCounts(len(targets), len(targets) - len(index))
 
