@@ -125,7 +125,7 @@ def test_the_read_out_has_the_logits_and_opinions_in_place_of_the_vector_and_the
     train = faces(180)
     config = replace(SMALL, readout=readout, epochs=1)
     model = trained(train, train, config, tmp_path)
-    encoder = recipe.read_out(model, train, config)
+    encoder = recipe.read_out(model, train, config.readout, config.backbone)
     images = train.images[:24].float() / 255
     with torch.no_grad():
         before = model.encoder.eval()(images)
@@ -146,7 +146,7 @@ def test_the_bounded_read_out_bends_what_is_certain_and_keeps_the_probabilities(
     train = faces(180)
     config = replace(SMALL, readout="bounded", epochs=2, mirror=False)
     model = trained(train, train, config, tmp_path)
-    encoder = recipe.read_out(model, train, config)
+    encoder = recipe.read_out(model, train, config.readout, config.backbone)
     images = train.images.float() / 255
     with torch.no_grad():
         before = model.encoder.eval()(images)

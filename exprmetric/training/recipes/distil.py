@@ -28,10 +28,8 @@ from exprmetric.choices import CHANNELS
 from exprmetric.datasets.alignment import Alignment
 from exprmetric.datasets.arrays import Arrays, Batch, FaceArrays
 from exprmetric.datasets.layouts import FaceDataset
-from exprmetric.datasets.samples import EXPRESSIONS, UNLABELLED
-from exprmetric.encoder.checkpoint import load_checkpoint
+from exprmetric.datasets.samples import UNLABELLED
 from exprmetric.encoder.distributed import world
-from exprmetric.encoder.export import load_encoder
 from exprmetric.encoder.models import Encoder
 from exprmetric.encoder.necks import BOUNDED
 from exprmetric.errors import InputError
@@ -40,7 +38,6 @@ from exprmetric.training.loop import Losses, autocast
 from exprmetric.training.opinions import ask, evenly
 from exprmetric.training.optimisers import Parameters
 from exprmetric.training.recipes.common import (
-    CONTEMPT,
     RecipeConfig,
     Scores,
     check_known,
@@ -50,13 +47,10 @@ from exprmetric.training.recipes.common import (
 )
 from exprmetric.training.recipes.recipe import Recipe
 from exprmetric.training.space import classification_scores, space_scores
+from exprmetric.training.student import CLASSES, READOUTS, Student, begin, read_out
 
-CLASSES = len(EXPRESSIONS)
 FEWEST = 50
 """A class with fewer faces is drawn as if it had so many: a handful is not repeated for ever."""
-READOUTS = ("embedding", "logits", "both", BOUNDED)
-STEEPNESS = 0.5
-"""Of the bounded read-out: its numbers are the hyperbolic tangents of so much of each logit and opinion."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +130,6 @@ class DistilConfig(RecipeConfig):
             {"params": [p for p in model.parameters() if id(p) not in slow]},
         ]
         return groups
-
-
-class Student(nn.Module):
-    """Encoder, which knows classes, and beside it the layer that repeats the teachers."""
-
-    def __init__(self, config: DistilConfig, said: int) -> None:
-        super().__init__()
-        self.encoder = config.encoder()
-        self.opinion = nn.Linear(self.encoder.dimension, said)
 
 
 def distil_losses(model: Student, images: Tensor, batch: Batch, config: DistilConfig) -> Losses:
@@ -256,7 +241,7 @@ class Distil(Recipe[DistilConfig, Student]):
     def build(self) -> Student:
         train = self.faces["train"]
         self._weights = draw_weights(train, self.config)
-        model = Student(self.config, train.extra["opinion"].shape[1])
+        model = Student(self.config.encoder(), train.extra["opinion"].shape[1])
         if self.config.start:
             begin(model, Path(self.config.start))
         return model
@@ -295,84 +280,7 @@ class Distil(Recipe[DistilConfig, Student]):
         """As of every recipe; what is kept is the read-out."""
         self.fit()
         scores = self.scores()
-        encoder = read_out(self.model, self.faces["train"], self.config)
+        some = self.faces["train"].subset(torch.arange(min(len(self.faces["train"]), 2048)))
+        encoder = read_out(self.model, some, self.config.readout, self.config.backbone)
         neck = BOUNDED if self.config.readout == BOUNDED else self.config.neck
         return save_encoder(encoder, replace(self.config, dimension=encoder.dimension, neck=neck), scores, self.out)
-
-
-def begin(model: Student, start: Path) -> None:
-    """Give it the encoder of a checkpoint, and its layer of opinions where that repeats as many numbers.
-
-    Raises:
-        InputError: it is no checkpoint of such an encoder.
-    """
-    encoder, _ = load_encoder(start)
-    try:
-        model.encoder.load_state_dict(encoder.state_dict())
-    except RuntimeError as error:
-        raise InputError(f"{start} is of another encoder than the one to train: {error}") from error
-    stored = load_checkpoint(start).get("model", {})
-    layer = {name: stored[f"opinion.{name}"] for name in ("weight", "bias") if f"opinion.{name}" in stored}
-    if layer and layer["weight"].shape == model.opinion.weight.shape:
-        model.opinion.load_state_dict(layer)
-
-
-@torch.no_grad()
-def read_out(model: Student, faces: FaceArrays, config: DistilConfig) -> Encoder:
-    """The encoder whose embedding is the read-out: its last layer takes in the layers that stood behind it.
-
-    `both` is the centred logits and the opinion, each of the same spread over `faces`. Probabilities stay as they were;
-    behind the bounded read-out a layer of classes is fitted to them.
-    """
-    trained, bounded = model.encoder, config.readout == BOUNDED
-    if config.readout == "embedding":
-        return trained
-    assert trained.classes is not None
-    embedding = embed(trained, faces.subset(torch.arange(min(len(faces), 2048))), precision=config.precision)
-    shown = CONTEMPT if bounded else CLASSES
-    weight, bias = trained.classes.weight[:shown], trained.classes.bias[:shown]
-    blocks: list[tuple[Tensor, Tensor]] = [(weight - weight.mean(0), bias - bias.mean())]
-    if config.readout != "logits":
-        blocks.append((model.opinion.weight, model.opinion.bias))
-    spreads = [(embedding @ w.T + b).var(0, unbiased=False).sum().sqrt() for w, b in blocks]
-    shares: list[Tensor] = [torch.full_like(s, STEEPNESS) if bounded else 1 / s for s in spreads]
-    outer = torch.cat([w * share for (w, _), share in zip(blocks, shares, strict=True)])
-    shift = torch.cat([b * share for (_, b), share in zip(blocks, shares, strict=True)])
-    encoder = Encoder(
-        config.backbone,
-        dimension=len(outer),
-        mirror=config.mirror,
-        neck=BOUNDED if bounded else "linear",
-        classes=CLASSES,
-        channels=trained.channels,
-    ).to(embedding.device)
-    encoder.backbone.load_state_dict(trained.backbone.state_dict())
-    inner = cast(nn.Linear, trained.embedding)
-    last = cast(nn.Linear, cast(nn.Sequential, encoder.embedding)[0] if bounded else encoder.embedding)
-    last.weight.copy_(outer @ inner.weight)
-    last.bias.copy_(outer @ inner.bias + shift)
-    assert encoder.classes is not None
-    if bounded:
-        fit(encoder.classes, torch.tanh(embedding @ outer.T + shift), trained.logits(embedding))
-    else:
-        encoder.classes.weight.zero_()
-        encoder.classes.weight[:, :CLASSES] = torch.eye(CLASSES, device=outer.device) * spreads[0]
-        encoder.classes.bias.zero_()
-    return encoder.eval()
-
-
-@torch.enable_grad()
-def fit(layer: nn.Linear, vectors: Tensor, logits: Tensor) -> None:
-    """Give a layer the weights whose probabilities of `vectors` are nearest to those of `logits`."""
-    meant = torch.softmax(logits, 1).detach()
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    search = torch.optim.LBFGS(layer.parameters(), max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        search.zero_grad()
-        found = F.cross_entropy(layer(vectors.detach()), meant) + 1e-5 * layer.weight.square().sum()
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
-
-    search.step(loss)  # type: ignore[no-untyped-call]
