@@ -146,7 +146,7 @@ def test_methods_with_other_weights_are_left_out_and_named(tmp_path: Path):
     a, b = result(rows_of(tmp_path / "a", "a")), result(rows_of(tmp_path / "b", "b"), weights="v", methods=["lm68"])
     (duel,) = compare(contestants({"A": a, "B": b})).duels
     assert set(duel.left_out) == {"lm68", "other"}
-    assert duel.left_out["other"] == "only in A" and "not the same weights" in duel.left_out["lm68"]
+    assert duel.left_out["other"] == "not in B" and "not the same weights" in duel.left_out["lm68"]
     assert {d.method for d in duel.differences} == {"identity"}
 
 

@@ -23,9 +23,11 @@ from exprmetric.comparing.contestants import (
     crossed_sources,
     groups_of,
     measured,
+    notes_of,
     pair_means,
     primary_score,
     score_parts,
+    shared_methods,
 )
 from exprmetric.evaluation.rows import Rows
 from exprmetric.io.plain import plain
@@ -203,10 +205,7 @@ def _duel(first: Keyed, second: Keyed, settings: _Settings) -> Duel:
     groups = merged_groups(
         groups_of(a.rows, [found_a[p][0] for p in pairs]), groups_of(b.rows, [found_b[p][0] for p in pairs])
     )
-    methods, left_out = _methods(a, b)
-    if settings.methods:
-        methods = [m for m in settings.methods if m in methods]
-        left_out = {m: why for m, why in left_out.items() if m in settings.methods}
+    methods, left_out = shared_methods((a, b), settings.methods)
     crossed = crossed_sources(pairs, groups)
     differences: list[Difference] = []
     for method in methods:
@@ -216,8 +215,6 @@ def _duel(first: Keyed, second: Keyed, settings: _Settings) -> Duel:
             sources = [pairs[i][1] for i in part] if crossed else []
             differences += _differences(method, columns_a, columns_b, [groups[i] for i in part], sources, settings)
     repeated = sum(len(ok[p]) > 1 for ok in (ok_a, ok_b) for p in pairs)
-    notes = [] if a.detector == b.detector else [f"faces were found differently: {a.detector} and {b.detector}"]
-    notes += [f"method {name}: {a.notes[name]}" for name in methods if name in a.notes]
     shared = {p[1] for p in pairs} if crossed else set()
     smallest = max((smallest_p(len(kind)) for kind in (set(groups), shared) if kind), default=float("nan"))
     places = [(ok_a[p][0], ok_b[p][0]) for p in pairs]
@@ -232,7 +229,7 @@ def _duel(first: Keyed, second: Keyed, settings: _Settings) -> Duel:
         repeated,
         unpaired,
         left_out,
-        notes,
+        notes_of((a, b), methods),
         differences,
         examples,
     )
@@ -275,17 +272,6 @@ def _unpaired(
             continue
         reasons.setdefault(reason, []).append(ids[row].as_py())
     yield from sorted(reasons.items())
-
-
-def _methods(a: Contestant, b: Contestant) -> tuple[list[str], dict[str, str]]:
-    """Methods that both have with the same weights and preprocessing; the others with why they are left out."""
-    left_out: dict[str, str] = {}
-    for name in {**a.fingerprints, **b.fingerprints}:
-        if name not in a.fingerprints or name not in b.fingerprints:
-            left_out[name] = f"only in {a.name if name in a.fingerprints else b.name}"
-        elif a.fingerprints[name] != b.fingerprints[name]:
-            left_out[name] = f"not the same weights: {a.fingerprints[name]} and {b.fingerprints[name]}"
-    return [name for name in a.fingerprints if name not in left_out], left_out
 
 
 def _differences(

@@ -145,6 +145,32 @@ def primary_score(models: Sequence[Contestant], methods: Sequence[str], score: s
     return method, score or (KEPT if models and all(method in c.kept for c in models) else "mean_t2c")
 
 
+def shared_methods(models: Sequence[Contestant], wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Methods that all have with the same weights and preprocessing; the others with why they are left out.
+
+    Args:
+        wanted: of these alone, in this order; () for all.
+    """
+    names = dict.fromkeys(method for model in models for method in model.fingerprints)
+    left_out: dict[str, str] = {}
+    for name in names:
+        weights = dict.fromkeys(m.fingerprints[name] for m in models if name in m.fingerprints)
+        if lacking := [m.name for m in models if name not in m.fingerprints]:
+            left_out[name] = f"not in {', '.join(lacking)}"
+        elif len(weights) > 1:
+            left_out[name] = f"not the same weights: {' and '.join(weights)}"
+    wanted = wanted or list(names)
+    shared = [name for name in wanted if name in names and name not in left_out]
+    return shared, {name: why for name, why in left_out.items() if name in wanted}
+
+
+def notes_of(models: Sequence[Contestant], methods: Sequence[str]) -> list[str]:
+    """What else a reader has to know of the methods compared."""
+    detectors = dict.fromkeys(m.detector for m in models)
+    differently = [f"faces were found differently: {' and '.join(detectors)}"] if len(detectors) > 1 else []
+    return [*differently, *(f"method {name}: {models[0].notes[name]}" for name in methods if name in models[0].notes)]
+
+
 class Keys:
     """What tells a row's target and source apart; None where a file can't be read. Each file is hashed once.
 

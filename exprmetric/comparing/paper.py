@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from exprmetric.comparing.contestants import Keys, by_pair, contestants, measured
+from exprmetric.comparing.contestants import Keys, by_pair, contestants, measured, notes_of
 from exprmetric.errors import InputError
 from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines
 from exprmetric.io.page import Page, Section, as_json
@@ -144,8 +144,7 @@ def _same_rows(results: Mapping[str, EvaluationResult], match: str) -> list[str]
             f"{len(common)} of {len(every)} pairs of target and source were measured for all models; each model's "
             "scores are over its own: `exprmetric compare` without --preset compares on shared ones"
         )
-    detectors = dict.fromkeys(m.detector for m in models)
-    return [*lines, *([f"faces were found differently: {' and '.join(detectors)}"] if len(detectors) > 1 else [])]
+    return [*lines, *notes_of(models, ())]
 
 
 def papers_page(results: Mapping[str, EvaluationResult], match: str = "content") -> Page:

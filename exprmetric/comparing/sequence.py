@@ -23,9 +23,11 @@ from exprmetric.comparing.contestants import (
     crossed_sources,
     groups_of,
     measured,
+    notes_of,
     pair_means,
     primary_score,
     score_parts,
+    shared_methods,
 )
 from exprmetric.errors import InputError
 from exprmetric.io.plain import plain
@@ -158,10 +160,7 @@ def sequence(
     each = (groups_of(m.rows, [f[p][0] for p in pairs]) for m, f in zip(models, found, strict=True))
     groups = reduce(merged_groups, each)
     crossed = crossed_sources(pairs, groups)
-    shared, left_out = _shared_methods(models)
-    if methods:
-        shared = [m for m in methods if m in shared]
-        left_out = {m: why for m, why in left_out.items() if m in methods}
+    shared, left_out = shared_methods(models, methods)
     curves: list[Curve] = []
     for method in shared:
         for scores, part in score_parts(method, pairs, kept=all(method in m.rows.kept for m in models)):
@@ -180,7 +179,7 @@ def sequence(
         first,
         tuple(curves),
         left_out,
-        tuple(_notes(models, shared)),
+        tuple(notes_of(models, shared)),
         tuple(dict.fromkeys(alarm for model in models for alarm in model.alarms)),
     )
 
@@ -219,21 +218,3 @@ def _curve(
         for i, mean in enumerate(means)
     ]
     return Curve(method, score, len(groups), best, tuple(points))
-
-
-def _shared_methods(models: Sequence[Contestant]) -> tuple[list[str], dict[str, str]]:
-    """Methods that all have with the same weights; the others with why they are left out."""
-    left_out: dict[str, str] = {}
-    for name in dict.fromkeys(method for model in models for method in model.fingerprints):
-        lacking = [m.name for m in models if name not in m.fingerprints]
-        if lacking:
-            left_out[name] = f"not in {', '.join(lacking)}"
-        elif len({m.fingerprints[name] for m in models}) > 1:
-            left_out[name] = "not the same weights in all"
-    return [name for name in models[0].fingerprints if name not in left_out], left_out
-
-
-def _notes(models: Sequence[Contestant], methods: Sequence[str]) -> list[str]:
-    notes = [f"method {name}: {models[0].notes[name]}" for name in methods if name in models[0].notes]
-    detectors = dict.fromkeys(m.detector for m in models)
-    return [f"faces were found differently: {' and '.join(detectors)}", *notes] if len(detectors) > 1 else notes
