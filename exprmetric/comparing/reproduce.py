@@ -27,6 +27,8 @@ SHOWN = 5
 DIFFERS = 3
 """Exit status where the result is not the same."""
 _SCORES = ("coverage", "methods", "groups", "by", "identity", "privacy", "efid", "id_retrieval")
+SETTINGS = ("methods", "face", "provider", "landmarks", "commercial_only", "identity", "on_fail", "seed", "by")
+"""Of a summary, which `evaluate` takes as they are."""
 _MACHINE = ("python", "platform")
 
 Mask = npt.NDArray[np.bool_]
@@ -115,21 +117,13 @@ def reproduce(
     summary, settings = before.summary, before.summary["settings"]
     if "input" not in summary or "methods" not in settings:
         raise InputError(f"{os.fsdecode(folder)} says not how it was made: an older exprmetric measured it")
-    face, by = settings["face"], settings["by"]
-    triplets = triplets_again(summary["input"], before.rows, face, [name for name in by if name not in BY], source)
+    given = [name for name in settings["by"] if name not in BY]
+    triplets = triplets_again(summary["input"], before.rows, settings["face"], given, source)
     after = evaluate(
         triplets,
-        settings["methods"],
+        **{name: settings[name] for name in SETTINGS},
         detector=summary["detector"]["ran"],
-        face=face,
-        provider=settings["provider"],
-        landmarks=settings["landmarks"],
-        commercial_only=settings["commercial_only"],
-        identity=settings["identity"],
         privacy=bool(settings["privacy"]),
-        on_fail=settings["on_fail"],
-        seed=settings["seed"],
-        by=by,
         scores=["efid"] * settings["efid"] + ["id_retrieval"] * bool(settings["retrieval"]),
         jobs=jobs,
         progress=progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,48 +27,54 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def conclude(
-    table: pa.Table,
-    description: dict[str, Any],
-    origin: dict[str, Any],
-    settings: Settings,
-    throughput: dict[str, Any],
-    *,
-    on_fail: str = "exclude",
-    seed: int = 0,
-    made_with: dict[str, str] | None = None,
-    notes: Sequence[str] = (),
-    vectors: PrivateVectors | None = None,
-    clouds: PrivateVectors | None = None,
-) -> EvaluationResult:
-    """The result of all rows.
+@dataclass(frozen=True)
+class Measured:
+    """All rows, and what is known of how they were measured.
 
-    Args:
-        table: rows as `exprmetric.evaluation.rows.table` makes them, in input order.
-        description: of the session that measured them.
+    Attributes:
+        rows: as `exprmetric.evaluation.rows.table` makes them, in input order.
+        run: the description of the session that measured them, and its `settings`.
         origin: of `Origin.as_json`: where the rows come from.
         throughput: what it took; the only part of the summary, with `created`, that two runs don't share.
-        made_with: versions of what measured the rows; None: those that are here.
         notes: how rows were found in the input, where the user should know.
         vectors: by which people are looked up again; None: they aren't.
         clouds: the vectors of `Settings.clouds`.
     """
-    given = Rows(table)
+
+    rows: pa.Table
+    run: dict[str, Any]
+    origin: dict[str, Any]
+    throughput: dict[str, Any]
+    notes: Sequence[str]
+    vectors: PrivateVectors | None
+    clouds: PrivateVectors | None
+
+
+def conclude(
+    measured: Measured, settings: Settings, *, on_fail: str, seed: int, made_with: dict[str, str] | None = None
+) -> EvaluationResult:
+    """The result of all rows.
+
+    Args:
+        made_with: versions of what measured the rows; None: those that are here.
+    """
+    description, origin, vectors, clouds = measured.run, measured.origin, measured.vectors, measured.clouds
+    given = Rows(measured.rows)
     rows = given.grouped()
     names = settings.names()
     behind = {IDENTITY, settings.privacy, settings.retrieval, settings.classes}
-    measured = [n for n in names if n not in behind or n in settings.methods]
+    shown = [n for n in names if n not in behind or n in settings.methods]
     identity = IDENTITY if settings.identity else None
     summary: dict[str, Any] = {
         **stamp(SCHEMA_VERSION),
-        **summarise(rows, measured, identity, on_fail=on_fail, seed=seed, by=settings.by),
-        "notes": list(notes),
+        **summarise(rows, shown, identity, on_fail=on_fail, seed=seed, by=settings.by),
+        "notes": list(measured.notes),
         "detector": description["detector"],
         "command": origin["command"],
         "input": input_record(origin, given, settings.face, description.get("photo", "")),
         "settings": {**settings.as_dict(), "on_fail": on_fail, "seed": seed},
         "weights": weights_of(_fingerprints(description)),
-        "throughput": throughput,
+        "throughput": measured.throughput,
         "environment": made_with or environment(),
     }
     if clouds is not None:
@@ -80,7 +87,7 @@ def conclude(
         summary["privacy"] = privacy(rows, given, vectors, settings.privacy, second, seed=seed)
         summary["privacy"]["fingerprint"] = description["methods"][settings.privacy]["fingerprint"]
     for name, about in description["methods"].items():
-        anchor = another_target(rows, name, about["distance"]) if name in measured else None
+        anchor = another_target(rows, name, about["distance"]) if name in shown else None
         for part in [summary["methods"], *(part["methods"] for part in _parts(summary))]:
             if name in part:
                 part[name] |= about
@@ -88,7 +95,7 @@ def conclude(
                     part[name]["anchors"]["another_target"] = {"mean_t2c": anchor}
         if name == IDENTITY and settings.identity:
             summary["identity"]["fingerprint"] = about["fingerprint"]
-    maps = maps_of(description["methods"], [name for name in measured if not tells_people(name)])
+    maps = maps_of(description["methods"], [name for name in shown if not tells_people(name)])
     add_kept(summary, rows, maps, on_fail=on_fail, seed=seed)
     groups = len(np.unique(rows.codes("group")[0][rows.ok]))
     summary["verdict"] = verdict(summary, groups, models_of(summary))

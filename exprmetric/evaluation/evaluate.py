@@ -16,7 +16,7 @@ import numpy as np
 from exprmetric.choices import ALL, BY, CHANGED, DEFAULT_METHODS, MORE_SCORES, ON_FAIL
 from exprmetric.errors import InputError
 from exprmetric.evaluation.choosing import NO_SOURCE, photo_of
-from exprmetric.evaluation.conclude import conclude
+from exprmetric.evaluation.conclude import Measured, conclude
 from exprmetric.evaluation.distances import triplet_distances
 from exprmetric.evaluation.engines import ENGINES, check_engine
 from exprmetric.evaluation.given import as_image, given_triplets
@@ -34,7 +34,7 @@ from exprmetric.evaluation.summary import check_models
 from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.face_names import NamedFace
-from exprmetric.inputs.triplets import notes_of, read_triplets, refuse_videos
+from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
 from exprmetric.io.environment import environment, versions
 from exprmetric.io.images import read_image
 from exprmetric.io.progress import Profile, Progress, no_progress
@@ -122,37 +122,20 @@ def evaluate(
     origin = origin or of_call(evaluate, dict(locals()))
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
+    if unknown := [name for name in scores if name not in MORE_SCORES]:
+        raise InputError(f"unknown score {unknown[0]!r}; known: {', '.join(MORE_SCORES)}")
     check_engine(engine)
     piece = None if shard is None else Shard.parse(shard)
     if piece and not out:
         raise InputError("a shard is measured to be merged: name a folder for it (out)")
-    notes = notes_of(source)
-    given = [name for name in dict.fromkeys(by) if name not in BY]
-    if isinstance(source, str | os.PathLike):
-        whole = read_triplets(source, given=given)
-        new = notes_of(whole)
-    else:
-        whole = given_triplets(source, out, given)
-        new = whole.notes
-        if absent := [name for name in given if any(name not in dict(t.given) for t in whole)]:
-            raise InputError(f"the triplets say nothing of {listed(absent)}: read them with these columns (`given`)")
-    for note in new:
-        warnings.warn(note, UserWarning, stacklevel=2)
-    notes = [*notes, *new]
-    refuse_videos(whole)
-    check_models(t.model for t in whole)  # now, not after hours of work
+    whole, notes = _read(source, out, by)
+    if face == ALL and any(t.person and not t.target_face for t in whole):
+        raise InputError("with every face measured, `person` can't say whose they are: name the faces by `target_face`")
     triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
     if not origin.name:
         origin = replace(origin, faces_named=any(t.target_face or t.source_face or t.swapped_face for t in whole))
-    profile = Profile()
     if privacy is None:
         privacy = identity and any(t.source is None and not t.problem for t in whole)
-    if face == ALL and any(t.person and not t.target_face for t in whole):
-        raise InputError("with every face measured, `person` can't say whose they are: name the faces by `target_face`")
-    network = recogniser() if privacy else ""
-    if unknown := [name for name in scores if name not in MORE_SCORES]:
-        raise InputError(f"unknown score {unknown[0]!r}; known: {', '.join(MORE_SCORES)}")
-    finder = recogniser() if "id_retrieval" in scores else ""
     settings = Settings(
         tuple(methods),
         detector,
@@ -161,25 +144,16 @@ def evaluate(
         identity=identity or privacy,
         landmarks=landmarks,
         commercial_only=commercial_only,
-        privacy=network,
+        privacy=recogniser() if privacy else "",
         by=tuple(by),
         efid="efid" in scores,
-        retrieval=finder,
+        retrieval=recogniser() if "id_retrieval" in scores else "",
     )
+    profile = Profile()
     session = Session(settings, profile)
-    names = settings.names()
     with ExitStack() as opened:
         pool = opened.enter_context(open_pool(jobs))
-        scratch = (
-            opened.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-            if (privacy or settings.clouds) and not out
-            else None
-        )
-        journal: Journal | Memory
-        if folder := out or scratch:
-            journal = opened.enter_context(Journal(Path(folder), names, len(triplets)))
-        else:
-            journal = opened.enter_context(Memory(names, len(triplets)))
+        journal = _journal(out, settings, len(triplets), opened)
         with profile.stage("hash files"):
             plan = make_plan(triplets, pool, photo=photo_of(face))
         about = session.description() | {"settings": settings.as_dict()}
@@ -191,34 +165,54 @@ def evaluate(
             journal.add(rows)
             done += len(np.unique(rows["index"].to_numpy()))  # a triplet of several faces has several rows
             progress("triplets", done, len(triplets))
-        throughput = profile.throughput(len(todo)) | {"rows_kept_from_before": kept}
-        measured = journal.rows()
-        vectors = journal.private() if privacy else None
-        clouds = journal.private(settings.clouds) if settings.clouds else None
-        result = conclude(
-            measured,
+        measured = Measured(
+            journal.rows(),
             about,
             origin.as_json(),
-            settings,
-            throughput,
-            on_fail=on_fail,
-            seed=seed,
-            notes=notes,
-            vectors=vectors,
-            clouds=clouds,
+            profile.throughput(len(todo)) | {"rows_kept_from_before": kept},
+            notes,
+            journal.private() if settings.privacy else None,
+            journal.private(settings.clouds) if settings.clouds else None,
         )
+        result = conclude(measured, settings, on_fail=on_fail, seed=seed)
         if out:
             with journal.writing():
                 result.write(Path(out))
                 if piece:
-                    save_shard(
-                        Path(out), piece, whole, measured, about, origin.as_json(), throughput, notes, vectors, clouds
-                    )
+                    save_shard(Path(out), piece, whole, measured)
                 else:
                     drop_shard(Path(out))
                 saved(result, Path(out))
             journal.finish()
     return result
+
+
+def _read(
+    source: str | os.PathLike[str] | Iterable[Any], out: str | os.PathLike[str] | None, by: Sequence[str]
+) -> tuple[Sequence[Triplet], list[str]]:
+    """The rows, and what the user should know of how they were found: told here where they are read here."""
+    notes = notes_of(source)
+    given = [name for name in dict.fromkeys(by) if name not in BY]
+    if isinstance(source, str | os.PathLike):
+        whole = read_triplets(source, given=given)
+    else:
+        whole = given_triplets(source, out, given)
+        if absent := [name for name in given if any(name not in dict(t.given) for t in whole)]:
+            raise InputError(f"the triplets say nothing of {listed(absent)}: read them with these columns (`given`)")
+    new = notes_of(whole)
+    for note in new:
+        warnings.warn(note, UserWarning, stacklevel=3)
+    refuse_videos(whole)
+    check_models(t.model for t in whole)  # now, not after hours of work
+    return whole, [*notes, *new]
+
+
+def _journal(out: str | os.PathLike[str] | None, settings: Settings, count: int, opened: ExitStack) -> Journal | Memory:
+    """Where rows are kept as they come: on disk, if only for this run, where vectors are kept with them."""
+    if not out and (settings.privacy or settings.clouds):
+        out = opened.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+    names = settings.names()
+    return opened.enter_context(Journal(Path(out), names, count)) if out else Memory(names, count)
 
 
 def evaluate_triplet(

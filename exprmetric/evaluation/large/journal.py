@@ -217,17 +217,11 @@ class Memory:
         self.missing = np.arange(total)
         self._rows = [schema(methods).empty_table()]
 
-    def __enter__(self) -> Memory:
-        return self
-
     def begin(self, run: dict[str, Any]) -> None:
         pass
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def add(self, rows: pa.Table) -> None:
         self._rows.append(rows)

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.conclude import conclude
+from exprmetric.evaluation.conclude import Measured, conclude
 from exprmetric.evaluation.large import private
 from exprmetric.evaluation.large.journal import FOLDER, joined
 from exprmetric.evaluation.large.private import PrivateVectors
 from exprmetric.evaluation.plan import row_text
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import Rows, name_columns, schema
+from exprmetric.evaluation.rows import PRIVATE_COLUMNS, Rows, name_columns, schema
 from exprmetric.evaluation.session import Settings
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.environment import environment, versions
@@ -37,6 +37,8 @@ SCHEMA_VERSION = 2
 FILE, ROWS = "shard.json", "rows.parquet"
 SEAL = "sha256"
 """Key of the hash of all the rest of `shard.json`."""
+LOST_PEOPLE = "the shards' identity vectors are deleted, as by an earlier merge: nobody was looked up"
+LOST_CLOUDS = "the shards' vectors are deleted, as by an earlier merge: no efid, no ID retrieval"
 
 
 @dataclass(frozen=True)
@@ -59,33 +61,18 @@ class Shard:
         return range(total * (self.number - 1) // self.of, total * self.number // self.of)
 
 
-def save_shard(
-    out: Path,
-    shard: Shard,
-    triplets: Sequence[Triplet],
-    rows: pa.Table,
-    run: dict[str, Any],
-    origin: dict[str, Any],
-    throughput: dict[str, Any],
-    notes: Sequence[str] = (),
-    vectors: PrivateVectors | None = None,
-    clouds: PrivateVectors | None = None,
-) -> None:
+def save_shard(out: Path, shard: Shard, triplets: Sequence[Triplet], measured: Measured) -> None:
     """Write what `merge` needs into a shard's folder.
 
     Args:
         triplets: of the whole input.
-        rows: of this shard, numbered from 0.
-        run: settings and description of the session.
-        origin: of `Origin.as_json`.
-        notes: how rows were found in the input.
-        vectors: of this shard's people, which stay here until it is merged.
-        clouds: the same of `Settings.clouds`.
+        measured: of this shard, its rows numbered from 0; vectors of its people stay here until it is merged.
     """
     import pyarrow.parquet as pq
 
+    vectors, clouds = measured.vectors, measured.clouds
     content = io.BytesIO()
-    pq.write_table(rows, content)
+    pq.write_table(measured.rows, content)
     drop_shard(out)  # no kill may leave a shard.json beside the rows of another run
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -93,11 +80,11 @@ def save_shard(
         "of": shard.of,
         "total": len(triplets),
         "input": _digest_of(triplets),
-        "run": run,
-        "origin": origin,
+        "run": measured.run,
+        "origin": measured.origin,
         "environment": environment(),
-        "throughput": throughput,
-        "notes": list(notes),
+        "throughput": measured.throughput,
+        "notes": list(measured.notes),
         "rows": _digest(content.getvalue()),
         **({} if vectors is None else {"vectors": vectors.save(out / private.FILE)}),
         **({} if clouds is None else {"clouds": clouds.save(out / private.CLOUDS)}),
@@ -147,7 +134,8 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0, c
     columns = schema(settings.names())
     names = name_columns(columns)
     tables = [columns.empty_table()]
-    for folder, document in sorted(zip(folders, documents, strict=True), key=lambda pair: int(pair[1]["shard"])):
+    by_number = sorted(zip(folders, documents, strict=True), key=lambda pair: int(pair[1]["shard"]))
+    for folder, document in by_number:
         own = Shard(document["shard"], document["of"]).rows(document["total"])
         rows = _read_rows(folder, document["rows"], names)
         Rows(rows).check_finite(str(folder))
@@ -155,36 +143,20 @@ def merge(folders: Sequence[Path], *, on_fail: str = "exclude", seed: int = 0, c
         tables.append(rows.set_column(place, columns.field(place), pc.add(rows["index"], own.start)))
     throughput = _together([d["throughput"] for d in documents], model["total"])
     notes = list(dict.fromkeys(note for document in documents for note in document.get("notes", ())))
-    about, made_with = model["run"], model["environment"]
+    kept: dict[str, PrivateVectors | None] = {"vectors": None, "clouds": None}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as together:
-        vectors = clouds = None
-        by_number = sorted(zip(found, documents, strict=True), key=lambda pair: pair[0])
-        in_order = [(found[number], document) for number, document in by_number]
-        if settings.privacy:
-            if all((path / private.FILE).is_file() for path, _ in in_order):
-                files = [(path / private.FILE, str(document.get("vectors"))) for path, document in in_order]
-                vectors = private.of_shards(Path(together), files)
-            else:
-                notes.append("the shards' identity vectors are deleted, as by an earlier merge: nobody was looked up")
-        if settings.clouds:
-            if all((path / private.CLOUDS).is_file() for path, _ in in_order):
-                files = [(path / private.CLOUDS, str(document.get("clouds"))) for path, document in in_order]
-                clouds = private.of_shards(Path(together), files, settings.clouds)
-            else:
-                notes.append("the shards' vectors are deleted, as by an earlier merge: no efid, no ID retrieval")
-        return conclude(
-            joined(tables),
-            about,
-            model["origin"] | ({"command": path_text(command)} if command else {}),
-            settings,
-            throughput,
-            on_fail=on_fail,
-            seed=seed,
-            made_with=made_with,
-            notes=notes,
-            vectors=vectors,
-            clouds=clouds,
-        )
+        for kind, columns_of, file, lost in (
+            ("vectors", PRIVATE_COLUMNS if settings.privacy else (), private.FILE, LOST_PEOPLE),
+            ("clouds", settings.clouds, private.CLOUDS, LOST_CLOUDS),
+        ):
+            if columns_of and not all((folder / file).is_file() for folder in folders):
+                notes.append(lost)
+            elif columns_of:
+                files = [(folder / file, str(document.get(kind))) for folder, document in by_number]
+                kept[kind] = private.of_shards(Path(together), files, columns_of)
+        origin = model["origin"] | ({"command": path_text(command)} if command else {})
+        measured = Measured(joined(tables), model["run"], origin, throughput, notes, **kept)
+        return conclude(measured, settings, on_fail=on_fail, seed=seed, made_with=model["environment"])
 
 
 def _digest(content: bytes) -> str:
