@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -42,7 +43,20 @@ def _use_checkout() -> None:
 
 _use_checkout()
 
-from exprmetric.io.files import write_whole  # noqa: E402
+TORCH = all(importlib.util.find_spec(name) for name in ("torch", "timm", "torchmetrics"))
+
+
+def pytest_report_header() -> str:
+    """Said once, instead of a reason in each file."""
+    return "" if TORCH else "files marked `torch` are left out: the torch extra is not installed"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """A file whose `pytestmark` has `torch` imports it on top; without the extra it is not looked at."""
+    if TORCH or collection_path.suffix != ".py":
+        return None
+    marked = re.search(r"^pytestmark = [^=]*mark\.torch\b", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    return True if marked else None
 
 
 def _one_click() -> None:
@@ -87,6 +101,8 @@ def dlib_looks_at_an_image_once(
 
 
 def _kept(folder: Path, name: str, look: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    from exprmetric.io.files import write_whole
+
     def detect(self: Any, image: Any) -> Any:
         key = hashlib.sha256(f"{name} {image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()
         path = folder / key

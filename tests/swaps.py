@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = f"""
 import importlib.util, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests in the background ignores it
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path[:0] = {[str(ROOT / "tests"), str(ROOT / "tests" / "evaluation")]!r}
 if importlib.util.find_spec("exprmetric") is None or importlib.util.find_spec("exprmetric_cli") is None:
     sys.path.insert(0, {str(ROOT)!r})
     spec = importlib.util.spec_from_file_location(

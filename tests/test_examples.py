@@ -11,9 +11,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
-pytest.importorskip("exprmetric.torch", exc_type=ImportError, reason="needs the torch extra")
-
 import torch
 
 import exprmetric

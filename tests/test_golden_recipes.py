@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the torch extra")
 if importlib.util.find_spec("timm") is None:  # and not imported: its torchvision may be of another build than torch
     pytest.skip("timm is not installed", allow_module_level=True)
 
-from test_golden import assert_near, golden  # noqa: E402
+from test_golden import assert_near, golden
 
-from exprmetric.datasets.arrays import FaceArrays  # noqa: E402
-from exprmetric.encoder import models  # noqa: E402
-from exprmetric.training.recipes import RECIPES, load_recipe  # noqa: E402
-from exprmetric.training.recipes.default import standardise  # noqa: E402
-from exprmetric.training.recipes.feenet import rated_faces  # noqa: E402
+from exprmetric.datasets.arrays import FaceArrays
+from exprmetric.encoder import models
+from exprmetric.training.recipes import RECIPES, load_recipe
+from exprmetric.training.recipes.default import standardise
+from exprmetric.training.recipes.feenet import rated_faces
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 CURVES = golden("recipes")

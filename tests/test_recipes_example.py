@@ -10,9 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-pytest.importorskip("timm", reason="needs the torch extra")
-
 import torch
 
 from exprmetric.encoder.onnx_file import load_encoder
