@@ -15,7 +15,7 @@ from exprmetric.errors import InputError
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.origin import Origin, triplets_again
 from exprmetric.evaluation.result import EvaluationResult
-from exprmetric.evaluation.rows import HASH_COLUMNS, Rows
+from exprmetric.evaluation.rows import CONTENT_COLUMNS, HASH_COLUMNS, NAMING, Rows
 from exprmetric.inputs.triplets import ROLES
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.io.tables import brief, printable
@@ -140,7 +140,7 @@ def compared(before: EvaluationResult, after: EvaluationResult, tolerance: float
         counts = f"the result has {len(before.rows)} rows, and measured again {len(after.rows)}"
         none = np.zeros(0, bool)
         return Reproduction(before, after, versions, weights, none, none, float("nan"), [counts])
-    names, images, status = (_other_texts(before.rows, after.rows, c) for c in (["id"], HASH_COLUMNS, ["status"]))
+    names, images, status = (_other_texts(before.rows, after.rows, c) for c in (["id"], CONTENT_COLUMNS, ["status"]))
     numbers, largest = _other_numbers(before.rows, after.rows, tolerance)
     rows = names | images | status | np.any([*numbers.values(), np.zeros(len(names), bool)], axis=0)
     wrong = [_told(before.rows, after.rows, i, numbers) for i in np.flatnonzero(rows).tolist()[:SHOWN]]
@@ -171,6 +171,8 @@ def _texts(rows: Rows, column: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if column not in rows.table.column_names:  # an older result
+        return pa.array([""] * len(rows))
     return pc.fill_null(rows.table[column].cast(pa.string()), "")
 
 
@@ -215,6 +217,8 @@ def _told(before: Rows, after: Rows, row: int, numbers: Mapping[str, Mask]) -> s
         then, now = old[column] or "", new[column] or ""
         if then != now:
             said.append(f"the {role} image {'changed' if then and now else 'is gone' if then else 'is new'}")
+    if (old.get(NAMING) or "") != (new.get(NAMING) or ""):
+        said.append("a photograph that names a face changed")
     if old["status"] != new["status"]:
         said.append(f"{old['status']}, now {new['status']}: {new['reason'] or old['reason']}")
     else:

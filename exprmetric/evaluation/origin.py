@@ -15,7 +15,7 @@ import numpy as np
 
 from exprmetric.choices import ALL
 from exprmetric.errors import InputError, UnknownWeightsError
-from exprmetric.evaluation.rows import GIVEN, HASH_COLUMNS, Rows
+from exprmetric.evaluation.rows import GIVEN, HASH_COLUMNS, NAMING, Rows
 from exprmetric.inputs import read_layout
 from exprmetric.inputs.triplets import Triplet, read_triplets
 from exprmetric.io.files import path_text
@@ -103,13 +103,15 @@ def input_record(origin: Mapping[str, Any], rows: Rows, face: str, photo: str) -
 
     Returns:
         `name`, `layout`, `options`, `faces_named` as in `Origin`; `triplets`; `images`, which are told apart by
-        content; and `sha256` of all rows: their names, labels and the contents of their images, whatever the paths.
+        content; and `sha256` of all rows: their names, labels and the contents of their images and of the photographs
+        that name faces, whatever the paths.
     """
     _, first = np.unique(rows.table["index"].to_numpy(), return_index=True)
     table = rows.table.take(first)
     digest = hashlib.sha256(f"{len(table)} {photo}".encode())
     contents: set[str] = set()
-    for column in (*_TEXTS, *HASH_COLUMNS):
+    named = any(table[NAMING].unique().to_pylist())
+    for column in (*_TEXTS, *HASH_COLUMNS, *[NAMING] * named):
         digest.update(column.encode())
         for start in range(0, len(table), _SOME):
             texts = [text or "" for text in table[column].slice(start, _SOME).to_pylist()]

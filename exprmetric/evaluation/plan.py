@@ -83,6 +83,14 @@ class Plan:
         """Content hashes of a row's target, source and swapped image; '' where there is none, or it can't be read."""
         return ["" if content == NONE else self.hashes[content] for content in self.contents[row].tolist()]
 
+    def naming(self, row: int) -> str:
+        """Content hashes of the photographs that name a row's faces, see `exprmetric.evaluation.rows.NAMING`."""
+        photos = (
+            [NONE if code == NONE else int(self.photos[code]) for code in self.named[row]] if len(self.named) else []
+        )
+        texts = ["-" if photo == NONE else self.hashes[photo] for photo in photos]
+        return " ".join(texts) if any(photo != NONE for photo in photos) else ""
+
     def problem(self, row: int) -> str:
         """Why a row can't be measured, as far as its files tell; '' when it can."""
         triplet = self.triplets[row]

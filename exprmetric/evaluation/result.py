@@ -18,8 +18,8 @@ from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.evaluation.plot import plot
 from exprmetric.evaluation.rows import (
     BOX_COLUMNS,
+    CONTENT_COLUMNS,
     FACE_COLUMNS,
-    HASH_COLUMNS,
     TRIPLET_COLUMNS,
     Record,
     Rows,
@@ -65,7 +65,8 @@ class EvaluationResult:
         two also without a source), `<method>.kept` where the method has a map (the probability that people give target
         and swapped face the same answer), `identity.same_person` (whether the identity control takes the swapped face
         for the target's person), then `box_target`, `box_source`, `box_swapped` (the faces that were measured,
-        `x0 y0 x1 y1`, px), then `sha256_target`, `sha256_source`, `sha256_swapped` (of the files that were read)."""
+        `x0 y0 x1 y1`, px), then `sha256_target`, `sha256_source`, `sha256_swapped` and `sha256_naming` (of the
+        files that were read; the last of the photographs that name faces)."""
         return self.rows.records()
 
     def __repr__(self) -> str:
@@ -201,7 +202,7 @@ def _with_faces(table: pa.Table) -> pa.Table:
 
     judged = judged_columns(Rows(table).methods)
     whole = schema(Rows(table).methods, inner=False)
-    for name in (*FACE_COLUMNS, *BOX_COLUMNS, *HASH_COLUMNS, *judged):
+    for name in (*FACE_COLUMNS, *BOX_COLUMNS, *CONTENT_COLUMNS, *judged):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), whole.field(name).type))
     return table

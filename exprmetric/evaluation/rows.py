@@ -39,6 +39,10 @@ GIVEN = "given"
 HASH_COLUMNS = tuple(f"sha256_{role}" for role in ROLES)
 """SHA-256 of each image's file, as 64 hex digits; '' where there is none, or it can't be read."""
 CONTENT = HASH_COLUMNS[0]
+NAMING = "sha256_naming"
+"""SHA-256 of the photographs that name the faces in target, source and swapped image, three texts with spaces between
+them, `-` where none does; '' in rows that name no face by a photograph."""
+CONTENT_COLUMNS = (*HASH_COLUMNS, NAMING)
 INNER_COLUMNS = ("index", "target_label", "source_label", "person", GIVEN)
 """What joining the parts of a run needs besides: place in the input, labels."""
 
@@ -83,7 +87,7 @@ def carried_columns(methods: Sequence[str]) -> list[str]:
 def columns_of(methods: Sequence[str], kept: Sequence[str] = ()) -> list[str]:
     """The columns of `triplets.csv`; `kept`: the methods that have a column `<method>.kept`.
 
-    `triplets.parquet` has `HASH_COLUMNS` too.
+    `triplets.parquet` has `CONTENT_COLUMNS` too.
     """
     numbers = [f"{m}.{d}" for m in methods for d in (*DISTANCE_COLUMNS, *["kept"] * (m in kept))]
     return [*TRIPLET_COLUMNS, *FACE_COLUMNS, *numbers, *judged_columns(methods), *BOX_COLUMNS]
@@ -118,7 +122,7 @@ def schema(
         fields += [pa.field(f"{m}.{d}", pa.float64()) for d in (*DISTANCE_COLUMNS, *["kept"] * (m in kept))]
     fields += [pa.field(c, pa.string() if c == MOVED else pa.bool_()) for c in judged_columns(methods)]
     fields += [pa.field(c, pa.string()) for c in BOX_COLUMNS]
-    fields += [pa.field(c, pa.string() if c == HASH_COLUMNS[-1] else names) for c in HASH_COLUMNS]
+    fields += [pa.field(c, pa.string() if c == HASH_COLUMNS[-1] else names) for c in CONTENT_COLUMNS]
     if inner:
         kinds = {AGAIN: pa.bool_(), YAW: pa.float64(), EXPRESSION: pa.string()}
         fields += [pa.field(c, kinds.get(c, pa.binary())) for c in carried_columns(methods)]
@@ -144,6 +148,7 @@ def table(
     faces: npt.NDArray[np.integer[Any]] | None = None,
     boxes: Sequence[Sequence[Floats | None]] | None = None,
     carried: Mapping[str, Sequence[Any]] | None = None,
+    naming: Sequence[str] | None = None,
 ) -> pa.Table:
     """Rows of N triplets.
 
@@ -159,6 +164,7 @@ def table(
         boxes: N times 3 boxes (4,) that were measured, px; None where there is none.
         carried: by column of `carried_columns`, `PRIVATE_COLUMNS` and `cloud_columns`, N values; None where a row
             carries none.
+        naming: N texts of NAMING; None: no row names a face by a photograph.
     """
     import pyarrow as pa
 
@@ -173,6 +179,7 @@ def table(
         "reason": [path_text(r) for r in reasons],
         "index": indices,
         **{c: [of_row[i] for of_row in hashes] for i, c in enumerate(HASH_COLUMNS)},
+        NAMING: [""] * len(triplets) if naming is None else naming,
         "target_label": [path_text(t.target_label) for t in triplets],
         "source_label": [path_text(t.source_label) for t in triplets],
         "person": [path_text(t.person) for t in triplets],
@@ -220,7 +227,7 @@ class Rows:
         import pyarrow as pa
 
         columns = list(records[0]) if records else list(TRIPLET_COLUMNS)
-        kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS, *HASH_COLUMNS], pa.string())
+        kinds = dict.fromkeys([*TRIPLET_COLUMNS, *INNER_COLUMNS[1:], *BOX_COLUMNS, *CONTENT_COLUMNS], pa.string())
         kinds |= dict.fromkeys(FACE_COLUMNS, pa.int32()) | dict.fromkeys((MOVED, EXPRESSION), pa.string())
         kinds |= {SAME_PERSON_COLUMN: pa.bool_()}
         fields = [pa.field(c, kinds.get(c, pa.float64())) for c in columns]

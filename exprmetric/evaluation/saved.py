@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import (
     BOX_COLUMNS,
+    CONTENT_COLUMNS,
     DISTANCE_COLUMNS,
     FACE_COLUMNS,
     HASH_COLUMNS,
+    NAMING,
     OK,
     TRIPLET_COLUMNS,
     columns_of,
@@ -146,13 +148,13 @@ def check_rows(path: Path, table: pa.Table, summary: Mapping[str, Any]) -> None:
     numbers = [f"{m}.{d}" for m in methods for d in DISTANCE_COLUMNS]
     if missing := [c for c in (*TRIPLET_COLUMNS, *numbers) if c not in table.column_names]:
         refuse(f"lacks the columns {listed(missing)}")
-    for together in (FACE_COLUMNS, BOX_COLUMNS, HASH_COLUMNS):  # older results have none
+    for together in (FACE_COLUMNS, BOX_COLUMNS, HASH_COLUMNS, (NAMING,)):  # older results have none
         absent = [c for c in together if c not in table.column_names]
         if absent and len(absent) < len(together):
             refuse(f"lacks the columns {listed(absent)}")
     all_numbers = [c for c in table.column_names if c.rpartition(".")[2] in DISTANCE_COLUMNS and "." in c]
     counted = [c for c in FACE_COLUMNS if c in table.column_names]
-    boxes = [c for c in (*BOX_COLUMNS, *HASH_COLUMNS) if c in table.column_names]
+    boxes = [c for c in (*BOX_COLUMNS, *CONTENT_COLUMNS) if c in table.column_names]
     for column in (*TRIPLET_COLUMNS, *boxes, *all_numbers, *counted):
         kind = table.schema.field(column).type
         text = kind.value_type if pa.types.is_dictionary(kind) else kind

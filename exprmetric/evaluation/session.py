@@ -251,6 +251,7 @@ class Session:
                 part.faces,
                 part.boxes,
                 self._carried(plan, part, pool),
+                [plan.naming(i) for i in rows_of_part],
             )
 
     def _carried(self, plan: Plan, part: Block, pool: Executor) -> dict[str, Sequence[Any]]:

@@ -13,9 +13,9 @@ from results import Distances, Row, rows_of, without_inner
 from exprmetric.errors import InputError
 from exprmetric.evaluation.rows import (
     BOX_COLUMNS,
+    CONTENT_COLUMNS,
     DISTANCE_COLUMNS,
     FACE_COLUMNS,
-    HASH_COLUMNS,
     INNER_COLUMNS,
     PRIVATE_COLUMNS,
     TRIPLET_COLUMNS,
@@ -96,7 +96,7 @@ def test_columns_and_their_types_are_those_of_the_files():
     distances = [f"{m}.{d}" for m in METHODS for d in DISTANCE_COLUMNS]
     assert columns_of(METHODS) == [*TRIPLET_COLUMNS, *FACE_COLUMNS, *distances, *BOX_COLUMNS]
     inner, outer = schema(METHODS), schema(METHODS, inner=False)
-    assert outer.names == [*columns_of(METHODS), *HASH_COLUMNS]
+    assert outer.names == [*columns_of(METHODS), *CONTENT_COLUMNS]
     assert set(inner.names) == {*outer.names, *INNER_COLUMNS, *carried_columns(METHODS)}
     private = schema(METHODS, private=True)
     assert [*inner.names, *PRIVATE_COLUMNS] == private.names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from exprmetric.comparing.reproduce import reproduce
 from exprmetric.errors import InputError, NoFaceError
 from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
 from exprmetric.evaluation.large.shards import merge
@@ -302,6 +304,22 @@ def test_a_manifest_names_the_face(rows: dict[str, Record], scene: Scene) -> Non
         assert iou(np.array(row["box_swapped"].split(), float), scene.faces[4].box) > 0.5
     (row,) = measured(manifest(scene, source="group.png", source_face="2")).values()
     assert row["box_source"] == box(scene.faces[2]) and row["faces_source"] == 6
+
+
+def test_a_result_knows_the_photograph_that_names_a_face_and_says_when_it_changed(
+    rows: dict[str, Record], scene: Scene, tmp_path: Path
+) -> None:
+    PILImage.fromarray(scene.crop(scene.group, 4)).save(scene.folder / "person.png")
+    manifest(scene, target_face="person.png")
+    result = evaluate(scene.folder / "manifest.csv", ("lm68",), out=tmp_path, detector="dlib", jobs=2)
+    sha256 = hashlib.sha256((scene.folder / "person.png").read_bytes()).hexdigest()
+    assert [r["sha256_naming"] for r in result.triplets] == [f"{sha256} - -"]
+    assert reproduce(tmp_path).same
+    PILImage.fromarray(scene.crop(scene.group, 4)[1:]).save(scene.folder / "person.png")  # the same person
+    found = reproduce(tmp_path)
+    assert not found.same and found.images.tolist() == [True]
+    assert "a photograph that names a face changed" in found.wrong[0]
+    assert found.after.summary["input"]["sha256"] != result.summary["input"]["sha256"]
 
 
 @pytest.mark.parametrize(
