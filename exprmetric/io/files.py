@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from exprmetric.errors import InputError, WeightsError
+from exprmetric.errors import InputError
 
 _CHUNK = 1 << 20  # bytes read at a time
 
@@ -102,12 +102,12 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal. Raises WeightsError when it can't be read."""
+    """SHA-256 of a file, lower-case hexadecimal. Raises InputError when it can't be read."""
     digest = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
-        raise WeightsError(f"{path} can't be read: {error}") from error
+        raise InputError(f"{path} can't be read: {error}") from error
     return digest.hexdigest()

@@ -81,7 +81,7 @@ def stamp(mode: str, source: str | Path, converted: str | Path) -> None:
         converted: the ONNX file made of it, rewritten in place.
 
     Raises:
-        WeightsHashError: the source is not the pinned file. WeightsError: a file can't be read.
+        WeightsHashError: the source is not the pinned file. WeightsError: the converted file can't be read. InputError: the source can't.
     """
     wanted = conversion(mode)
     found = sha256_of(source)

@@ -138,10 +138,7 @@ def _exported(name: str, path: Path, provider: str) -> OnnxEncoder:
         raise WeightsError(f"{beside} can't be read as JSON: {error}") from error
     whole = {"schema_version": manifest.SCHEMA_VERSION, "weights": [document]}
     (entry,) = manifest.parse(whole, own=True).values()
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error}") from error
+    found = sha256_of(path)
     if found != entry.sha256:
         raise WeightsHashError(f"{path} is not what {beside} says: SHA-256 {entry.sha256}, found {found}")
     encoder = OnnxEncoder(entry, provider=provider, path=path)

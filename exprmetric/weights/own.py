@@ -52,7 +52,7 @@ def add(
     Raises:
         WeightsError: the entry is malformed, its name is taken, the file can't be opened and run as it says or keeps
             weights in other files, or the folder can't be written.
-        WeightsHashError: the file is not what the entry says.
+        WeightsHashError: the file is not what the entry says. InputError: it can't be read.
     """
     import filelock
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from exprmetric.errors import (
     ForbiddenWeightsError,
+    InputError,
     UnknownWeightsError,
     WeightsError,
     WeightsHashError,
@@ -241,7 +242,10 @@ def _key(path: Path) -> tuple[str, int, int]:
 def _digest(path: Path) -> str:
     key = _key(path)
     if key not in _digests:
-        _digests[key] = sha256_of(path)
+        try:
+            _digests[key] = sha256_of(path)
+        except InputError as error:
+            raise WeightsError(str(error)) from error
     return _digests[key]
 
 

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exprmetric.errors import (
+    InputError,
     UnknownWeightsError,
     WeightsError,
     WeightsHashError,
@@ -491,7 +492,7 @@ def test_sha256_of_agrees_with_hashlib(tmp_path: Path) -> None:
     for size in (0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1):
         (tmp_path / "x").write_bytes(b"x" * size)
         assert weights.sha256_of(tmp_path / "x") == sha(b"x" * size)
-    with pytest.raises(WeightsError, match="can't be read"):
+    with pytest.raises(InputError, match="can't be read"):
         weights.sha256_of(tmp_path / "absent")
 
 
