@@ -81,7 +81,8 @@ def stamp(mode: str, source: str | Path, converted: str | Path) -> None:
         converted: the ONNX file made of it, rewritten in place.
 
     Raises:
-        WeightsHashError: the source is not the pinned file. WeightsError: the converted file can't be read. InputError: the source can't.
+        WeightsHashError: the source is not the pinned file. WeightsError: the converted file is no ONNX file.
+        InputError: the source can't be read.
     """
     wanted = conversion(mode)
     found = sha256_of(source)
