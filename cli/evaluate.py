@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from exprmetric_cli.cache import cache_is_off, say_first_use
 from exprmetric_cli.options import (
-    as_options,
     command_line,
     end_unmet,
     layout_options,
     methods_option,
     progress_bar,
+    read_named,
     require_option,
     requirements,
     result_options,
@@ -256,12 +256,9 @@ def _data_set(
 ) -> Sequence[Triplet]:
     """Triplets of a data set whose names say what was swapped into what."""
     from exprmetric.evaluation.large.cache import cache_folder
-    from exprmetric.inputs import read_layout
 
-    if not layout and not names["template"]:
-        given = ", ".join(as_options(f"`{name}`") for name, value in names.items() if value is not None)
-        raise click.UsageError(f"{given}: needs --layout or --pairs")
     if layout and not names["workdir"]:
         names["workdir"] = out / "frames" if out else cache_folder().with_name("frames")
     with progress_bar("reading clips", quiet=quiet) as progress:
-        return read_layout(layout or "pairs", source, **names, progress=progress)
+        found: Sequence[Triplet] = read_named(layout, source, names, progress=progress)
+    return found

@@ -16,6 +16,7 @@ from exprmetric.inputs import LAYOUTS
 
 if TYPE_CHECKING:
     from exprmetric.comparing.gate import Requirement
+    from exprmetric.inputs.triplets import Triplet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -225,11 +226,20 @@ def end_images(failed: Sequence[Any], count: int, said: str) -> None:
 
 
 def layout_options(command: F) -> F:
-    """`--layout --pairs …`: data sets that say by names what was swapped into what."""
+    """`clip_layout_options`, and which frames of clips are taken."""
     folder = click.Path(file_okay=False, path_type=Path)
     for option in (
         click.option("--workdir", type=folder, help="Where frames of videos are kept.  [default: OUT/frames]"),
         click.option("--frames", type=click.IntRange(min=0), help="Of each swapped clip; 0: all.  [default: 10]"),
+    ):
+        command = option(command)
+    return clip_layout_options(command)
+
+
+def clip_layout_options(command: F) -> F:
+    """`--layout --pairs …`: data sets that say by names what was swapped into what."""
+    folder = click.Path(file_okay=False, path_type=Path)
+    for option in (
         click.option("--compression", help="ffpp: raw, c23 or c40.  [default: the only one there is]"),
         click.option("--pair-file", type=click.Path(path_type=Path), help="casia: 'source target' in each line."),
         click.option("--source-dir", type=folder, help="--pairs, casia: folder of the sources."),
@@ -238,7 +248,7 @@ def layout_options(command: F) -> F:
             "--pairs",
             "template",
             metavar="TEMPLATE",
-            help="INPUT's images are named '{target}_{source}.png', '{target}.png', or so.",
+            help="INPUT's images (or videos) are named '{target}_{source}.png', '{target}.png', or so.",
         ),
         click.option(
             "--layout",
@@ -248,6 +258,20 @@ def layout_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+CLIP_NAMES = ("template", "target_dir", "source_dir", "pair_file", "compression")
+"""Arguments of `clip_layout_options`, without `layout`."""
+
+
+def read_named(layout: str | None, source: Path, names: dict[str, Any], **how: Any) -> Sequence[Triplet]:
+    """Triplets of a data set whose names say what was swapped into what; UsageError without a layout or template."""
+    from exprmetric.inputs import read_layout
+
+    if not layout and not names["template"]:
+        given = ", ".join(as_options(f"`{name}`") for name, value in names.items() if value is not None)
+        raise click.UsageError(f"{given}: needs --layout or --pairs")
+    return read_layout(layout or "pairs", source, **names, **how)
 
 
 _SPELLED = {f"layout {name!r}": f"--layout {name}" for name in DATA_SETS} | {

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from exprmetric_cli.options import format_option, methods_option, progress_bar, seed_option, stack_options, tell
+from exprmetric_cli.options import (
+    CLIP_NAMES,
+    clip_layout_options,
+    format_option,
+    methods_option,
+    progress_bar,
+    read_named,
+    seed_option,
+    stack_options,
+    tell,
+)
 from exprmetric_cli.video.options import (
     VIDEO_FORMATS,
     apart_from_inputs,
@@ -41,6 +51,7 @@ VIDEO = click.Path(path_type=Path)
     is_flag=True,
     help="Also draw each clip beside its target above its running score, as OUT/side_by_side/*.mp4.",
 )
+@clip_layout_options
 @seed_option()
 @reading_options
 @stack_options
@@ -54,13 +65,15 @@ def evaluate(
     jobs: int | None,
     quiet: bool,
     render: bool,
+    layout: str | None,
     **settings: Any,
 ) -> None:
     """Measure how well swapped videos keep the expressions of their targets, per frame, per clip and over time.
 
     TARGET and SWAPPED are videos, SOURCE an image or a video; a folder of images is a video. Or INPUT is a folder with
     target/ source/ swapped/ (one clip a name), or a manifest .csv .jsonl .parquet with the columns target source
-    swapped. Anonymized videos have no source: leave it out everywhere.
+    swapped. With --layout or --pairs the names of clips say what was swapped into what. Anonymized videos have no
+    source: leave it out everywhere.
 
     Exit status: 0 measured, 1 nothing could be measured, 2 wrong usage.
     """
@@ -73,6 +86,10 @@ def evaluate(
         raise click.UsageError("name one INPUT (a folder or manifest), or TARGET SOURCE SWAPPED, or TARGET SWAPPED")
     if render and out is None:
         raise click.UsageError("--render needs --out: the folder for the clips")
+    names = {name: settings.pop(name) for name in CLIP_NAMES}
+    named = layout or any(names.values())
+    if named and len(inputs) > 1:
+        raise click.UsageError("--layout and --pairs are of one INPUT")
     apart_from_inputs(out, inputs)
     chosen = VideoSettings(**settings)
     with progress_bar("measuring", quiet=quiet) as progress:
@@ -80,7 +97,8 @@ def evaluate(
             three = (inputs[0], inputs[1] if len(inputs) == 3 else None, inputs[-1])
             result = evaluate_video(*three, methods, chosen, jobs=jobs, progress=progress)
         else:
-            result = evaluate_videos(inputs[0], methods, chosen, jobs=jobs, progress=progress)
+            given = read_named(layout, inputs[0], names, clips=True) if named else inputs[0]
+            result = evaluate_videos(given, methods, chosen, jobs=jobs, progress=progress)
     tell(result.summary["notes"])
     undrawn: ExprmetricError | None = None
     if out is not None:

@@ -60,6 +60,7 @@ def read_layout(
     frames: int | None = None,
     workdir: Path | None = None,
     progress: Progress = no_progress,
+    clips: bool = False,
 ) -> list[Triplet]:
     """Read a data set of this layout; options that are None have the defaults of its reader.
 
@@ -74,6 +75,7 @@ def read_layout(
         frames: of each swapped clip, evenly spaced; 0 for all.
         workdir: where frames of videos are kept, and found by the next run.
         progress: told how many clips are read. Layouts of single images don't call it.
+        clips: rows are whole clips, for `exprmetric video evaluate`; no frame is taken from them.
 
     Raises:
         InputError: there is no such layout, it needs an option that isn't given or takes none of that name, or the
@@ -94,11 +96,13 @@ def read_layout(
     given = {option: value for option, value in options.items() if value is not None}
     if missing := [option for option in layout.needs if option not in given]:
         raise InputError(f"layout {name!r} needs {_arguments(missing)}")
-    accepted = layout.needs + layout.takes
+    accepted = [option for option in layout.needs + layout.takes if not (clips and option in _VIDEO)]
     if extra := [option for option in given if option not in accepted]:
         raise InputError(f"layout {name!r} takes no {_arguments(extra)}")
     if "progress" in accepted:
         given["progress"] = progress
+    if clips:
+        given["clips"] = True
     found: list[Triplet] = resolve(layout.reader)(Path(os.fsdecode(root)), **given)
     return found
 

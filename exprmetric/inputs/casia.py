@@ -17,7 +17,7 @@ from pathlib import Path
 from exprmetric.errors import InputError
 from exprmetric.inputs.clips import CLIP_SUFFIXES, is_frame
 from exprmetric.inputs.folder import Names, files_below, names, not_utf8, partners, require_unique, unmatched
-from exprmetric.inputs.pairing import FRAMES, ClipSwap, pair_frames
+from exprmetric.inputs.pairing import FRAMES, ClipSwap, pair_frames, whole_clips
 from exprmetric.inputs.template import Template, first_splits, parse_template, without_suffix
 from exprmetric.inputs.triplets import Triplet, Triplets
 from exprmetric.io.images import IMAGE_SUFFIXES
@@ -81,6 +81,7 @@ def triplets_from_casia(
     workdir: Path | None = None,
     frames: int = FRAMES,
     progress: Progress = no_progress,
+    clips: bool = False,
 ) -> list[Triplet]:
     """A row for each image pair, and one for each frame of a video pair; `group` is the target video.
 
@@ -95,6 +96,7 @@ def triplets_from_casia(
         workdir: as in `pair_frames`.
         frames: as in `pair_frames`.
         progress: as in `pair_frames`.
+        clips: a row is a whole clip.
 
     Raises:
         InputError: as `read_pair_lines`; a folder is missing, the template is wrong, or there is a video and no
@@ -133,7 +135,7 @@ def triplets_from_casia(
         for path in files
         if path not in named and not (path.parent in named and is_frame(path))
     ]
-    rows = pair_frames(items, workdir=workdir, frames=frames, progress=progress)
+    rows = whole_clips(items) if clips else pair_frames(items, workdir=workdir, frames=frames, progress=progress)
     require_unique(rows)
     distinct = {id(where): where for where in (targets, sources, results)}
     return Triplets(rows, [*rows.notes, *(note for where in distinct.values() for note in where.odd_note())])

@@ -26,7 +26,7 @@ from pathlib import Path
 from exprmetric.errors import InputError
 from exprmetric.inputs.clips import CLIP_SUFFIXES, is_frame
 from exprmetric.inputs.folder import files_below, misnamed, not_utf8, require_unique, unmatched
-from exprmetric.inputs.pairing import FRAMES, ClipSwap, pair_frames
+from exprmetric.inputs.pairing import FRAMES, ClipSwap, pair_frames, whole_clips
 from exprmetric.inputs.template import choose, first_splits, parse_template
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.io.images import IMAGE_SUFFIXES, MOVING_SUFFIXES
@@ -72,6 +72,7 @@ def triplets_from_ffpp(
     workdir: Path | None = None,
     frames: int = FRAMES,
     progress: Progress = no_progress,
+    clips: bool = False,
 ) -> list[Triplet]:
     """Rows of all methods: `model` is the method, `group` the target clip, the id `method/TTT_SSS/frame`.
 
@@ -85,6 +86,7 @@ def triplets_from_ffpp(
         workdir: as in `pair_frames`.
         frames: as in `pair_frames`.
         progress: as in `pair_frames`.
+        clips: a row is a whole clip.
 
     Raises:
         InputError: folders are missing, the compression is not named or not there, there are no swaps, two videos have
@@ -96,7 +98,7 @@ def triplets_from_ffpp(
         items += _strays(root, method)
     if not items:
         raise InputError(f"{show(root)} holds no swaps")
-    rows = pair_frames(items, workdir=workdir, frames=frames, progress=progress)
+    rows = whole_clips(items) if clips else pair_frames(items, workdir=workdir, frames=frames, progress=progress)
     require_unique(rows)
     return rows
 

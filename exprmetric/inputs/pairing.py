@@ -38,6 +38,14 @@ class ClipSwap:
     still_source: bool = False
 
 
+def whole_clips(items: Iterable[ClipSwap | Triplet]) -> Triplets:
+    """The same swaps as rows of whole clips."""
+    return Triplets(
+        i if isinstance(i, Triplet) else Triplet(i.id, i.target, i.source, i.swapped, i.model, group=i.group)
+        for i in items
+    )
+
+
 def pair_frames(
     items: Iterable[ClipSwap | Triplet],
     *,

@@ -8,11 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from exprmetric.errors import InputError
-from exprmetric.inputs.folder import Names, files_below, misnamed, partners, relative_text, require_unique, unmatched
+from exprmetric.inputs.clips import CLIP_SUFFIXES
+from exprmetric.inputs.folder import (
+    Names,
+    files_below,
+    misnamed,
+    not_utf8,
+    partners,
+    relative_text,
+    require_unique,
+    unmatched,
+)
 from exprmetric.inputs.template import Split, Template, choose, first_splits, parse_template, without_suffix
 from exprmetric.inputs.triplets import Triplet, Triplets
 from exprmetric.io.frame_folders import pair_frames, seem_shifted
-from exprmetric.io.images import PICTURE_SUFFIXES
+from exprmetric.io.images import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from exprmetric.io.tables import listed, show
 
 DEFAULT = "{target}_{source}.png"
@@ -21,7 +31,12 @@ ALONE = "{target}.png"
 
 
 def triplets_from_template(
-    swapped_dir: Path, target_dir: Path, source_dir: Path | None = None, template: str | None = None
+    swapped_dir: Path,
+    target_dir: Path,
+    source_dir: Path | None = None,
+    template: str | None = None,
+    *,
+    clips: bool = False,
 ) -> list[Triplet]:
     """One row for every file below `swapped_dir`, in the order of their names.
 
@@ -36,22 +51,32 @@ def triplets_from_template(
     written differently (Unicode form, case, zeros before a number) are the same where one alone can be meant, frames
     are paired as `exprmetric.io.frame_folders` says; the `notes` tell of both.
 
+    With `clips`, names are those of videos and of folders of frames, and a row is a whole clip. Rows of one target are
+    one group.
+
     Raises:
         InputError: the template is wrong, matches no name, or none that names a target or a source that exists; a
             folder is missing or holds no images, or an id occurs twice.
     """
     folders = {"target": target_dir} | ({} if source_dir is None else {"source": source_dir})
-    pattern = parse_template(template or (DEFAULT if source_dir else ALONE), tuple(folders))
+    suffixes = CLIP_SUFFIXES if clips else PICTURE_SUFFIXES
+    default = DEFAULT if source_dir else ALONE
+    pattern = parse_template(template or (without_suffix(default, suffixes) if clips else default), tuple(folders))
+    if clips and "frame" in pattern.fields:
+        raise InputError(f"`template` {pattern.text!r}: a clip is named as a whole: leave out {{frame}}")
     if "source" in pattern.fields and source_dir is None:
         raise InputError(f"`template` {pattern.text!r} names sources: give their folder (`source_dir`)")
-    where = {role: partners(folder, PICTURE_SUFFIXES) for role, folder in folders.items()}
+    where = {role: partners(folder, suffixes, folders=clips) for role, folder in folders.items()}
     files = files_below(swapped_dir)
     if not files:
         raise InputError(f"{show(swapped_dir)} holds no images. Found: nothing")
-    splits = {path: _splits(path, swapped_dir, pattern) for path in files}
-    _require_some(splits, swapped_dir, pattern, where)
+    if clips:
+        own = (path.suffix.lower() in VIDEO_SUFFIXES or path.parent == swapped_dir for path in files)
+        files = list(dict.fromkeys(path if alone else path.parent for path, alone in zip(files, own, strict=True)))
+    splits = {path: _splits(path, swapped_dir, pattern, suffixes) for path in files}
+    _require_some(splits, swapped_dir, pattern, where, suffixes)
     chosen: dict[Path, Split] = {}
-    rows = [_row(path, swapped_dir, pattern, where, splits[path], chosen) for path in files]
+    rows = [_row(path, swapped_dir, pattern, where, splits[path], chosen, suffixes) for path in files]
     notes = _shift_frames(rows, chosen, where)
     if "id" not in pattern.fields:  # two images of one stem, or an image and a stray file of that name
         uses = Counter(row.id for row in rows)
@@ -61,19 +86,28 @@ def triplets_from_template(
     return Triplets(rows, [*notes, *(note for names in where.values() for note in names.odd_note())])
 
 
-def _splits(path: Path, root: Path, pattern: Template) -> list[Split]:
+def _problem(path: Path, suffixes: frozenset[str]) -> str:
+    """Why it isn't looked at, by its name; a folder is a clip."""
+    return not_utf8(path) if path.is_dir() else misnamed(path, suffixes)
+
+
+def _splits(path: Path, root: Path, pattern: Template, suffixes: frozenset[str]) -> list[Split]:
     """All ways to read a file's name; none of what is no image by its name."""
-    if misnamed(path, PICTURE_SUFFIXES):
+    if _problem(path, suffixes):
         return []
     name = path.relative_to(root).as_posix()
-    return first_splits(pattern, without_suffix(name, PICTURE_SUFFIXES) if _any_suffix(pattern) else name)
+    return first_splits(pattern, without_suffix(name, suffixes) if _any_suffix(pattern, suffixes) else name)
 
 
 def _require_some(
-    splits: Mapping[Path, list[Split]], root: Path, pattern: Template, where: Mapping[str, Names]
+    splits: Mapping[Path, list[Split]],
+    root: Path,
+    pattern: Template,
+    where: Mapping[str, Names],
+    suffixes: frozenset[str],
 ) -> None:
     """Refuse a template that fits nothing, before anything is measured."""
-    images = [path for path in splits if not misnamed(path, PICTURE_SUFFIXES)]
+    images = [path for path in splits if not _problem(path, suffixes)]
     fit = [path for path in images if splits[path]]
     if images and not fit:
         examples = listed((path.relative_to(root).as_posix() for path in images), 3)
@@ -94,8 +128,9 @@ def _row(
     where: Mapping[str, Names],
     splits: list[Split],
     chosen: dict[Path, Split],
+    suffixes: frozenset[str],
 ) -> Triplet:
-    problem = misnamed(path, PICTURE_SUFFIXES)
+    problem = _problem(path, suffixes)
     if problem:
         return unmatched(root, path, problem)
     if not splits:
@@ -118,19 +153,19 @@ def _row(
             where[role].odd[split[role]] = image
     lacking = (_missing(where[role], role, split) for role, image in found.items() if image is None)
     return Triplet(
-        split.get("id", without_suffix(path.relative_to(root).as_posix(), PICTURE_SUFFIXES)),
+        split.get("id", without_suffix(path.relative_to(root).as_posix(), suffixes)),
         found["target"],
         found.get("source"),
         path,
         model=split.get("model", ""),
-        group=split["target"] if "frame" in split else "",
+        group=split["target"] if "frame" in split or suffixes is CLIP_SUFFIXES else "",
         problem="; ".join(lacking),
     )
 
 
-def _any_suffix(pattern: Template) -> bool:
+def _any_suffix(pattern: Template, suffixes: frozenset[str]) -> bool:
     end = pattern.literals[-1]
-    return without_suffix(f"x{end}", PICTURE_SUFFIXES) == f"x{end}"
+    return without_suffix(f"x{end}", suffixes) == f"x{end}"
 
 
 def _asked(where: Names, role: str, split: Split) -> str:
