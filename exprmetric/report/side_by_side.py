@@ -115,16 +115,16 @@ class _Pictures:
                 frame = next(self._frames)
             except (StopIteration, DamagedVideoError):  # whoever measured it was told
                 return None
-            self._index, self._image = frame.index, _fitted(frame.image)  # type: ignore[assignment]
+            self._index, self._image = frame.index, _fitted(frame.image, WIDEST)  # type: ignore[assignment]
         return self._image if self._index == index else None
 
 
-def _fitted(image: Image) -> Image:
-    """Of `HEIGHT` px, at most `WIDEST` wide."""
+def _fitted(image: Image, widest: int) -> Image:
+    """Of `HEIGHT` px, at most `widest` wide."""
     import cv2
 
     height, width = image.shape[:2]
-    factor = min(HEIGHT / height, WIDEST / width)
+    factor = min(HEIGHT / height, widest / width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -162,9 +162,10 @@ def _write(path: Path, clip: _Clip, method: str, rate: float) -> None:
 
 
 def _panel(picture: Image | None, width: int) -> Image:
+    """The whole picture in the middle of a black panel; one that is wider than the first frame gets smaller."""
     panel = np.zeros((HEIGHT, width, 3), np.uint8)
     if picture is not None:
-        part = picture[:, :width]
+        part = picture if picture.shape[1] <= width else _fitted(picture, width)
         top, left = (HEIGHT - part.shape[0]) // 2, (width - part.shape[1]) // 2
         panel[top : top + part.shape[0], left : left + part.shape[1]] = part
     return panel

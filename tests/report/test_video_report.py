@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 from clips import Actor, write
 
@@ -278,3 +279,25 @@ def test_a_clip_that_is_gone_is_told_and_no_draft_is_left(result: VideoResult, t
     with pytest.raises(ExprmetricError, match=r"gone\.mp4"):
         side_by_side.render(replace(result, clips=clips), tmp_path / "out")
     assert list((tmp_path / "out").rglob("*.*")) == []
+
+
+def test_a_frame_wider_than_the_first_is_shown_whole(tmp_path: Path) -> None:
+    roles = {role: tmp_path / role for role in ("target", "swapped")}
+    for folder in roles.values():
+        folder.mkdir()
+        for number, width in enumerate((160, 320, 320)):
+            image = np.zeros((160, width, 3), np.uint8)
+            image[:, : width // 4], image[:, -width // 4 :] = 255, 128
+            cv2.imwrite(str(folder / f"{number}.png"), image)
+    clip = {"id": "c", **{role: str(folder) for role, folder in roles.items()}, "person": 0, "status": "ok"}
+    rows = [
+        {"clip": "c", "person": 0, "frame": i, "swapped_frame": i, "time": i / 25, "status": "ok", "m.t2c": 0.1}
+        for i in range(3)
+    ]
+    result = VideoResult(
+        {"methods": {"m": {}}, "settings": {}}, pa.Table.from_pylist([clip]), pa.Table.from_pylist(rows)
+    )
+    (drawn,) = side_by_side.render(result, tmp_path / "out")
+    for frame in frames(drawn):
+        for panel in np.split(frame.image[side_by_side.HEIGHT // 2, :, 0].astype(int), 2):
+            assert panel[8] > 230 and 100 < panel[-8] < 160, "both edges are there"
