@@ -16,6 +16,7 @@ from exprmetric._version import __version__
 if TYPE_CHECKING:
     from exprmetric.comparing.reproduce import reproduce
     from exprmetric.comparing.results import compare
+    from exprmetric.errors import ExprmetricError
     from exprmetric.evaluation.align import align
     from exprmetric.evaluation.embed import embed
     from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
@@ -35,6 +36,7 @@ _LAZY = {
     "evaluate_video": "exprmetric.video.scores.evaluate",
     "Evaluator": "exprmetric.evaluation.evaluator",
     "EvaluationResult": "exprmetric.evaluation.result",
+    "ExprmetricError": "exprmetric.errors",
     "evaluate": "exprmetric.evaluation.evaluate",
     "evaluate_triplet": "exprmetric.evaluation.evaluate",
     "Method": "exprmetric.methods",
@@ -48,6 +50,7 @@ _LAZY = {
 __all__ = [
     "EvaluationResult",
     "Evaluator",
+    "ExprmetricError",
     "Method",
     "__version__",
     "align",

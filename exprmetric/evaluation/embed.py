@@ -19,6 +19,7 @@ from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
 from exprmetric.faces.point_models import DEFAULT
+from exprmetric.io.arguments import text
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.images import PICTURE_SUFFIXES
 from exprmetric.io.progress import Progress, no_progress
@@ -86,6 +87,7 @@ def embed(
     """
     one = isinstance(images, str | os.PathLike) or not isinstance(images, Sequence | np.ndarray) or _is_one(images)
     listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+    method, face = text(method, "method"), text(face, "face")
     session = Session(Settings((method,), detector, face, provider, False, landmarks, commercial_only))
     session.reader.only = session.finder.choose
     read = [session.reader.read(as_image(image)) for image in listed]

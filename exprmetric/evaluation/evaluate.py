@@ -35,6 +35,7 @@ from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
+from exprmetric.io.arguments import names, text, whole
 from exprmetric.io.environment import environment, versions
 from exprmetric.io.images import read_image
 from exprmetric.io.progress import Profile, Progress, no_progress
@@ -120,6 +121,10 @@ def evaluate(
         UnknownMethodError, WeightsError, ProviderError: from loading methods and detector.
     """
     origin = origin or of_call(evaluate, dict(locals()))
+    methods, by, scores = names(methods, "methods"), names(by, "by"), names(scores, "scores")
+    face, seed = text(face, "face"), whole(seed, "seed", 0)
+    jobs, block = (None if n is None else whole(n, what, 1) for n, what in ((jobs, "jobs"), (block, "block")))
+    out = None if out is None else text(out, "out")
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")
     if unknown := [name for name in scores if name not in MORE_SCORES]:
@@ -128,16 +133,16 @@ def evaluate(
     piece = None if shard is None else Shard.parse(shard)
     if piece and not out:
         raise InputError("a shard is measured to be merged: name a folder for it (out)")
-    whole, notes = _read(source, out, by)
-    if face == ALL and any(t.person and not t.target_face for t in whole):
+    given, notes = _read(source, out, by)
+    if face == ALL and any(t.person and not t.target_face for t in given):
         raise InputError("with every face measured, `person` can't say whose they are: name the faces by `target_face`")
-    triplets = [whole[i] for i in piece.rows(len(whole))] if piece else whole
+    triplets = [given[i] for i in piece.rows(len(given))] if piece else given
     if not origin.name:
-        origin = replace(origin, faces_named=any(t.target_face or t.source_face or t.swapped_face for t in whole))
+        origin = replace(origin, faces_named=any(t.target_face or t.source_face or t.swapped_face for t in given))
     if privacy is None:
-        privacy = identity and any(t.source is None and not t.problem for t in whole)
+        privacy = identity and any(t.source is None and not t.problem for t in given)
     settings = Settings(
-        tuple(methods),
+        methods,
         detector,
         face,
         provider,
@@ -145,7 +150,7 @@ def evaluate(
         landmarks=landmarks,
         commercial_only=commercial_only,
         privacy=recogniser() if privacy else "",
-        by=tuple(by),
+        by=by,
         efid="efid" in scores,
         retrieval=recogniser() if "id_retrieval" in scores else "",
     )
@@ -179,7 +184,7 @@ def evaluate(
             with journal.writing():
                 result.write(Path(out))
                 if piece:
-                    save_shard(Path(out), piece, whole, measured)
+                    save_shard(Path(out), piece, given, measured)
                 else:
                     drop_shard(Path(out))
                 saved(result, Path(out))
@@ -247,7 +252,12 @@ def evaluate_triplet(
         UnreadableImageError, NoFaceError, SeveralFacesError: one image can't be measured; the message says which.
         LowQualityError: a method has no finite vector of a face, or no finite distance.
     """
-    session = Session(Settings(tuple(methods), detector, face, provider, False, landmarks, commercial_only))
+    face = text(face, "face")
+    settings = Settings(names(methods, "methods"), detector, face, provider, False, landmarks, commercial_only)
+    session = Session(settings)
+    for role, image in (("target", target), ("swapped", swapped)):
+        if image is None:
+            raise InputError(f"{role}: no image is given")
 
     def seen(image: ImageSource) -> tuple[Outcome, Pixels]:
         return session.reader.represent([session.reader.read(image)])[0], lambda: read_image(image)
@@ -255,9 +265,9 @@ def evaluate_triplet(
     three = tuple(None if image is None else as_image(image) for image in (target, source, swapped))
     images, pixels = zip(*(NO_SOURCE if image is None else seen(image) for image in three), strict=True)
     photo = photo_of(face)
-    names = (None if photo is None else NamedFace(photo=photo), None, None)
+    named = (None if photo is None else NamedFace(photo=photo), None, None)
     photos = (None if photo is None else seen(photo), None, None)
-    chosen = session.chooser.choose(images, pixels, names, photos)
+    chosen = session.chooser.choose(images, pixels, named, photos)
     for role, error in chosen.errors:
         raise type(error)(f"{role}: {error}") from error
     distances, (problem,) = triplet_distances(session.methods, [chosen.trio or []])

@@ -21,6 +21,7 @@ from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings
 from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
+from exprmetric.io.arguments import names, text, whole
 from exprmetric.io.images import read_image
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.preservation import per_triplet
@@ -72,12 +73,13 @@ class Evaluator:
         commercial_only: bool = False,
         jobs: int | None = None,
     ) -> None:
+        methods, face = names(methods, "methods"), text(face, "face")
         if face == ALL or photo_of(face):
             raise InputError(f"an Evaluator measures one face a picture, chosen by place or size, not {face!r}")
-        settings = Settings(tuple(methods), detector, face, provider, identity, landmarks, commercial_only)
+        settings = Settings(methods, detector, face, provider, identity, landmarks, commercial_only)
         self._session = Session(settings)
         self._measured = [m for m in self._session.settings.names() if m != IDENTITY or IDENTITY in methods]
-        self._jobs = jobs or os.cpu_count() or 1
+        self._jobs = (os.cpu_count() or 1) if jobs is None else whole(jobs, "jobs", 1)
         self.reset()
 
     def reset(self) -> None:
@@ -190,9 +192,9 @@ class Evaluator:
         Raises:
             InputError: one is no state, or of other methods, weights or detector.
         """
-        for text in [states] if isinstance(states, str) else list(states):
+        for state in names(states, "states"):
             try:
-                other = json.loads(text)
+                other = json.loads(state)
                 about, status, sums, counts = (other[key] for key in ("about", "status", "sums", "counts"))
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"this is no state of an Evaluator: {error!r}") from error

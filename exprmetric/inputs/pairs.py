@@ -115,6 +115,8 @@ def draw_pairs(
     """
     if n < 1:
         raise InputError(f"n is {n}; at least one pair must be drawn")
+    if not isinstance(images, Sequence) or not all(isinstance(image, LabelledImage) for image in images):
+        raise InputError("expected a list of LabelledImage, as `read_labels` gives it")
     if not 0 <= same <= 1:
         raise InputError(f"same is {same}; expected a share between 0 and 1")
     images = sorted(images, key=lambda image: image.path)

@@ -203,3 +203,38 @@ def test_results_in_hand_are_compared_as_their_folders_are(tmp_path: Path):
 def test_the_top_level_names_are_there():
     for name in ("compare", "embed", "draw_pairs", "evaluate_video"):
         assert callable(getattr(exprmetric, name)) and name in exprmetric.__all__
+
+
+PIXELS = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: exprmetric.evaluate(5), "the input is a path, or rows"),
+        (lambda: exprmetric.evaluate([1]), "row 1: expected"),
+        (lambda: exprmetric.evaluate([(PIXELS, PIXELS)], 3), "methods: expected a name, or a list of names, not 3"),
+        (lambda: exprmetric.evaluate([(PIXELS, PIXELS)], ["lm68", None]), "methods: expected .* not None"),
+        (lambda: exprmetric.evaluate([(PIXELS, PIXELS)], face=5), "face: expected a name or a path, not 5"),
+        (lambda: exprmetric.evaluate([(PIXELS, PIXELS)], seed="x"), "seed: expected a whole number, not 'x'"),
+        (lambda: exprmetric.evaluate([(PIXELS, PIXELS)], jobs=-1), "jobs is -1: it must be 1 or more"),
+        (lambda: exprmetric.evaluate([(PIXELS, PIXELS)], out=5), "out: expected a name or a path, not 5"),
+        (lambda: exprmetric.evaluate_triplet(None, PIXELS, PIXELS), "target: no image is given"),
+        (lambda: exprmetric.evaluate_triplet(1, PIXELS, PIXELS), "an image is a path, an array"),
+        (lambda: exprmetric.evaluate_video(1, None, 2), "target: expected a name or a path, not 1"),
+        (lambda: exprmetric.embed(None), "an image is a path, an array"),
+        (lambda: exprmetric.embed(PIXELS, 7), "method: expected a name or a path, not 7"),
+        (lambda: exprmetric.Evaluator(None), "methods: expected a name, or a list of names, not None"),
+        (lambda: exprmetric.draw_pairs(3), "expected a list of LabelledImage"),
+        (lambda: exprmetric.compare(1, 2), "a result is what `evaluate` returned, or its folder, not int"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_answered_by_one_sentence(call: Any, says: str):
+    with pytest.raises(exprmetric.ExprmetricError, match=says) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_method_may_stand_alone():
+    with pytest.raises(exprmetric.ExprmetricError, match="unknown method 'lm99'"):
+        exprmetric.evaluate([(PIXELS, PIXELS)], "lm99")

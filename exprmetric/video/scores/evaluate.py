@@ -18,6 +18,7 @@ from exprmetric.evaluation.session import check_landmarks
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.triplets import Triplet, Triplets, notes_of
 from exprmetric.inputs.videos import folders_too, read_video_triplets
+from exprmetric.io import arguments
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.io.video import FOLDER_RATE
@@ -86,8 +87,8 @@ def evaluate_video(
     Raises:
         VideoError, NoFaceError: one of the three can't be read, or shows no face; the message says which.
     """
-    a, c = (Path(os.fsdecode(p)) for p in (target, swapped))
-    triplet = Triplet(c.stem, a, None if source is None else Path(os.fsdecode(source)), c)
+    a, c = Path(arguments.text(target, "target")), Path(arguments.text(swapped, "swapped"))
+    triplet = Triplet(c.stem, a, None if source is None else Path(arguments.text(source, "source")), c)
     return _evaluate([triplet], methods, settings, jobs=jobs, progress=progress, raising=True)
 
 
@@ -146,7 +147,8 @@ def _evaluate(
         raise InputError(f"unknown quality {settings.quality!r}; known: {', '.join(QUALITIES)}")
     if settings.people not in PEOPLE:
         raise InputError(f"unknown people {settings.people!r}; known: {', '.join(PEOPLE)}")
-    names = list(dict.fromkeys(methods))
+    names = list(dict.fromkeys(arguments.names(methods, "methods")))
+    jobs = None if jobs is None else arguments.whole(jobs, "jobs", 1)
     if not names:
         raise InputError("no method was asked for")
     if settings.commercial_only and settings.identity:
