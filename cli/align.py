@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import end_images, face_options, progress_bar, stack_options
@@ -27,14 +28,9 @@ from exprmetric.choices import CROPS
 def align(
     paths: tuple[Path, ...],
     template: str,
-    detector: str,
-    face: str,
-    provider: str,
-    jobs: int | None,
-    landmarks: str,
-    commercial_only: bool,
     out: Path,
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Cut the faces of images out, aligned, for who trains on them.
 
@@ -48,18 +44,7 @@ def align(
     from exprmetric.evaluation.align import align as run
 
     with progress_bar("aligning", quiet=quiet) as progress:
-        found = run(
-            paths,
-            template,
-            out=out,
-            detector=detector,
-            face=face,
-            provider=provider,
-            landmarks=landmarks,
-            commercial_only=commercial_only,
-            jobs=jobs,
-            progress=progress,
-        )
+        found = run(paths, template, out=out, progress=progress, **how)
     failed = [crop for crop in found if crop.status != "ok"]
     cut = f"{len(found) - len(failed)} of {len(found)} faces cut by {template}; {TABLE} has a row for each"
     end_images(failed, len(found), f"{out}: {cut}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import end_images, face_options, progress_bar, stack_options
@@ -18,14 +19,9 @@ from exprmetric_cli.options import end_images, face_options, progress_bar, stack
 def embed(
     paths: tuple[Path, ...],
     method: str,
-    detector: str,
-    face: str,
-    provider: str,
-    jobs: int | None,
-    landmarks: str,
-    commercial_only: bool,
     out: Path,
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Write paths (N,), embeddings (N, D) float32, status (N,) and reason (N,) of all images.
 
@@ -35,17 +31,7 @@ def embed(
 
     images = find_images(paths)
     with progress_bar("embedding", quiet=quiet) as progress:
-        found = embed_images(
-            images,
-            method,
-            detector=detector,
-            face=face,
-            provider=provider,
-            landmarks=landmarks,
-            commercial_only=commercial_only,
-            jobs=jobs,
-            progress=progress,
-        )
+        found = embed_images(images, method, progress=progress, **how)
     save_embeddings(found, out)
     failed = [e for e in found if e.status != "ok"]
     end_images(failed, len(found), f"{out}: {len(found) - len(failed)} of {len(found)} images embedded by {method}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from exprmetric_cli.cache import cache_is_off, say_first_use
 from exprmetric_cli.options import (
+    CLIP_NAMES,
     command_line,
     end_unmet,
     layout_options,
@@ -90,30 +91,19 @@ def evaluate(
     source_image: Path | None,
     swapped: Path | None,
     methods: tuple[str, ...],
-    detector: str,
-    face: str,
-    provider: str,
     jobs: int | None,
-    landmarks: str,
-    commercial_only: bool,
     out: Path | None,
     form: str,
-    on_fail: str,
-    identity: bool,
-    privacy: bool | None,
-    seed: int,
     cache: Path | None,
     cache_identity: bool,
     no_cache: bool,
-    shard: str | None,
-    engine: str,
     quiet: bool,
     required: tuple[str, ...],
     by: tuple[str, ...],
     scores: tuple[str, ...],
     preset: str | None,
     layout: str | None,
-    **names: Any,
+    **how: Any,
 ) -> None:
     """Measure how well swapped faces keep the expression of their targets.
 
@@ -150,6 +140,7 @@ def evaluate(
         methods = tuple(dict.fromkeys([*paper.paper_methods(), *(methods if named_here else ())]))
         scores = tuple(dict.fromkeys([*paper.SCORES, *scores]))
     asked = requirements(required, methods)
+    names = {name: how.pop(name) for name in (*CLIP_NAMES, "frames", "workdir")}
     named = layout or any(value is not None for value in names.values())
     if named and source is None:
         raise click.UsageError("--layout and --pairs read an INPUT")
@@ -176,24 +167,13 @@ def evaluate(
             result = run(
                 triplets,
                 methods,
-                detector=detector,
-                face=face,
-                provider=provider,
-                landmarks=landmarks,
-                commercial_only=commercial_only,
-                identity=identity,
-                privacy=privacy,
-                on_fail=on_fail,
                 jobs=jobs,
-                seed=seed,
                 by=by,
                 scores=scores,
                 out=out,
                 saved=draw,
                 cache=kept,
                 cache_identity=cache_identity,
-                engine=engine,
-                shard=shard,
                 progress=progress,
                 origin=Origin(
                     command_line(),
@@ -201,6 +181,7 @@ def evaluate(
                     (layout or "pairs") if named else "",
                     names if named else {},
                 ),
+                **how,
             )
     except KeyboardInterrupt:
         goes_on = f": what was measured is kept, and the same command goes on from there ({out}/partial)" if out else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import face_options, progress_bar, stack_options
@@ -59,12 +60,6 @@ def agreement(
     photos: Path | None,
     methods: tuple[str, ...],
     checkpoints: tuple[str, ...],
-    detector: str,
-    face: str,
-    provider: str,
-    jobs: int | None,
-    landmarks: str,
-    commercial_only: bool,
     device: str,
     out: Path | None,
     limit: int,
@@ -72,6 +67,7 @@ def agreement(
     seed: int,
     plots: bool,
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Agreement with people, identity leak, sensitivity and invariance of methods, and a model card of them.
 
@@ -98,12 +94,12 @@ def agreement(
     ]
     sets = state_use(sets, chosen, unseen)
     asked = methods or (() if checkpoints else DEFAULT_METHODS)
-    encoders = open_encoders(asked, checkpoints, provider, device, landmarks, commercial_only=commercial_only)
+    encoders = open_encoders(asked, checkpoints, device, **how)
     with progress_bar("measuring", quiet=quiet) as progress:
         result = probe_agreement(
             sets,
             encoders,
-            Bench(Path(), detector, provider, jobs, progress, face, landmarks, commercial_only),
+            Bench(Path(), progress=progress, **how),
             people=person_faces(persons, persons_split) if persons else None,
             photographs=photographs(photos) if photos else None,
             limit=limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import detector_option, face_option, stack_options
@@ -21,10 +22,7 @@ def exchange(
     first: Path,
     second: Path,
     out: Path,
-    detector: str,
-    face: str,
-    landmarks: str,
-    commercial_only: bool,
+    **how: Any,
 ) -> None:
     """Exchange the expressions of two faces, by the decoder of CHECKPOINT (paper 002, figure 2).
 
@@ -37,14 +35,5 @@ def exchange(
     need_torch()
     from exprmetric.probes.exchange import exchange_files
 
-    made = exchange_files(
-        checkpoint,
-        first,
-        second,
-        out,
-        detector=detector,
-        face=face,
-        landmarks=landmarks,
-        commercial_only=commercial_only,
-    )
+    made = exchange_files(checkpoint, first, second, out, **how)
     click.echo(f"{out}: {', '.join(f'{name} {expression}' for name, expression in made.read.items())}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import face_options, progress_bar
@@ -30,16 +31,13 @@ def kept(
     split: str,
     methods: tuple[str, ...],
     checkpoints: tuple[str, ...],
-    detector: str,
-    face: str,
-    provider: str,
-    jobs: int | None,
     device: str,
     out: Path | None,
     limit: int,
     seed: int,
     plots: bool,
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Fit the map from distance to `kept`: the probability that a rater of one face and a rater of the other agree.
 
@@ -49,16 +47,15 @@ def kept(
     """
     from exprmetric.probes.answers import answered_set
     from exprmetric.probes.card_plots import need_matplotlib
+    from exprmetric.probes.encoders import Bench
     from exprmetric.probes.kept import fit_maps, save, sheet
 
     if out is not None and plots:
         need_matplotlib()
     sets = [answered_set(path, name=name, split=split, limit=limit, seed=seed) for name, path in map(named_path, rated)]
-    encoders = open_encoders(methods or (() if checkpoints else DEFAULT_METHODS), checkpoints, provider, device)
+    encoders = open_encoders(methods or (() if checkpoints else DEFAULT_METHODS), checkpoints, device, **how)
     with progress_bar("measuring", quiet=quiet) as progress:
-        made = fit_maps(
-            sets, encoders, detector=detector, face=face, provider=provider, jobs=jobs, seed=seed, progress=progress
-        )
+        made = fit_maps(sets, encoders, Bench(Path(), progress=progress, **how), seed=seed)
     sheet(made).print(width=140)
     if out is not None:
         written = save(made, encoders, out, plot=plots)

@@ -71,13 +71,17 @@ def encoder_options(command: F) -> F:
 def open_encoders(
     methods: Sequence[str],
     checkpoints: Sequence[str],
-    provider: str,
     device: str,
-    landmarks: str = LANDMARKS[0],
     *,
+    provider: str,
+    landmarks: str = LANDMARKS[0],
     commercial_only: bool = False,
+    **_: Any,
 ) -> list[Method]:
-    """Methods, then checkpoints, in the order in which they were named; `commercial_only` is of the methods."""
+    """Methods, then checkpoints, in the order in which they were named; `commercial_only` is of the methods.
+
+    All other options are of how faces are found.
+    """
     from exprmetric.evaluation.session import check_landmarks
     from exprmetric.methods import load_method
     from exprmetric.probes.checkpoint import open_checkpoint

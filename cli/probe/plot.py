@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import progress_bar
@@ -27,17 +28,13 @@ def plot(
     checkpoints: tuple[str, ...],
     limit: int,
     cache: Path | None,
-    detector: str,
-    landmarks: str,
-    commercial_only: bool,
-    provider: str,
     device: str,
-    jobs: int | None,
     seed: int,
     out: Path,
     classifier: str,
     query: tuple[str, ...],
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Draw the test faces of DATA as methods and checkpoints see them; one panel each.
 
@@ -48,9 +45,9 @@ def plot(
     from exprmetric.probes.encoders import Bench
     from exprmetric.probes.parts import judged_set
 
-    encoders = open_encoders(methods, checkpoints, provider, device, landmarks, commercial_only=commercial_only)
+    encoders = open_encoders(methods, checkpoints, device, **how)
     judged = judged_set(data, limit, seed)
     with cache_folder(cache, None) as folder, progress_bar("drawing", quiet=quiet) as progress:
-        bench = Bench(folder, detector, provider, jobs, progress, landmarks=landmarks, commercial_only=commercial_only)
+        bench = Bench(folder, progress=progress, **how)
         draw(kind, judged, encoders, bench, out, classifier=classifier, asked=query, seed=seed)
     click.echo(f"written: {out}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from exprmetric_cli.options import format_option, progress_bar
@@ -33,12 +34,7 @@ def protocols(
     checkpoints: tuple[str, ...],
     limit: int,
     cache: Path | None,
-    detector: str,
-    landmarks: str,
-    commercial_only: bool,
-    provider: str,
     device: str,
-    jobs: int | None,
     seed: int,
     protocols: tuple[str, ...],
     contempt: bool,
@@ -52,6 +48,7 @@ def protocols(
     form: str,
     out: Path | None,
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Judge methods and trained checkpoints under all protocols, on the same faces.
 
@@ -72,13 +69,13 @@ def protocols(
     chosen_protocols(protocols)  # now, not after minutes of work
     if (fec is None) != (fec_images is None):
         raise InputError("--fec and --fec-images are needed together")
-    encoders = open_encoders(methods, checkpoints, provider, device, landmarks, commercial_only=commercial_only)
+    encoders = open_encoders(methods, checkpoints, device, **how)
     sets = [judged_set(path, limit, seed, contempt=contempt) for path in data]
     with cache_folder(cache, out) as folder, progress_bar("judging", quiet=quiet) as progress:
         result = probe_protocols(
             sets,
             encoders,
-            Bench(folder, detector, provider, jobs, progress, landmarks=landmarks, commercial_only=commercial_only),
+            Bench(folder, progress=progress, **how),
             protocols=protocols,
             people=people_rows(persons, persons_split, persons_limit, seed) if persons else None,
             fec=fec_set(fec, fec_images, fec_limit, seed) if fec and fec_images else None,

@@ -13,18 +13,17 @@ import numpy as np
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.session import open_pool
-from exprmetric.faces import open_finder
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.files import write_whole
 from exprmetric.io.plain import plain
-from exprmetric.io.progress import Progress, no_progress
 from exprmetric.io.sheet import Number, Sheet
 from exprmetric.methods import Method
 from exprmetric.metrics.kept import LIMIT, KeptMap, agreement, ceiling, fit, judge, spread
 from exprmetric.metrics.resampling import every_pair, pair_distances, units
 from exprmetric.probes.answers import Answered
+from exprmetric.probes.encoders import Bench
 from exprmetric.probes.parts import unique_names
-from exprmetric.probes.vectors import Vectors, embed_faces, photograph_reader
+from exprmetric.probes.vectors import Vectors
 from exprmetric.weights import kept_maps as maps
 
 PAIRS = 400_000
@@ -35,13 +34,9 @@ MAPS, CARD, PLOT = "kept.json", "kept.md", "kept.svg"
 def fit_maps(
     sets: Sequence[Answered],
     methods: Sequence[Method],
+    bench: Bench,
     *,
-    detector: str = "auto",
-    face: str = "largest",
-    provider: str = "cpu",
-    jobs: int | None = None,
     seed: int = 0,
-    progress: Progress = no_progress,
 ) -> dict[str, KeptMap]:
     """By method, the map of all sets, and how well the map of the others fits each.
 
@@ -49,10 +44,7 @@ def fit_maps(
         sets: faces with raters' answers; of one set alone nothing can be left out, and no map counts as calibrated.
             Where people are known, pairs are of two people, as target and swapped face are.
         methods: as `load_method` and `open_checkpoint` give them.
-        detector: as in `evaluate`.
-        face: as in `evaluate`.
-        provider: as in `evaluate`.
-        jobs: as in `evaluate`.
+        bench: how faces are found; nothing is kept.
         seed: of pairs and bootstrap.
 
     Raises:
@@ -62,9 +54,8 @@ def fit_maps(
         raise InputError("a map needs a rated set and a method")
     unique_names([s.faces.name for s in sets])
     unique_names([m.name for m in methods])
-    reader = photograph_reader(open_finder(detector, face, provider=provider), methods)
-    with open_pool(jobs) as pool:
-        seen = [embed_faces(s.faces, reader, pool, progress, f"faces of {s.faces.name}") for s in sets]
+    with open_pool(bench.jobs) as pool:
+        seen = [bench.embed(s.faces, methods, f"faces of {s.faces.name}", pool) for s in sets]
     return {m.name: _map(m, sets, seen, seed) for m in methods}
 
 
