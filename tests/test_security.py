@@ -263,7 +263,7 @@ def test_a_linked_output_folder_gets_its_files_and_links_in_it_are_replaced(clim
     assert set(everything(real)) == WRITTEN and not any((real / name).is_symlink() for name in WRITTEN)
 
 
-@pytest.mark.parametrize("what", ["partial", "partial/lock", "partial/run.json"])
+@pytest.mark.parametrize("what", ["partial", "partial/lock", "partial/run.json", "partial/on-the-way"])
 def test_a_planted_link_in_the_journal_harms_no_file_behind_it(what: str, climbing: Path, tmp_path: Path):
     out, victim = tmp_path / "out", tmp_path / "victim"
     (out / what).parent.mkdir(parents=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from exprmetric.errors import InputError
 from exprmetric.evaluation.large.forked import open_reader
+from exprmetric.evaluation.large.suspects import open_noted
 from exprmetric.evaluation.session import Job, default_jobs
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ def _local(job: Job) -> Iterator[pa.Table]:
     """This process, in input order."""
     session, jobs = job.session, job.jobs or default_jobs()
     read = open_reader(session.reader, jobs, len(job.rows), session.settings.provider)
-    with session.open_cache(job.cache) as cache, read as reader:
+    with (
+        session.open_cache(job.cache) as cache,
+        read as unnoted,
+        open_noted(unnoted, job.notes, job.plan, session.settings) as reader,
+    ):
         yield from session.measure(job.plan, job.rows, job.pool, cache, block=job.block, reader=reader)
 
 

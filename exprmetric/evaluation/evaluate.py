@@ -165,7 +165,8 @@ def evaluate(
         journal.begin(about | {"input": plan.digest() if out else "", "versions": versions(environment())})
         todo = journal.missing
         done = kept = len(triplets) - len(todo)
-        job = Job(plan, todo, session, pool, Kept(Path(cache), cache_identity) if cache else None, jobs, block)
+        kept_vectors = Kept(Path(cache), cache_identity) if cache else None
+        job = Job(plan, todo, session, pool, kept_vectors, jobs, block, journal.notes if out else None)
         for rows in ENGINES[engine](job):
             journal.add(rows)
             done += len(np.unique(rows["index"].to_numpy()))  # a triplet of several faces has several rows

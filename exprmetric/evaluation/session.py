@@ -288,6 +288,7 @@ class Job:
         cache: the vector cache; None: none.
         jobs: how many workers there may be; None: as many as there are cores.
         block: new images that a table of rows rests on, at most; None: as many as pays.
+        notes: a file in which images are noted while they are on their way; None: nowhere.
     """
 
     plan: Plan
@@ -297,3 +298,4 @@ class Job:
     cache: Kept | None
     jobs: int | None
     block: int | None
+    notes: Path | None = None

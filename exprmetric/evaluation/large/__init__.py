@@ -1,1 +1,1 @@
-"""Large runs: journal, cache, shards, reading processes, Ray."""
+"""Large runs: journal, cache, shards, reading processes, suspects, Ray."""

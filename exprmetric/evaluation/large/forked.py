@@ -9,7 +9,8 @@ its own and nothing beside it: that of the culprit dies again, and its row says 
 
 Where a process can't be forked threads read: on Windows and macOS, whose own libraries don't bear it; in a process that
 may have no children; and where a GPU is in use, whose state a fork can't share. They also read in small runs with
-methods of other packages, which may hold threads that a fork would lack. There such a picture ends the run.
+methods of other packages, which may hold threads that a fork would lack. There such a picture ends the run, and the
+next one into the same folder finds it (`suspects.py`).
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class ForkedReader(FaceReader):
                 found = here.recv() if here.poll() else None
             alone.join()
         if found is None:
-            return [ImageError(f"it killed its reader ({_ending(alone.exitcode or 0)})")], {}
+            return [killed_its_reader(ending(alone.exitcode or 0))], {}
         if isinstance(found, BaseException):
             raise found
         read: _Read = found
@@ -224,14 +225,18 @@ def _fail(images: Sequence[_Ready], error: BaseException) -> None:
             image.sighted.set_exception(error)
 
 
-def _ending(status: int) -> str:
-    """How a process ended, by multiprocessing's number."""
-    if status == -signal.SIGKILL:
-        return "SIGKILL; perhaps memory ran out"
+def killed_its_reader(how: str) -> ImageError:
+    """Why an image has no row: whoever read it died of it."""
+    return ImageError(f"it killed its reader ({how})")
+
+
+def ending(status: int) -> str:
+    """How a process ended, by the number that multiprocessing and subprocess give: that of a signal is negative."""
     try:
-        return signal.Signals(-status).name
+        name = signal.Signals(-status).name
     except ValueError:
         return f"exit status {status}"
+    return f"{name}; perhaps memory ran out" if name == "SIGKILL" else name
 
 
 @contextmanager

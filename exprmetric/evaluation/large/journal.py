@@ -1,8 +1,8 @@
 """The journal of a run: rows on disk as they come, so that a kill at any moment loses next to none of them.
 
 Below the output folder, `partial/` holds `run.json` (what is measured, with what) and `rows-FIRST-SHA256.parquet`, each
-written whole or not at all. The same run in the same folder goes on where the last one stopped. Once the result is
-complete, `partial/` is removed.
+written whole or not at all. `on-the-way` names the images that threads are reading (`suspects.py`). The same run in the
+same folder goes on where the last one stopped. Once the result is complete, `partial/` is removed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ FOLDER = "partial"
 DONE = ".partial-done"
 RUN = "run.json"
 LOCK = "lock"
+NOTES = "on-the-way"
 PATTERN = "rows-*.parquet"
 SECONDS = 1.0
 """Rows wait at most this long before they go to disk."""
@@ -58,6 +59,7 @@ class Journal:
     def __init__(self, out: Path, methods: Sequence[str], total: int) -> None:
         self.out = out
         self.folder = out / FOLDER
+        self.notes: Path | None = self.folder / NOTES
         self._schema = schema(methods)
         self._done = np.zeros(total, bool)
         self._waiting: list[pa.Table] = []
@@ -212,6 +214,8 @@ class Journal:
 
 class Memory:
     """The journal of a run that writes no files."""
+
+    notes: Path | None = None
 
     def __init__(self, methods: Sequence[str], total: int) -> None:
         self.missing = np.arange(total)
