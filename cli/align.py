@@ -23,7 +23,12 @@ from exprmetric.choices import CROPS
 )
 @face_options
 @stack_options
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the crops.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that the crops are written to.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def align(
     paths: tuple[Path, ...],

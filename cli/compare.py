@@ -39,8 +39,12 @@ from exprmetric.choices import MATCHES, PRESETS
     help="RESULTs are checkpoints of one run: each one's scores with intervals, how they change, and which is best.",
 )
 @format_option()
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and the sign flips.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An HTML file to write, with the verdict, plots and pictures.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the intervals and the sign flips.")
 def compare(
     results: tuple[Path, ...],
     match: str,

@@ -11,7 +11,7 @@ MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("✗", "r
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as a JSON array.")
 def doctor(as_json: bool) -> None:
     """Print versions, providers, detectors, weights and known conflicts, with what to do about each.
 

@@ -11,10 +11,10 @@ from exprmetric_cli.options import end_images, face_options, progress_bar, stack
 
 @click.command()
 @click.argument("paths", metavar="PATH_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--method", "-m", default="default", show_default=True)
+@click.option("--method", "-m", default="default", show_default=True, help="Method whose vectors are written.")
 @face_options
 @stack_options
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="An .npz file.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The .npz file to write.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def embed(
     paths: tuple[Path, ...],

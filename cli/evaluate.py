@@ -65,7 +65,12 @@ if TYPE_CHECKING:
     help="Measure it too. efid: the Fréchet distance between the expressions of targets and of swapped faces; "
     "id_retrieval: whether a swapped face's identity is found among all sources.",
 )
-@click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
+@click.option(
+    "--identity/--no-identity",
+    default=True,
+    show_default=True,
+    help="Measure the identity control too: whose person the swapped face shows.",
+)
 @click.option(
     "--privacy/--no-privacy",
     default=None,
@@ -83,7 +88,13 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Keep nothing, and look at every image again.")
 @click.option("--shard", metavar="I/N", help="Measure only the I-th of N pieces; `exprmetric merge` joins them.")
-@click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help="Who does the work.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=ENGINES[0],
+    show_default=True,
+    help="What measures: this machine (local), or a Ray cluster.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def evaluate(
     source: Path | None,

@@ -18,9 +18,14 @@ def fec() -> None:
     "tables", metavar="CSV...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the photographs."
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that the photographs are written to.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=8, show_default=True, help="Downloads at a time.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=8, show_default=True, help="Download so many photographs at a time."
+)
 @click.option(
     "--silence",
     type=click.FloatRange(min=0.1),
@@ -28,8 +33,20 @@ def fec() -> None:
     show_default=True,
     help="Seconds after which a silent server is given up.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="For one photograph.")
-@click.option("--size", type=click.IntRange(min=1), default=32, show_default=True, help="At most, MiB a photograph.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    help="Give a photograph up after so many seconds.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Refuse photographs of more than so many MiB.",
+)
 @click.option("--retry", is_flag=True, help="Ask again for what was dead or refused.")
 @click.option("--quiet", is_flag=True, help="Draw no progress bar.")
 def download(

@@ -11,7 +11,12 @@ from exprmetric_cli.options import command_line, end_unmet, require_option, requ
 
 @click.command()
 @click.argument("shards", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the result.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that the joined result is written to.",
+)
 @result_options
 @require_option
 def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: int, required: tuple[str, ...]) -> None:

@@ -230,7 +230,11 @@ def layout_options(command: F) -> F:
     folder = click.Path(file_okay=False, path_type=Path)
     for option in (
         click.option("--workdir", type=folder, help="Where frames of videos are kept.  [default: OUT/frames]"),
-        click.option("--frames", type=click.IntRange(min=0), help="Of each swapped clip; 0: all.  [default: 10]"),
+        click.option(
+            "--frames",
+            type=click.IntRange(min=0),
+            help="Take so many frames of each swapped clip; 0: all.  [default: 10]",
+        ),
     ):
         command = option(command)
     return clip_layout_options(command)

@@ -16,7 +16,9 @@ from exprmetric.errors import InputError
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Draw nothing; say from the spread in this earlier result how many targets a difference needs.",
 )
-@click.option("-n", "count", type=click.IntRange(min=1), default=3000, show_default=True, help="How many pairs.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=3000, show_default=True, help="So many pairs are drawn."
+)
 @click.option(
     "--same",
     type=click.FloatRange(0, 1),

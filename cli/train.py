@@ -37,7 +37,12 @@ def need_torch() -> None:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe; repeatable."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where to train: auto (a GPU where there is one), cpu, cuda, cuda:1, …",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes that align faces.")
 @click.option("--print-config", is_flag=True, help="Print the recipe's settings as JSON and stop.")
 def train(

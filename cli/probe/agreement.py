@@ -17,10 +17,16 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
 @click.argument("rated", nargs=-1, required=True, metavar="[NAME=]RATED...")
 @click.option("--chosen", multiple=True, metavar="NAME", help="This set was used for choosing a method; repeatable.")
 @click.option("--unseen", multiple=True, metavar="NAME", help="This set was never looked at before; repeatable.")
-@click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Of the rated faces.")
+@click.option(
+    "--split",
+    type=click.Choice(SPLITS),
+    default="test",
+    show_default=True,
+    help="Part of each rated set that is judged.",
+)
 @click.option("--term", "terms", multiple=True, help="A rating column of tables; repeatable.  [default: all numbers]")
 @click.option(
-    "--margin", type=click.FloatRange(min=0), help="Of clear triplets, in a table's rating points.  [default: 0.8]"
+    "--margin", type=click.FloatRange(min=0), help="Rating points by which a clear triplet stands out.  [default: 0.8]"
 )
 @click.option("--persons", type=click.Path(path_type=Path), help="A data set with image, person, emotion.")
 @click.option(
@@ -28,7 +34,7 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
     type=click.Choice(SPLITS),
     default="all",
     show_default=True,
-    help="Of the people; training keeps those of valid out.",
+    help="Part of --persons that is used; training keeps the people of valid out.",
 )
 @click.option("--photos", type=click.Path(path_type=Path), help="Folder or zip, for curves and detectors.")
 @click.option(
@@ -36,16 +42,28 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
     "-m",
     "methods",
     multiple=True,
-    help=f"Repeatable.  [default: {', '.join(DEFAULT_METHODS)}, or the checkpoints]",
+    help=f"A method to judge; repeatable.  [default: {', '.join(DEFAULT_METHODS)}, or the checkpoints]",
 )
 @checkpoint_option()
 @face_options
 @stack_options
 @device_option()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, card and plots.")
-@click.option("--limit", type=click.IntRange(min=3), default=2000, show_default=True, help="Faces of each set.")
-@click.option("--curves", type=click.IntRange(min=0), default=60, show_default=True, help="Photographs for curves.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=3),
+    default=2000,
+    show_default=True,
+    help="Judge at most so many faces of each set.",
+)
+@click.option(
+    "--curves",
+    type=click.IntRange(min=0),
+    default=60,
+    show_default=True,
+    help="Draw curves from so many photographs; 0: no curves.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw the curves into --out.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def agreement(

@@ -13,7 +13,7 @@ from exprmetric_cli.options import detector_option, face_option, stack_options
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("first", metavar="A.jpg", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B.jpg", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The picture, a PNG.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The PNG file to write.")
 @detector_option("; none: images are aligned crops")
 @face_option()
 @stack_options

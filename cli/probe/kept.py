@@ -14,16 +14,32 @@ from exprmetric.choices import DEFAULT_METHODS, SPLITS
 
 @click.command()
 @click.argument("rated", nargs=-1, required=True, metavar="[NAME=]RATED...")
-@click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Part of FER+.")
-@click.option("--method", "-m", "methods", multiple=True, help=f"Repeatable.  [default: {', '.join(DEFAULT_METHODS)}]")
+@click.option(
+    "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Part of FER+ whose faces are used."
+)
+@click.option(
+    "--method",
+    "-m",
+    "methods",
+    multiple=True,
+    help=f"A method to fit a map for; repeatable.  [default: {', '.join(DEFAULT_METHODS)}]",
+)
 @checkpoint_option()
 @face_options
 @device_option()
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for kept.json, kept.md, kept.svg."
 )
-@click.option("--limit", type=click.IntRange(min=3), default=2000, show_default=True, help="Most faces of each set.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of faces, pairs and intervals.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=3),
+    default=2000,
+    show_default=True,
+    help="Use at most so many faces of each set.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed by which faces, pairs and intervals are drawn."
+)
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw the reliability diagram into --out.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def kept(

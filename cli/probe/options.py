@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def device_option() -> Callable[[F], F]:
     """`--device`."""
-    return click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda, …")
+    return click.option("--device", default="auto", show_default=True, help="Where checkpoints run: auto, cpu, cuda, …")
 
 
 def checkpoint_option() -> Callable[[F], F]:
@@ -59,7 +59,11 @@ def encoder_options(command: F) -> F:
             "[default: OUT/cache, else none]",
         ),
         click.option(
-            "--limit", type=click.IntRange(min=2), default=6000, show_default=True, help="Faces of each split."
+            "--limit",
+            type=click.IntRange(min=2),
+            default=6000,
+            show_default=True,
+            help="Use at most so many faces of each split.",
         ),
         checkpoint_option(),
         click.option("--method", "-m", "methods", multiple=True, help="A registered method; repeatable."),

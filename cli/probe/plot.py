@@ -17,8 +17,14 @@ CLASSIFIERS = ("head", "linear", "10-nn", "30-nn")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @encoder_options
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="PNG file.")
-@click.option("--classifier", type=click.Choice(CLASSIFIERS), default="head", show_default=True, help="Of confusion.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The PNG file to write.")
+@click.option(
+    "--classifier",
+    type=click.Choice(CLASSIFIERS),
+    default="head",
+    show_default=True,
+    help="Classifier of the confusion matrix.",
+)
 @click.option("--query", multiple=True, help="nearest: a test image's name; repeatable.  [default: one an expression]")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def plot(

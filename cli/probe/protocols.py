@@ -16,17 +16,49 @@ SPLITS = ("train", "valid", "all")
 @click.command()
 @click.argument("data", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @encoder_options
-@click.option("--protocol", "-p", "protocols", multiple=True, help="Repeatable.  [default: all]")
+@click.option(
+    "--protocol",
+    "-p",
+    "protocols",
+    multiple=True,
+    help="A protocol to judge by; repeat the option for several.  [default: all]",
+)
 @click.option("--contempt/--no-contempt", default=True, show_default=True, help="Eight classes, or seven without it.")
 @click.option("--persons", type=click.Path(exists=True, path_type=Path), help="A data set with image, person, emotion.")
-@click.option("--persons-split", type=click.Choice(SPLITS), default="all", show_default=True)
-@click.option("--persons-limit", type=click.IntRange(min=2), default=2000, show_default=True, help="Faces of people.")
+@click.option(
+    "--persons-split",
+    type=click.Choice(SPLITS),
+    default="all",
+    show_default=True,
+    help="Part of --persons that is used.",
+)
+@click.option(
+    "--persons-limit",
+    type=click.IntRange(min=2),
+    default=2000,
+    show_default=True,
+    help="Use at most so many faces of --persons.",
+)
 @click.option("--fec", type=click.Path(exists=True, path_type=Path), help="A triplet file of FEC, as published.")
-@click.option("--fec-images", type=click.Path(exists=True, path_type=Path), help="Folder of its photographs.")
-@click.option("--fec-limit", type=click.IntRange(min=1), default=9000, show_default=True, help="Triplets of FEC.")
-@click.option("--resamples", type=click.IntRange(min=0), default=300, show_default=True, help="0: no intervals.")
+@click.option("--fec-images", type=click.Path(exists=True, path_type=Path), help="Folder of FEC's photographs.")
+@click.option(
+    "--fec-limit",
+    type=click.IntRange(min=1),
+    default=9000,
+    show_default=True,
+    help="Use at most so many triplets of FEC.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=300,
+    show_default=True,
+    help="Draws behind each interval; 0: no intervals.",
+)
 @format_option(("table", "markdown", "json"))
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="For protocols.json and protocols.md.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for protocols.json and protocols.md."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def protocols(
     data: tuple[Path, ...],

@@ -39,8 +39,8 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--model", "models", multiple=True, help="Only this model's swaps; repeatable.  [default: all]")
 @click.option("--method", "-m", default="", help="Spread the swaps over this method's t2c.  [default: the first]")
-@click.option("--title", help="Of the page.  [default: How alike are these expressions?]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of swaps.")
+@click.option("--title", help="Title of the page.  [default: How alike are these expressions?]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed by which swaps are drawn.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def make(
     result: Path,

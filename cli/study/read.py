@@ -22,9 +22,11 @@ import click
     type=click.Choice(("table", "json", "markdown")),
     default="table",
     show_default=True,
-    help="What stdout gets.",
+    help="Form of what is printed.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of intervals, and of halves of raters.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the intervals, and of the halves of raters."
+)
 def read(answers: tuple[Path, ...], folder: Path | None, out: Path | None, form: str, seed: int) -> None:
     """Say how far people agree with each other, how far each method agrees with them, and what they say of each model.
 

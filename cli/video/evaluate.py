@@ -44,8 +44,19 @@ VIDEO = click.Path(path_type=Path)
     help="Who is measured: whom the swap changed most, else who fills most of the target (one), or everybody in it, "
     "each with scores of their own.",
 )
-@click.option("--cutoff", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of flicker, Hz.")
-@click.option("--identity/--no-identity", default=True, show_default=True, help="Measure the identity control.")
+@click.option(
+    "--cutoff",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Movement that is faster than this, in Hz, counts as flicker.",
+)
+@click.option(
+    "--identity/--no-identity",
+    default=True,
+    show_default=True,
+    help="Measure the identity control too: whose person the swapped face shows.",
+)
 @click.option(
     "--render",
     is_flag=True,

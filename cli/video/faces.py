@@ -35,7 +35,7 @@ def tag() -> None:
 @tag.command()
 @click.argument("database", type=FOLDER)
 @click.argument("faces", metavar="FACE...", nargs=-1, required=True, type=VIDEO)
-@click.option("--tag", "-t", "tags", multiple=True, required=True, help="Repeat for several.")
+@click.option("--tag", "-t", "tags", multiple=True, required=True, help="A tag to add; repeat the option for several.")
 @click.option("--at", type=click.FloatRange(min=0), help="FACE is a video: seconds into it.")
 @detector_option()
 def add(database: Path, faces: tuple[Path, ...], tags: tuple[str, ...], at: float | None, detector: str) -> None:
@@ -101,7 +101,14 @@ def run(
 @VIDEOS
 @people_options
 @PERSON
-@click.option("-n", "clusters", type=click.IntRange(min=1), default=10, show_default=True, help="Faces of a person.")
+@click.option(
+    "-n",
+    "clusters",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Show so many faces of each person.",
+)
 @keep_option
 @reading_options
 @out_option("summary.html, summary.json, expressions.csv, summary.png")
@@ -143,7 +150,9 @@ def summary(
 @VIDEOS
 @people_options
 @PERSON
-@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Moments at most.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most so many moments."
+)
 @click.option(
     "--apart", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds between two of one person."
 )

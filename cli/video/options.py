@@ -27,7 +27,11 @@ def reading_options(command: F) -> F:
             help="Frames a second of a folder of images.",
         ),
         click.option(
-            "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Look at each n-th frame."
+            "--every",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Look at each n-th frame; 1: at every one.",
         ),
         click.option(
             "--detect-every",
@@ -88,10 +92,16 @@ def people_options(command: F) -> F:
             type=click.Choice(IDENTIFIERS),
             default=IDENTIFIERS[0],
             show_default=True,
-            help="What tells people apart.",
+            help="Method that tells people apart.",
         ),
         quality_option("paper004"),
-        click.option("--method", "-m", default="default", show_default=True, help="Space of the expressions."),
+        click.option(
+            "--method",
+            "-m",
+            default="default",
+            show_default=True,
+            help="Method in whose space expressions are compared.",
+        ),
     ):
         command = option(command)
     return command
