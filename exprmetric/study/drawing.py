@@ -91,11 +91,17 @@ def draw_questions(
     found = [Drawn(PAIR, i, ("target", "swapped")) for i in some(chosen, counts.pairs)]
     found += [Drawn(ODD, i, ("target", "source", "swapped")) for i in some(three, counts.odd)]
     faces = [Drawn(NAME, i, (role,)) for i in some(chosen, -(-counts.names // 2)) for role in ("swapped", "target")]
-    found += list({(rows.record(d.row)[d.roles[0]]): d for d in faces[: counts.names]}.values())
+    found += list({_face(rows, d): d for d in faces[: counts.names]}.values())
     if not found:
         raise InputError("no row of the result can be shown: nothing was measured, or its pictures are gone")
     found += _catches(rows, found, three, apart, counts, usable)
     return found
+
+
+def _face(rows: Rows, drawn: Drawn) -> tuple[object, object]:
+    """The picture, and the place of the face in it: a picture may show several that are asked about."""
+    record, role = rows.record(drawn.row), drawn.roles[0]
+    return record[role], record.get(f"box_{role}")
 
 
 def balanced(

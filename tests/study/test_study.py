@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from browser import Browser, find_browser
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ from swaps import small_folder
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.evaluation.evaluate import evaluate
 from exprmetric.evaluation.result import EvaluationResult
+from exprmetric.evaluation.rows import Rows
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.probes.answers import answered_set
 from exprmetric.report.crops import Picture
@@ -121,6 +123,18 @@ def test_models_are_asked_about_equally_and_near_swaps_as_much_as_far_ones(swaps
 def test_the_same_seed_draws_the_same_study_and_another_seed_another(swaps: EvaluationResult, plain_pictures: None):
     first, again, other = (make_study(swaps, COUNTS, seed=s).record for s in (0, 0, 1))
     assert first["questions"] == again["questions"] and first["questions"] != other["questions"]
+
+
+def test_two_faces_of_one_picture_are_both_named_and_one_face_is_named_once(tmp_path: Path):
+    folder = [row(tmp_path, "group", f"s{i}", id_=f"group#{i}") for i in range(4)]
+    table = result(folder).rows.table
+    boxes = ["0 0 9 9", "20 0 29 9", "20 0 29 9", None]
+    for role in ("target", "swapped"):
+        place = table.column_names.index(f"box_{role}")
+        table = table.set_column(place, f"box_{role}", pa.array(boxes, pa.string()))
+    drawn = draw_questions(Rows(table), ["lm68"], Counts(0, 0, 8, 0), lambda i: True)
+    named = [(d.roles[0], boxes[d.row]) for d in drawn]
+    assert sorted(named, key=str) == sorted({(r, b) for r in ("target", "swapped") for b in boxes}, key=str)
 
 
 def test_a_row_without_pictures_gives_its_place_to_another(swaps: EvaluationResult):
