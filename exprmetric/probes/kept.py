@@ -100,8 +100,8 @@ def sheet(made: dict[str, KeptMap]) -> Sheet:
             method, verdict = "", ""
     head = ["method", "left out", "faces", "pairs", "two raters of one face", "farthest pairs", "error ↓", "calibrated"]
     notes = [
-        "Error: expected calibration error on the set named, of a map fitted on the others (95 % interval over people, "
-        f"or faces where they are unknown). A map with an error above {LIMIT:.2f} enters no verdict."
+        "error ↓: expected calibration error on the set that is named, of a map fitted on the others (95 % interval "
+        f"over people, or faces where they are unknown). A map with an error above {LIMIT:.2f} enters no verdict."
     ]
     return Sheet.of(head, rows, words=2, title="From distance to the probability of the same answer", notes=notes)
 
