@@ -161,7 +161,7 @@ def judge(made: list[str], data: Path, out: Path, rated: list[Path]) -> None:
     subprocess.run([*command, *others, "--limit", "3000"], check=True)
     if rated:
         command = command_line("probe", "agreement", *rated, *checkpoints, *others, "--split", "all", "--curves", 0)
-        subprocess.run([*command, "--no-plots", *kept, "--out", str(out / "rated")], check=True)
+        subprocess.run([*command, "--no-plots", "--out", str(out / "rated")], check=True)
 
 
 def measure(names: list[str], out: Path, swaps: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 import torch
 
@@ -90,3 +91,25 @@ def test_a_cell_joins_the_interval_over_faces_with_that_over_seeds(recipes: Modu
     half = math.hypot(1.0, 12.71 * math.sqrt(200) / math.sqrt(2))
     assert lines[2] == f"| a | 512 | 2 | 60.0 ±{half:.1f} | 80.0 ±3.9 |"
     assert lines[4] == "| lm68 |  |  | 40.0 ±1.0 |  |"
+
+
+def test_the_judges_are_asked_with_options_that_they_have(
+    recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exprmetric_cli.main import main
+
+    asked: list[list[str]] = []
+    monkeypatch.setattr(recipes.subprocess, "run", lambda command, **how: asked.append(command))
+    data = [tmp_path / f"{name}.zip" for name in ("ferplus", "lfw_expressions", "rafdb")]
+    for path in data:
+        path.touch()
+    recipes.judge(["a"], tmp_path, tmp_path / "out", [tmp_path])
+    assert len(asked) == 2
+    for command in asked:
+        words = command[command.index("probe") :]
+        main.make_context("exprmetric", words, resilient_parsing=False)
+        group = main.get_command(main.context_class(main), "probe")
+        assert isinstance(group, click.Group)
+        command_asked = group.get_command(group.context_class(group), words[1])
+        assert command_asked is not None
+        command_asked.make_context(words[1], words[2:])  # a UsageError for an option that it doesn't have
