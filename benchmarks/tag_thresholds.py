@@ -23,7 +23,8 @@ from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.reading import lone_face
-from exprmetric.evaluation.session import Session, Settings, open_pool
+from exprmetric.evaluation.session import Session, Settings
+from exprmetric.io.pool import open_pool
 from exprmetric.methods import Method
 from exprmetric.video.people.thresholds import CALIBRATED, OTHER_SHARE, SAME_SHARE, calibrate
 

@@ -20,7 +20,6 @@ from exprmetric.choices import CROPS
 from exprmetric.errors import ImageError, InputError
 from exprmetric.evaluation.embed import find_images
 from exprmetric.evaluation.rows import OK
-from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.alignment import CROP_SIZE, warp
 from exprmetric.faces.place import box_text
@@ -28,6 +27,7 @@ from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.faults import of_image
 from exprmetric.io.files import path_text, write_files, write_whole
 from exprmetric.io.images import read_image
+from exprmetric.io.pool import open_pool
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.weights import store as weights
 

@@ -17,11 +17,12 @@ from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.pipeline import Task, represent_all
 from exprmetric.evaluation.reading import lone_face
 from exprmetric.evaluation.rows import OK
-from exprmetric.evaluation.session import Session, Settings, default_jobs, open_pool
+from exprmetric.evaluation.session import Session, Settings
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.arguments import text
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.images import PICTURE_SUFFIXES
+from exprmetric.io.pool import default_jobs, open_pool
 from exprmetric.io.progress import Progress, no_progress
 
 if TYPE_CHECKING:

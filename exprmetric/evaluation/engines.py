@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from exprmetric.errors import InputError
 from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.large.suspects import open_noted
-from exprmetric.evaluation.session import Job, default_jobs
+from exprmetric.evaluation.session import Job
+from exprmetric.io.pool import default_jobs
 
 if TYPE_CHECKING:
     import pyarrow as pa

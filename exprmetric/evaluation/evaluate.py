@@ -29,7 +29,7 @@ from exprmetric.evaluation.privacy import recogniser
 from exprmetric.evaluation.reading import Outcome
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS
-from exprmetric.evaluation.session import Job, Session, Settings, open_pool
+from exprmetric.evaluation.session import Job, Session, Settings
 from exprmetric.evaluation.summary import check_models
 from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
@@ -38,6 +38,7 @@ from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_
 from exprmetric.io.arguments import names, text, whole
 from exprmetric.io.environment import environment, versions
 from exprmetric.io.images import read_image
+from exprmetric.io.pool import open_pool
 from exprmetric.io.progress import Profile, Progress, no_progress
 from exprmetric.io.tables import listed
 

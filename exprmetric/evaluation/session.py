@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -105,31 +104,6 @@ class Settings:
         behind = [IDENTITY] * (self.identity or bool(self.privacy)) + [self.privacy] * bool(self.privacy)
         behind += [name for name in (self.retrieval, self.classes) if name]
         return list(dict.fromkeys([*self.methods, *behind]))
-
-
-def default_jobs() -> int:
-    """Threads that read images: one a core, as far as this process may use them."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
-
-
-@contextmanager
-def open_pool(jobs: int | None = None) -> Iterator[Executor]:
-    """Threads for images; when something goes wrong, what waits is given up.
-
-    Meanwhile OpenCV works in the thread that calls it: its own threads would take the cores from the pool's.
-    """
-    import cv2
-
-    pool, before = ThreadPoolExecutor(jobs or default_jobs(), "faces"), cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(before)
 
 
 def check_landmarks(methods: Sequence[Method], landmarks: str) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from exprmetric.errors import ImageError, InputError
-from exprmetric.evaluation.session import open_pool
 from exprmetric.io.files import path_text, write_whole
 from exprmetric.io.plain import plain
+from exprmetric.io.pool import open_pool
 from exprmetric.methods import Method
 from exprmetric.metrics.agreement import Leak, identity_leak
 from exprmetric.metrics.rated import RatedScores

@@ -22,11 +22,11 @@ from exprmetric.choices import CHANNELS
 from exprmetric.datasets.alignment import CHOICE, align_dataset
 from exprmetric.datasets.store import crops_of
 from exprmetric.errors import InputError, UnreadableImageError
-from exprmetric.evaluation.session import default_jobs, open_pool
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.kept import digest, keep_arrays, kept_arrays
+from exprmetric.io.pool import default_jobs, open_pool
 from exprmetric.io.progress import Progress, no_progress
 from exprmetric.methods import Method
 from exprmetric.metrics.distances import DISTANCES

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from exprmetric.errors import InputError
-from exprmetric.evaluation.session import open_pool
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.files import write_whole
 from exprmetric.io.plain import plain
+from exprmetric.io.pool import open_pool
 from exprmetric.io.sheet import Number, Sheet
 from exprmetric.methods import Method
 from exprmetric.metrics.kept import LIMIT, KeptMap, agreement, ceiling, fit, judge, spread

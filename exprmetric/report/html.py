@@ -27,7 +27,6 @@ from exprmetric.evaluation.clouds import cloud_lines
 from exprmetric.evaluation.privacy import privacy_sheet
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.evaluation.rows import DISTANCE_COLUMNS, Record, Rows
-from exprmetric.evaluation.session import open_pool
 from exprmetric.evaluation.tables import (
     coverage_line,
     headline,
@@ -41,6 +40,7 @@ from exprmetric.evaluation.tables import (
     splits,
 )
 from exprmetric.io.files import write_whole
+from exprmetric.io.pool import open_pool
 from exprmetric.io.sheet import Sheet
 from exprmetric.report import figures
 from exprmetric.report.crops import result_finder, with_pictures

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exprmetric.errors import ExprmetricError, VideoError
-from exprmetric.evaluation.session import open_pool
 from exprmetric.evaluation.tables import identity_line
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.point_models import DEFAULT
+from exprmetric.io.pool import open_pool
 from exprmetric.report import lines
 from exprmetric.report.figures import places
 from exprmetric.report.filmstrips import Strip, choose, with_pictures

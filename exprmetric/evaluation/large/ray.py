@@ -26,8 +26,9 @@ from exprmetric.evaluation.large.cache import Kept
 from exprmetric.evaluation.large.forked import open_reader
 from exprmetric.evaluation.plan import Plan
 from exprmetric.evaluation.rows import name_columns, schema
-from exprmetric.evaluation.session import Session, Settings, open_pool
+from exprmetric.evaluation.session import Session, Settings
 from exprmetric.io.environment import environment, versions
+from exprmetric.io.pool import open_pool
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exprmetric.errors import DamagedVideoError, ImageError, ImplausibleFaceError, InputError
-from exprmetric.evaluation.session import open_pool
 from exprmetric.faces import Face, FaceFinder, alignment, open_finder
 from exprmetric.faces.detection import Detection
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.faults import of_image
 from exprmetric.io.files import path_text
+from exprmetric.io.pool import open_pool
 from exprmetric.io.tables import show
 from exprmetric.io.video import FOLDER_RATE, Frame, frames, info
 from exprmetric.methods import Method, load_method
