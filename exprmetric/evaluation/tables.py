@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -149,26 +149,39 @@ def _columns(*first: str, scores: Iterable[str]) -> list[Column]:
 
 
 def headline(summary: dict[str, Any]) -> Sheet:
-    """The scores that matter: by method, with the anchors; of several models each by itself, never all in one."""
+    """The scores that matter: by method, with the anchors; of several models each by itself, never all in one.
+
+    Models that were given the same pairs share their anchors, which then stand once; else each has its own below it.
+    """
     scores, models = shown_scores(summary["methods"]), models_of(summary)
     rows: list[Row] = []
     for method, whole in summary["methods"].items():
-        first = label(method, whole)
-        for name in models or [""]:
-            found = summary["groups"][name]["methods"][method] if models else whole
-            head: list[Content] = [first, name, found["n"]] if models else [first, found["n"]]
-            rows.append(Row([*head, *(score_cell(found.get(s)) for s in scores)], method))
-            first = ""
-        for key, words in ANCHORS.items():
-            if anchor := whole.get("anchors", {}).get(key):
-                head = ["", words, ""] if models else [f"  {words}", ""]
-                rows.append(Row([*head, *(Number(anchor.get(s)) for s in scores)], method, anchor=True))
+        parts = {name: summary["groups"][name]["methods"][method] for name in models} or {"": whole}
+        anchors = [_anchors(part, scores, method, bool(models)) for part in parts.values()]
+        shared = len({tuple(str(c) for row in found for c in row.cells) for found in anchors}) == 1
+        for i, (name, part) in enumerate(parts.items()):
+            head: list[Content] = [label(method, whole) if i == 0 else "", *[name] * bool(models), part["n"]]
+            rows.append(Row([*head, *(score_cell(part.get(s)) for s in scores)], method))
+            if not shared or i == len(parts) - 1:
+                rows += anchors[i]
     notes = []
     if models:
         unnamed = summary["coverage"]["triplets"] - sum(summary["groups"][m]["coverage"]["triplets"] for m in models)
         if unnamed:
             notes.append(f"{unnamed} triplets name no model: their scores are in the files, not in this table.")
     return Sheet(_columns("method", *["model"] * bool(models), "n", scores=scores), rows, notes=notes)
+
+
+def _anchors(part: Mapping[str, Any], scores: Sequence[str], method: str, models: bool) -> list[Row]:
+    """The anchors of a part's scores, a row each."""
+    found = ((words, part.get("anchors", {}).get(key)) for key, words in ANCHORS.items())
+    return [
+        Row(
+            [*(["", words] if models else [f"  {words}"]), "", *(Number(a.get(s)) for s in scores)], method, anchor=True
+        )
+        for words, a in found
+        if a
+    ]
 
 
 def splits(summary: dict[str, Any]) -> Sheet | None:

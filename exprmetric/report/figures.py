@@ -79,12 +79,16 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often t2c and s2c (where there are sources) have each value: outlines as SVG paths, where the means stand."""
+    """How often t2c and s2c (where there are sources) have each value: outlines as SVG paths, where the means stand.
+
+    `about` says below the figure whose they are.
+    """
 
     method: str
     axes: Axes
     outlines: dict[str, str]
     means: dict[str, float]
+    about: str
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,10 @@ def scatter(rows: Rows, method: str, identity: str, series: dict[str, int]) -> S
     """
     measured = np.flatnonzero(rows.ok)
     t2c = rows.distance(method, "t2c")
-    pasted = float(rows.distance(method, "s2t")[measured].mean())
-    highest = max(pasted, float(t2c[measured].max())) * 1.05 or 1.0
+    codes, names = rows.codes("model")
+    s2t = rows.distance(method, "s2t")
+    pasted = {name: float(s2t[own].mean()) for i, name in enumerate(names) if (own := rows.ok & (codes == i)).any()}
+    highest = max(*pasted.values(), float(t2c[measured].max())) * 1.05 or 1.0
     axes, x, y = _axes(1.0, highest, "identity transfer (0 target, 1 source)", "expression error, t2c")
     chosen = measured[spread(len(measured), MOST_DOTS)]
     transfer = identity_transfer(rows.distance(identity, "t2c")[chosen], rows.distance(identity, "s2c")[chosen])
@@ -197,7 +203,13 @@ def scatter(rows: Rows, method: str, identity: str, series: dict[str, int]) -> S
         Dot(x(moved), y(far), series[row["model"]], f"{row['id']}: identity {moved:.2f}, {method} t2c {far:.3f}")
         for row, moved, far in shown
     ]
-    anchors = (Dot(x(0.0), y(0.0), 0, "nothing swapped"), Dot(x(1.0), y(pasted), 0, "source pasted"))
+    ends = [  # models of other pairs have other anchors
+        Dot(
+            x(1.0), y(far), series[name], "source pasted" + (f": {name or 'no model named'}" if len(pasted) > 1 else "")
+        )
+        for name, far in sorted(pasted.items(), key=lambda p: -p[1])
+    ]
+    anchors = (Dot(x(0.0), y(0.0), 0, "nothing swapped"), *ends)
     return Scatter(method, axes, tuple(dots), anchors, len(dots), len(measured))
 
 
@@ -245,11 +257,37 @@ def hidden(
     return Scatter(method, axes, tuple(dots), corners, len(dots), len(dots))
 
 
-def histogram(rows: Rows, method: str) -> Histogram:
-    """Distributions of t2c and s2c over the same bins; at least one row is measured."""
+def histograms(rows: Rows, methods: Sequence[str], models: Sequence[str]) -> list[Histogram]:
+    """Of one model a figure for each method; of several one for each model by the primary method, on one scale.
+
+    Args:
+        rows: at least one is measured.
+        methods: at least one.
+        models: those that stand side by side; none where all rows are of one.
+    """
+    if not models:
+        return [histogram(rows, method) for method in methods]
+    chosen = primary(methods)
+    codes, names = rows.codes("model")
+    own = {name: rows.ok & (codes == names.index(name)) for name in models}
+    measured = np.any(list(own.values()), axis=0)
+    distances = [rows.distance(chosen, name)[measured] for name in ("t2c", "s2c")]
+    highest = max((float(np.nanmax(d)) for d in distances if np.isfinite(d).any()), default=0.0)
+    return [histogram(rows.where(o), chosen, name, highest) for name, o in own.items() if o.any()]
+
+
+def histogram(rows: Rows, method: str, about: str = "", highest: float = 0.0) -> Histogram:
+    """Distributions of t2c and s2c over the same bins.
+
+    Args:
+        rows: at least one is measured.
+        method: whose distances.
+        about: whose these are; '' where `method` says all.
+        highest: end of the scale; 0 for the greatest distance.
+    """
     values = {name: rows.distance(method, name)[rows.ok] for name in ("t2c", "s2c")}
     values = {name: known for name, v in values.items() if len(known := v[np.isfinite(v)])}
-    highest = max(float(v.max()) for v in values.values()) or 1.0
+    highest = highest or max(float(v.max()) for v in values.values()) or 1.0
     counts = {name: np.histogram(v, BINS, (0.0, highest))[0] for name, v in values.items()}
     top = float(max(c.max() for c in counts.values()))
     axes, x, y = _axes(highest, top * 1.05, f"distance ({method})", "triplets", whole=True)
@@ -264,6 +302,7 @@ def histogram(rows: Rows, method: str) -> Histogram:
         axes,
         {name: outline(c.tolist()) for name, c in counts.items()},
         {name: x(float(v.mean())) for name, v in values.items()},
+        f"{about} (n {int(rows.ok.sum())})" if about else method,
     )
 
 
@@ -318,9 +357,9 @@ def calibration(rows: Rows, method: str, *, seed: int = 0) -> Calibration | None
     groups = rows.codes("group")[0]
     parts = {name: rows.ok & (codes == i) for i, name in enumerate(models)}
     parts = {name: part for name, part in parts.items() if part.any()}
-    whole = {"all triplets": rows.ok} if "" in parts else {}  # several models are never pooled
+    unnamed = "no model named" if len(parts) > 1 else "all triplets"  # several models are never pooled
     found = []
-    for name, part in [*whole.items(), *((n, p) for n, p in parts.items() if n)]:
+    for name, part in ((n or unnamed, p) for n, p in parts.items()):
         t2c, s2t = (rows.distance(method, d)[part] for d in ("t2c", "s2t"))
         if s2t.mean() > 0:
             ratio = float(t2c.mean() / s2t.mean())

@@ -165,6 +165,7 @@ def report_page(result: EvaluationResult, *, jobs: int | None = None) -> str:
         all_differences=all_differences,
         most_duels=MOST_DUELS,
         models=_models(rows),
+        several=bool(models_of(summary)),
         series=figures.SERIES,
         **_figures(result, methods),
         cards=cards,
@@ -218,7 +219,7 @@ def _figures(result: EvaluationResult, methods: Sequence[str]) -> dict[str, Any]
     return {
         "hidden": [d for d in dots if d],
         "scatters": [figures.scatter(sourced, m, IDENTITY, series) for m in methods] if control else [],
-        "histograms": [figures.histogram(rows, m) for m in methods],
+        "histograms": figures.histograms(rows, methods, models_of(summary)),
         "calibrations": [b for b in bars if b],
     }
 

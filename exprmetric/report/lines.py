@@ -74,6 +74,7 @@ def line_chart(
     low: float | None = None,
     high: float | None = None,
     span: float = 0.0,
+    whole: bool = False,
     moments: Moments = (),
     bands: Sequence[tuple[float, float, str]] = (),
 ) -> LineChart:
@@ -87,6 +88,7 @@ def line_chart(
         low: lower end of the y axis; by default the least value.
         high: upper end of the y axis; by default the greatest value.
         span: of the y axis at least.
+        whole: whether `times` count something: no tick stands between two of them.
         moments: to be marked.
         bands: start, end, label of what is shaded.
     """
@@ -98,7 +100,7 @@ def line_chart(
     x = scale(first, last, LEFT, WIDTH - RIGHT)
     y = scale(bottom, top, HEIGHT - BOTTOM, TOP)
     axes = Axes(
-        tuple(Tick(x(v), f"{v:g}") for v in ticks(first, last, 10)),
+        tuple(Tick(x(v), f"{v:g}") for v in ticks(first, last, 10) if not whole or v == int(v)),
         tuple(Tick(y(v), f"{v:g}") for v in ticks(bottom, top, 4)),
         x_label,
         y_label,
@@ -114,7 +116,8 @@ def line_chart(
         value = values[curve][int(np.abs(when - at).argmin())]
         if np.isfinite(value):
             marks.append(Mark(x(at), y(float(value)), kind, label))
-    shaded = tuple(Band(x(a), round(max(x(b) - x(a), 1.0), 2), text) for a, b, text in bands)
+    inside = ((x(max(a, first)), x(min(b, last)), text) for a, b, text in bands)
+    shaded = tuple(Band(a, round(max(b - a, 1.0), 2), text) for a, b, text in inside)
     return LineChart(title, axes, lines, tuple(marks), shaded)
 
 

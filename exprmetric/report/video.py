@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exprmetric.errors import ExprmetricError, VideoError
-from exprmetric.evaluation.tables import identity_line
 from exprmetric.faces import FaceFinder, open_finder
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.io.pool import open_pool
@@ -22,12 +21,14 @@ from exprmetric.report.filmstrips import Strip, choose, with_pictures
 from exprmetric.report.html import REPORT, render, write_page
 from exprmetric.report.video_tables import (
     EVENTS,
+    by_model,
     clip_line,
     clip_name,
     clips_sheet,
     course_sheet,
     coverage_line,
     events_sheet,
+    identity_lines,
     lag_line,
     offset_line,
     pairing_line,
@@ -94,20 +95,19 @@ def video_report_page(result: VideoResult, *, jobs: int | None = None) -> str:
     with store.commercial_only(settings.get("commercial_only", False)):  # older results don't say
         landmarks = settings.get("landmarks", DEFAULT)
         finder = open_finder(settings["detector"], provider=settings["provider"], landmarks=landmarks)
-    parts = summary["models"] if len(summary["models"]) > 1 else {"": summary}
-    first = "model" if len(parts) > 1 else ""
+    parts, first = by_model(summary)
     with open_pool(jobs) as pool:
         shown = [_shown(clip, result.frames, methods, settings, finder, pool) for clip in chosen]
     return render(
         "video.html",
         summary=summary,
         coverage=coverage_line(summary["coverage"]),
-        identity=identity_line(summary["identity"]),
+        identity=identity_lines(parts),
         headline=scores_sheet(parts, first),
         places=places(summary["methods"], {m: p["methods"] for m, p in parts.items() if first}),
         data_name=_data_name(summary["clips"]),
         temporal=course_sheet(parts, first),
-        events=events_sheet(summary),
+        events=events_sheet(parts, first),
         clips=clips_sheet(summary, MOST_ROWS),
         clip_line=clip_line,
         pairing_line=pairing_line,

@@ -185,7 +185,7 @@ def search_chart(distances: Sequence[float], threshold: float) -> tuple[LineChar
         return ()
     place = np.arange(1, len(distances) + 1)
     curves = {"distance": list(distances), "threshold": [threshold] * len(distances)}
-    return (line_chart("", place, curves, y_label="distance", x_label="moment, nearest first", low=0.0),)
+    return (line_chart("", place, curves, y_label="distance", x_label="moment, nearest first", low=0.0, whole=True),)
 
 
 def digest_tiles(library: Library, digests: Sequence[Digest], pictures: Pictures) -> dict[str, list[Tile]]:

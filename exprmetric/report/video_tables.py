@@ -141,15 +141,31 @@ def _course_cell(score: Mapping[str, Any]) -> Number:
     return Number(score["value"], low, high, ".2f")
 
 
-def events_sheet(summary: Mapping[str, Any]) -> Sheet:
-    """How many events of the target the swaps have too."""
-    return Sheet.of(
-        ["event", "in target", "in swap", "recall ↑", "precision ↑"],
-        (
-            [EVENTS.get(n, n), e["target"], e["swapped"], _share(e["recall"]), _share(e["precision"])]
-            for n, e in summary["events"].items()
-        ),
-    )
+def by_model(summary: Mapping[str, Any]) -> tuple[Mapping[str, Mapping[str, Any]], str]:
+    """The parts that stand side by side, and what tells them apart: several models, or the whole without a name."""
+    several = len(summary["models"]) > 1
+    return (summary["models"], "model") if several else ({"": summary}, "")
+
+
+def identity_lines(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The control in a sentence; of several models in one for each, never all in one."""
+    found = ((name, identity_line(part["identity"])) for name, part in parts.items())
+    return [f"{name}: {line}" if name else line for name, line in found if line]
+
+
+def events_sheet(parts: Mapping[str, Mapping[str, Any]], first: str = "") -> Sheet:
+    """How many events of the target the swaps have too, by part."""
+    rows = [
+        [
+            *[name] * bool(first),
+            EVENTS.get(event, event),
+            *(found["target"], found["swapped"], _share(found["recall"]), _share(found["precision"])),
+        ]
+        for name, part in parts.items()
+        for event, found in part["events"].items()
+    ]
+    head = [*_methods_head(first, "event"), *map(Column, ("in target", "in swap", "recall ↑", "precision ↑"))]
+    return Sheet(head, [Row(cells) for cells in rows])
 
 
 def _share(number: float | None) -> Number:
@@ -192,19 +208,18 @@ def print_result(result: VideoResult) -> None:
     print(coverage_line(summary["coverage"]))
     for line in alarm_lines(summary):
         print(line)
-    parts = summary["models"] if len(summary["models"]) > 1 else {"": summary}
-    first = "model" if len(parts) > 1 else ""
+    parts, first = by_model(summary)
     scores_sheet(parts, first).print()
     course_sheet(parts, first, name="over time").print()
     if summary["events"]:
-        events_sheet(summary).print()
+        events_sheet(parts, first).print()
     if any(person_of(c) > 1 for c in summary["clips"]):
         _print_people(summary)
     for clip in summary["clips"]:
         for line in filter(None, (pairing_line(clip), clip_line(clip))):
             print(printable(f"{clip_name(clip)}: {line}."))
-    if line := identity_line(summary["identity"]):
-        print(line)
+    for line in identity_lines(parts):
+        print(printable(line))
     failed = [c for c in summary["clips"] if c["status"] != "ok"]
     for clip in failed[:MOST_FAILURES]:
         print(printable(f"{clip['status']}: {clip_name(clip)}: {clip['reason']}"))

@@ -113,6 +113,22 @@ def test_several_models_stand_side_by_side_and_are_never_pooled(capsys: pytest.C
         assert ("1 triplets name no model" in text) == (form != "latex")
 
 
+def test_models_of_other_pairs_have_their_own_anchors_and_those_of_the_same_pairs_share_them():
+    def made(*distances: float) -> list[list[str]]:
+        rows = [a_row(i, model=name) for i, name in enumerate("AB", start=1)]
+        far = [
+            replace(r, distances=dict.fromkeys(METHODS, Distances(0.1, 0.5, d)))
+            for r, d in zip(rows, distances, strict=True)
+        ]
+        shown = tables.headline(a_result(far).summary).rows
+        return [[str(c) for c in r.cells] for r in shown if r.block == "default"]
+
+    shared, own = made(0.75, 0.75), made(0.75, 0.25)
+    assert [r[1] for r in shared] == ["A", "B", "nothing swapped", "source pasted"]
+    assert [r[1] for r in own] == ["A", "nothing swapped", "source pasted", "B", "nothing swapped", "source pasted"]
+    assert [own[2][4], own[5][4]] == ["0.750", "0.250"]  # their mean is nowhere
+
+
 def test_latex_marks_the_best_and_the_second_of_each_method_and_says_what_made_the_numbers(
     capsys: pytest.CaptureFixture[str],
 ):

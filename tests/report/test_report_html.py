@@ -148,11 +148,14 @@ def test_the_headline_is_the_summary(measured: EvaluationResult, page: str):
     for m in measured.summary["methods"].values():
         for score in ("l2_error", "mean_t2c", "ratio"):
             assert score == "ratio" or cell(m[score]) not in words  # of several models: never pooled
-            for anchor in m["anchors"].values():
-                assert score not in anchor or f"{anchor[score]:.3f}" in words  # another target has no source
     for group in measured.summary["groups"].values():
         assert all(cell(m["mean_t2c"]) in words for m in group["methods"].values())
     models = models_of(measured.summary)
+    for name in models:
+        for m in measured.summary["groups"][name]["methods"].values():
+            for anchor in m["anchors"].values():
+                for score in ("l2_error", "mean_t2c", "ratio"):  # another target has no source
+                    assert anchor.get(score) is None or f"{anchor[score]:.3f}" in words
     assert models and cell(measured.summary["identity"]["nearer_to_source"]) not in words  # never all models in one
     for name in models:
         control = measured.summary["groups"][name]["identity"]
@@ -341,6 +344,34 @@ def test_histograms_count_every_triplet(tmp_path: Path):
     floor = float(drawn.outlines["t2c"].split()[1].split("V")[0])
     up = floor - np.array(heights)
     assert up / up.sum() * 200 == pytest.approx(counts, abs=0.05)
+
+
+def test_no_figure_pools_several_models(tmp_path: Path):
+    alone = {
+        name: [row(tmp_path, f"{name}{i}", "s", model=name) for i in range(4 + 3 * k)] for k, name in enumerate("kmb")
+    }
+    rows = {name: result(made).rows for name, made in alone.items()}
+    alone[""] = [row(tmp_path, f"none{i}", "s") for i in range(5)]
+    one = result([r for made in alone.values() for r in made])
+    drawn = figures.histograms(one.rows, ["lm68", "other"], ["k", "m", "b"])
+    assert [(h.about, h.method) for h in drawn] == [(f"{n} (n {len(alone[n])})", "lm68") for n in "kmb"]
+    highest = max(float(r.distance("lm68", d).max()) for r in rows.values() for d in ("t2c", "s2c"))
+    for h, name in zip(drawn, "kmb", strict=True):
+        expected = figures.histogram(rows[name], "lm68", h.about, highest)
+        assert (h.outlines, h.means, h.axes) == (expected.outlines, expected.means, expected.axes)
+    dots = figures.scatter(one.rows, "lm68", "identity", {"": 0, "k": 1, "m": 2, "b": 3})
+    ends = {d.label.partition(": ")[2]: d for d in dots.anchors[1:]}
+    assert {name: d.series for name, d in ends.items()} == {"no model named": 0, "k": 1, "m": 2, "b": 3}
+    floor = dots.anchors[0].y
+    means = {name: rows[name].distance("lm68", "s2t").mean() for name in "kmb"}
+    heights = {name: floor - ends[name].y for name in "kmb"}
+    assert [h / heights["k"] for h in heights.values()] == pytest.approx(
+        [m / means["k"] for m in means.values()], rel=0.01
+    )
+    bars = figures.calibration(one.rows, "lm68")
+    assert bars is not None and {b.label for b in bars.bars} == {
+        "no model named (n 5)", "k (n 4)", "m (n 7)", "b (n 10)"
+    }  # fmt: skip
 
 
 def test_a_card_puts_the_score_between_its_anchors_and_several_models_are_not_pooled(tmp_path: Path):
