@@ -1,7 +1,8 @@
 """Which face of each of a triplet's images is measured, once all faces of all three are known.
 
 The target's face is named, or chosen as the run asks; the swapped one is the face that stands at its place. A picture
-of another shape than its target's is a crop of it: it may show one face alone. Whatever can't be told is no face.
+of another shape than its target's is a crop of it: it may show one face alone. Where the target shows several, places
+count only if the pictures agree around them. Whatever can't be told is no face.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from exprmetric.inputs.triplets import ROLES
 from exprmetric.io.faults import of_image
 from exprmetric.methods.base import Method
 
-RULE = "at-place-1"
+RULE = "at-place-2"
 """Of which face is measured; changes with whatever changes a choice."""
 CROP = "crop"
 NOBODY = (None, None, None)
@@ -168,15 +169,16 @@ class Chooser:
         note = ""
         partners: list[Represented | ImageError]
         if isinstance(swapped, Sight):
-            partners = self._partners(target, swapped)
+            partners = self._partners(Trio((target, source, swapped), pixels, self._identity))
             note = CROP if not self._aligned and other_shape(target.size, swapped.size) else ""
         else:
             partners = [_gone(swapped, face) for face in target.faces]
         faces = zip(target.faces, partners, strict=True)
         return [Chosen((face, whose, other), note, number) for number, (face, other) in enumerate(faces, 1)]
 
-    def _partners(self, target: Sight, swapped: Sight) -> list[Represented | ImageError]:
+    def _partners(self, trio: Trio) -> list[Represented | ImageError]:
         """The swapped face that belongs to each of the target's, each to one at most."""
+        target, swapped = trio.target, trio.swapped
         several = len(target.faces) > 1 or len(swapped.faces) > 1
         if self._aligned or (not several and other_shape(target.size, swapped.size)):
             return list(swapped.faces[:1])
@@ -186,14 +188,17 @@ class Chooser:
             return [NoFaceError(why) for _ in target.faces]
         if other_shape(target.size, swapped.size):
             return [NoFaceError(f"no face that is surely the target's: {shapes}") for _ in target.faces]
+        other_scene = _caught(trio.check_scene)
+        if other_scene is not None:
+            return [other_scene for _ in target.faces]
         found = one_to_one(target.places, swapped.places, _alike(target, swapped))
         gone = NoFaceError(NOT_THERE)
         return [_gone(gone, f) if i is None else swapped.faces[i] for f, i in zip(target.faces, found, strict=True)]
 
     def compares(self, images: Sequence[Outcome | None], names: Sequence[NamedFace | None] = NOBODY) -> bool:
-        """Whether pixels may be asked for: faces of several people have to be told apart."""
-        several = isinstance(images[0], Sight) and len(images[0].faces) > 1
-        return (self._changed and several) or any(n is not None and n.photo is not None for n in names)
+        """Whether pixels may be asked for: there are several people, who have to be told apart."""
+        several = not self._aligned and isinstance(images[0], Sight) and len(images[0].faces) > 1
+        return several or any(n is not None and n.photo is not None for n in names)
 
     def _alone(self, sight: Sight) -> int:
         return sight.faces.index(self._choice(sight.faces, sight.size))
@@ -231,6 +236,9 @@ class Chooser:
             return NoFaceError(f"it looks like a comparison grid: {shapes}; give the swapped picture alone")
         if other_shape(target.size, swapped.size):
             return NoFaceError(f"no face that is surely the target's: {shapes}") if len(swapped.faces) > 1 else 0
+        other_scene = _caught(trio.check_scene)
+        if other_scene is not None:
+            return other_scene
         found = trio.partner(face)
         return NoFaceError(NOT_THERE) if found is None else found
 

@@ -22,6 +22,7 @@ from exprmetric.methods.identity import SAME_PERSON
 
 Pixels = Callable[[], Image]
 Floats = npt.NDArray[np.float64]
+Luma = npt.NDArray[np.float32]
 
 SIDE = 640
 """Longest side, px, at which the pixels of two pictures are compared."""
@@ -32,6 +33,13 @@ LEAST_CHANGE = 1.2
 a swap 3 to 6; the network's distance is 0.2, 0.35 and 0.5 to 0.8 then."""
 BEYOND = 3.0
 """And how many times more than the rest of the picture and the face that differs least."""
+SAME_SCENE = 0.7
+"""Least correlation of two pictures of one scene around their faces. Of swaps it is above 0.87, of pictures that were
+mirrored, moved or enlarged below 0.53."""
+PLAIN = 3.0
+"""Standard deviation, grey levels, below which what is around the faces says nothing: a studio's wall."""
+AROUND = 0.1
+"""Nor does it where it is less than this share of the picture."""
 PATCH = 32
 """Side, px, at which aligned crops are compared."""
 TEMPLATE = "eyes70"
@@ -73,6 +81,7 @@ class Trio:
         self.target, _, self.swapped = sights
         self._pixels = [cache(p or _no_pixels) for p in pixels]
         self._identity = identity
+        self._pair: tuple[Luma, Luma] | None = None
 
     def partner(self, face: int) -> int | None:
         """The swapped face that stands where one of the target's stands."""
@@ -134,6 +143,26 @@ class Trio:
                 found.append((other is not None, float(np.nan_to_num(far)), level, i))
         return [i for *_, i in sorted(found, reverse=True)]
 
+    def check_scene(self) -> None:
+        """Whether places mean anything: the pictures of several people show one scene from edge to edge.
+
+        Raises:
+            NoFaceError: they don't, so that somebody else may stand where the target stood.
+        """
+        if self.target is self.swapped or len(self.target.faces) < 2:
+            return
+        a, b = self._small()
+        outside = self._outside(a.shape)
+        around = [picture[outside] for picture in (a, b)]
+        if outside.mean() < AROUND or min(float(part.std()) for part in around) < PLAIN:
+            return
+        alike = float(np.corrcoef(*around)[0, 1])
+        if alike < SAME_SCENE:
+            raise NoFaceError(
+                "no face that is surely the target's: around the faces the pictures don't agree (correlation "
+                f"{alike:.2f}). Is the swapped one mirrored, moved or enlarged? A manifest may name the face"
+            )
+
     def cropped(self, face: int) -> int:
         """Which of the target's faces a crop shows, told by what a swap leaves: pose, light, hair, what is behind.
 
@@ -163,19 +192,36 @@ class Trio:
 
     def _levels(self) -> tuple[list[float], float]:
         """By how many grey levels each of the target's faces differs, and above how many it is changed."""
-        a, b = self._pixels[0](), self._pixels[2]()
-        scale = min(1.0, SIDE / max(a.shape[:2]), SIDE / max(b.shape[:2]))
-        size = [max(1, round(n * scale)) for n in (min(a.shape[1], b.shape[1]), min(a.shape[0], b.shape[0]))]
-        difference = np.abs(cv2.blur(_grey(a, size) - _grey(b, size), (BLUR, BLUR)))
-        outside = np.ones(difference.shape, bool)
+        a, b = self._small()
+        difference = np.abs(a - b)
+        outside = self._outside(difference.shape)
         parts = []
-        for place in self.target.places:
-            x0, y0, x1, y1 = np.clip(np.round(place * (size * 2)), 0, size * 2).astype(int)
-            outside[y0:y1, x0:x1] = False
+        for x0, y0, x1, y1 in self._boxes(difference.shape):
             part = difference[y0:y1, x0:x1]
             parts.append(float(part.mean()) if part.size else 0.0)
         rest = float(np.median(difference[outside])) if outside.any() else 0.0
         return parts, max(LEAST_CHANGE, BEYOND * max(rest, min(parts)))
+
+    def _small(self) -> tuple[Luma, Luma]:
+        """Luma of target and swapped picture, small, of one size, and blurred."""
+        if self._pair is None:
+            a, b = self._pixels[0](), self._pixels[2]()
+            scale = min(1.0, SIDE / max(a.shape[:2]), SIDE / max(b.shape[:2]))
+            size = [max(1, round(n * scale)) for n in (min(a.shape[1], b.shape[1]), min(a.shape[0], b.shape[0]))]
+            self._pair = _blurred(a, size), _blurred(b, size)
+        return self._pair
+
+    def _boxes(self, shape: tuple[int, ...]) -> list[list[int]]:
+        """x0, y0, x1, y1 of each of the target's faces in a picture of this height and width, px."""
+        size = [shape[1], shape[0]] * 2
+        return [np.clip(np.round(place * size), 0, size).astype(int).tolist() for place in self.target.places]
+
+    def _outside(self, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """Where a picture shows none of the target's faces."""
+        outside = np.ones(shape, bool)
+        for x0, y0, x1, y1 in self._boxes(shape):
+            outside[y0:y1, x0:x1] = False
+        return outside
 
     def _patch(self, seen: Represented, pixels: Pixels) -> Floats:
         """The aligned crop, small and grey; of mean 0 and length 1."""
@@ -193,7 +239,11 @@ def _no_pixels() -> Image:
     raise NoFaceError("there is no such image")
 
 
-def _grey(image: Image, size: Sequence[int]) -> npt.NDArray[np.float32]:
+def _blurred(image: Image, size: Sequence[int]) -> Luma:
+    return np.asarray(cv2.blur(_grey(image, size), (BLUR, BLUR)), np.float32)
+
+
+def _grey(image: Image, size: Sequence[int]) -> Luma:
     """Luma of a picture, resized to width and height."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)

@@ -16,8 +16,10 @@ from PIL import Image as PILImage
 
 from exprmetric.comparing.reproduce import reproduce
 from exprmetric.errors import InputError, NoFaceError
+from exprmetric.evaluation.choosing import Chooser, Chosen
 from exprmetric.evaluation.evaluate import evaluate, evaluate_triplet
 from exprmetric.evaluation.large.shards import merge
+from exprmetric.evaluation.reading import Represented, Sight
 from exprmetric.evaluation.result import EvaluationResult
 from exprmetric.faces import Face, FaceFinder, load_detector
 from exprmetric.faces.place import at_place, iou
@@ -233,6 +235,31 @@ def test_grids_are_told_by_what_their_panels_show() -> None:
     assert not is_grid(size, [FACE], (600, 800), [FACE])  # enlarged
     assert not is_grid(size, [FACE], (200, 200), [FACE])  # cropped
     assert not is_grid(size, [FACE, FACE / 3], (600, 800), [FACE, FACE / 3])  # two people
+
+
+@pytest.mark.parametrize("face", ["changed", "largest", "all"])
+@pytest.mark.parametrize("how", ["mirrored", "moved", "enlarged"])
+def test_nobody_is_measured_by_place_in_a_picture_that_shows_the_scene_elsewhere(
+    how: str, face: str, scene: Scene
+) -> None:
+    group = scene.group
+    height, width = group.shape[:2]
+    made = {
+        "mirrored": group[:, ::-1],
+        "moved": np.roll(group, width // 8, axis=1),
+        "enlarged": cv2.resize(group[: int(0.6 * height), : int(0.6 * width)], (width, height)),
+    }[how]
+    seen = Sight((height, width), [Represented(f.box, 1.0, f) for f in scene.faces])
+    again = replace(seen)  # those who stand nearly where these stood
+
+    def chosen(picture: Image) -> list[Chosen]:
+        pixels = (lambda: group, None, lambda: picture)
+        return Chooser(face, aligned=False, identity=None).choose_all((seen, None, again), pixels)
+
+    found = chosen(np.ascontiguousarray(made))
+    assert all("around the faces the pictures don't agree" in str(c.errors[0][1]) for c in found)
+    graded = np.clip(group // 2 + 90, 0, 255).astype(np.uint8)
+    assert not any(c.errors for c in chosen(graded))
 
 
 @pytest.mark.parametrize("other", [(443, 640), (880, 1280), (886, 1264), (100, 144)])
