@@ -156,11 +156,11 @@ class Trio:
         around = [picture[outside] for picture in (a, b)]
         if outside.mean() < AROUND or min(float(part.std()) for part in around) < PLAIN:
             return
-        alike = float(np.corrcoef(*around)[0, 1])
+        alike = float(np.corrcoef(around)[0, 1])
         if alike < SAME_SCENE:
             raise NoFaceError(
                 "no face that is surely the target's: around the faces the pictures don't agree (correlation "
-                f"{alike:.2f}). Is the swapped one mirrored, moved or enlarged? A manifest may name the face"
+                f"{alike:.2f}). Is the swapped one mirrored, moved or enlarged? `swapped_face` in a manifest names the face"
             )
 
     def cropped(self, face: int) -> int:
