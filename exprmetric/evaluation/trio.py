@@ -160,7 +160,7 @@ class Trio:
         if alike < SAME_SCENE:
             raise NoFaceError(
                 "no face that is surely the target's: around the faces the pictures don't agree (correlation "
-                f"{alike:.2f}). Is the swapped one mirrored, moved or enlarged? `swapped_face` in a manifest names the face"
+                f"{alike:.2f}). Is the swapped one mirrored, moved or enlarged? A manifest names a `swapped_face`"
             )
 
     def cropped(self, face: int) -> int:
