@@ -58,11 +58,20 @@ def verdicts(comparison: Comparison) -> list[str]:
     return [first, *(_verdict(duel, d) for duel in comparison.duels if (d := duel.primary) is not None)]
 
 
+def _many(count: int, word: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def _counts(duel: Duel) -> str:
+    return f"{_many(duel.n, 'pair')} in {_many(duel.groups, 'group')}"
+
+
 def _verdict(duel: Duel, d: Difference) -> str:
     number = Number(d.difference, d.low, d.high, "+.3f")
     better = d.difference > 0 if HIGHER[d.score] else d.difference < 0
     winner, loser = (duel.a, duel.b) if better else (duel.b, duel.a)
-    told = f"A − B = {number}, p = {Number(d.p_holm, form='p')}, {duel.n} pairs in {duel.groups} groups"
+    told = f"A − B = {number}, p = {Number(d.p_holm, form='p')}, {_counts(duel)}"
     clear = d.p_holm < LEVEL and d.low == d.low and not d.low <= 0 <= d.high
     if clear and d.score == "nearer_to_source":
         return f"{winner} moves the identity more often than {loser} ({told})."
@@ -109,7 +118,8 @@ def win_tie_losses(comparison: Comparison) -> Iterator[tuple[str, str, Wins]]:
 def limits(duel: Duel) -> Iterator[str]:
     """How sure the numbers of two models can be."""
     if duel.n:
-        yield f"With {duel.groups} groups no p can be below {Number(duel.smallest_p, form='p').text.lstrip('< ')}."
+        smallest = Number(duel.smallest_p, form="p").text.lstrip("< ")
+        yield f"With {_many(duel.groups, 'group')} no p can be below {smallest}."
     if duel.sources:
         yield (
             f"Groups share sources: intervals resample targets and the {duel.sources} sources, and p is the larger of "
@@ -137,7 +147,7 @@ def _how(comparison: Comparison) -> str:
 
 
 def _title(duel: Duel) -> str:
-    return f"A = {duel.a}, B = {duel.b}: {duel.n} pairs in {duel.groups} groups"
+    return f"A = {duel.a}, B = {duel.b}: {_counts(duel)}"
 
 
 def page(comparison: Comparison) -> Page:

@@ -103,6 +103,10 @@ def sheet(made: dict[str, KeptMap]) -> Sheet:
         "error ↓: expected calibration error on the set that is named, of a map fitted on the others (95 % interval "
         f"over people, or faces where they are unknown). A map with an error above {LIMIT:.2f} enters no verdict."
     ]
+    if any(not found.left_out for found in made.values()):
+        notes.append(
+            "One set alone leaves none to judge its map by, so it isn't calibrated: name a second set, such as FER+."
+        )
     return Sheet.of(head, rows, words=2, title="From distance to the probability of the same answer", notes=notes)
 
 
@@ -136,7 +140,8 @@ def draw(made: dict[str, KeptMap], path: Path) -> None:
             label = f"{name}: {judged.error.value:.3f} [{judged.error.low:.3f}, {judged.error.high:.3f}]"
             axis.plot(judged.predicted, judged.observed, color=colour, marker=mark, markersize=4, label=label)
         axis.set(title=method, xlabel="predicted by a map of the other sets", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axis.legend(frameon=False, fontsize=8, title="left out: error [95 % interval]", title_fontsize=8)
+        if found.left_out:
+            axis.legend(frameon=False, fontsize=8, title="left out: error [95 % interval]", title_fontsize=8)
     axes[0].set_ylabel("observed: same answer")
     alike: dict[Any, Any] = {
         "svg.hashsalt": "kept",

@@ -6,8 +6,8 @@
 | `pair` | target and swapped face of one row: how alike are the expressions, from 1 to 5? |
 | `name` | one target or swapped face: which expression is it? |
 
-**Catch questions** have an answer that a person who looks can't miss: two identical pictures, and the target and source
-whose expressions are farthest apart.
+**Catch questions** have an answer that a person who looks can't miss: two identical pictures, and a target and a source
+whose expressions every method puts far apart.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def draw_questions(
 
     Args:
         rows: of a result.
-        methods: of the result; rows are spread over the distances of the first, and the plainly different faces are
-            those that all methods together put farthest apart.
+        methods: of the result; rows are spread over the distances of the first, and plainly different faces are those
+            that every method puts far apart: the method that puts them least far counts.
         counts: how many.
         usable: asked once for each row that is drawn; another is drawn in its place where it says no.
         models: the only ones that are asked about; empty for all.
@@ -80,7 +80,7 @@ def draw_questions(
     chosen = rows.ok.copy()
     if models:
         chosen &= np.any([rows.mask("model", m) for m in models], axis=0)
-    apart = np.mean([_ranks(rows.distance(m, "s2t"), chosen) for m in methods], axis=0)
+    apart = np.min([_ranks(rows.distance(m, "s2t"), chosen) for m in methods], axis=0)
     three = chosen & ~rows.without_source & (rows.distance(methods[0], "s2t") > 0)
     generator = np.random.default_rng(seed)
     near = rows.distance(methods[0], "t2c")

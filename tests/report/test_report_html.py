@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import Browser
 from click.testing import CliRunner, Result
 from exprmetric_cli.main import main
 from hypothesis import given
@@ -569,3 +570,35 @@ def test_the_console_check_can_fail(tmp_path: Path):
     (tmp_path / "bad.html").write_text("<script>console.error('oh'); undefinedFunction();</script>")
     done = chromium(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", tmp_path / "bad.html")
     assert "CONSOLE" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_picture_enlarges_by_click_and_by_key_arrows_turn_and_escape_gives_the_focus_back(page: str, tmp_path: Path):
+    (tmp_path / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    shown = "document.querySelector('dialog.light img')"
+    with Browser(tmp_path, width=390, height=844) as browser:
+        browser.open(tmp_path / "report.html")
+        assert not browser.run("Boolean(document.querySelector('dialog.light').open)")
+        sources = browser.run("[...document.querySelectorAll('main figure img')].map((p) => p.src)")
+        browser.click("main figure img")
+        assert browser.run("document.querySelector('dialog.light').open") and browser.run(f"{shown}.src") == sources[0]
+        browser.wait(f"{shown}.complete && {shown}.naturalWidth > 0")
+        assert browser.run("document.querySelector('dialog.light .name').textContent.length > 3")
+        browser.press("ArrowRight")
+        assert browser.run(f"{shown}.src") == sources[1]
+        for key in ("ArrowLeft", "ArrowLeft"):
+            browser.press(key)
+        assert browser.run(f"{shown}.src") == sources[-1]  # around the end
+        browser.press("ArrowRight")
+        browser.press("ArrowRight")
+        browser.press("Escape")
+        browser.wait("!document.querySelector('dialog.light').open")
+        assert browser.run("document.activeElement.src") == sources[1]  # at the picture that was shown last
+        browser.press("Enter")
+        assert browser.run("document.querySelector('dialog.light').open") and browser.run(f"{shown}.src") == sources[1]
+        browser.click("dialog.light button:last-child")
+        browser.wait("!document.querySelector('dialog.light').open")
+        assert browser.run("[...document.images].every((i) => i.src && i.complete && i.naturalWidth > 0)")
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+        assert browser.errors == []
