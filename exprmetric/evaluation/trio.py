@@ -156,7 +156,7 @@ class Trio:
         around = [picture[outside] for picture in (a, b)]
         if outside.mean() < AROUND or min(float(part.std()) for part in around) < PLAIN:
             return
-        alike = float(np.corrcoef(around)[0, 1])
+        alike = float(np.corrcoef(around[0], around[1])[0, 1])
         if alike < SAME_SCENE:
             raise NoFaceError(
                 "no face that is surely the target's: around the faces the pictures don't agree (correlation "
