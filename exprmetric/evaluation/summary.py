@@ -62,10 +62,9 @@ def method_scores(rows: Rows, part: Mask, method: str, *, on_fail: str = "exclud
 
 
 def _counted(rows: Rows, part: Mask, method: str, on_fail: str) -> tuple[dict[str, Floats], npt.NDArray[np.int32]]:
-    """What each row that counts adds to each score, and its group."""
+    """What each row that counts adds to each score, and its group. What needs a source that a row lacks is NaN."""
     ok, failed = part & rows.ok, part & ~rows.ok
-    pairs = bool((part & rows.without_source).any())
-    columns = per_triplet(*(rows.distance(method, d)[ok] for d in DISTANCE_COLUMNS[: 1 if pairs else None]))
+    columns = per_triplet(*(rows.distance(method, d)[ok] for d in DISTANCE_COLUMNS))
     groups = rows.codes("group")[0]
     drawn = groups[ok]
     if on_fail == "worst" and ok.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,6 +30,7 @@ from exprmetric.evaluation.summary import (
     tells_people,
 )
 from exprmetric.inputs.triplets import Triplet
+from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics import bootstrap_means
 from exprmetric.weights import store as weights
 
@@ -291,3 +293,134 @@ def test_by_default_failed_rows_are_left_out_and_the_seed_is_0():
 def test_an_unknown_way_to_count_failures_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="unknown on_fail 'zero'; known: exclude, worst"):
         summarise(of_two_models(), METHODS, None, on_fail="zero")
+
+
+def with_and_without_source(n: int = 24) -> Rows:
+    """Rows of which every third names no source, some failed."""
+    rows = []
+    for i in range(n):
+        row = a_row(i, status="no_face" if i % 5 == 4 else "ok")
+        rows.append(replace(row, triplet=replace(row.triplet, source=None)) if i % 3 == 0 else row)
+    return rows_of(rows, METHODS)
+
+
+@pytest.mark.parametrize("on_fail", ON_FAIL)
+@pytest.mark.parametrize("seed", [0, 5])
+def test_t2c_is_of_all_rows_and_what_needs_a_source_of_those_that_have_one(on_fail: str, seed: int):
+    rows = with_and_without_source()
+    part = np.arange(24) < 20
+    pairs = np.array([not r["source"] for r in rows.records()])
+    found = method_scores(rows, part, "one", on_fail=on_fail, seed=seed)
+    of_sources = rows.where(part & ~pairs)
+    alone = method_scores(of_sources, np.ones(len(of_sources), bool), "one", on_fail=on_fail, seed=seed)
+    t2c = [r["one.t2c"] for r in rows.records()[:20] if r["status"] == "ok"]
+    groups = [r["group"] for r in rows.records()[:20] if r["status"] == "ok"]
+    if on_fail == "worst":
+        failed = [r["group"] for r in rows.records()[:20] if r["status"] != "ok"]
+        t2c, groups = t2c + [max(t2c)] * len(failed), groups + failed
+    assert found["n"] == len(t2c) > found["n_with_source"] == alone["n"] > 0
+    assert found["mean_t2c"] == {
+        "value": pytest.approx(fmean(t2c)),
+        "ci95": pytest.approx(interval(t2c, groups, seed)),
+    }
+    assert alone["ratio"]["ci95"][0] < alone["ratio"]["ci95"][1]
+    for name in ("l2_error", "ratio", "mean_s2c", "mean_s2t", "anchors"):
+        assert found[name] == alone[name], name
+    assert set(found) == set(alone) | {"n_with_source"}
+
+
+def test_rows_without_any_source_have_no_score_that_needs_one():
+    rows = with_and_without_source()
+    pairs = np.array([not r["source"] for r in rows.records()])
+    found = method_scores(rows, pairs, "two")
+    t2c = [r["two.t2c"] for r in rows.where(pairs).records() if r["status"] == "ok"]
+    assert set(found) == {"n", "mean_t2c", "anchors"} and found["n"] == len(t2c)
+    assert found["mean_t2c"]["value"] == pytest.approx(fmean(t2c))
+    assert found["anchors"] == {"nothing_swapped": {"mean_t2c": 0.0}}
+
+
+def test_rows_with_and_without_a_source_are_splits_beside_labels_and_models():
+    rows = [a_row(i, model="AB"[i % 2], labels=("happy", "happy" if i % 4 else "sad")) for i in range(12)]
+    rows = [replace(r, triplet=replace(r.triplet, source=None)) if i < 5 else r for i, r in enumerate(rows)]
+    found = {name: part.tolist() for name, part in splits(rows_of(rows, METHODS)).items()}
+    assert found == {
+        DIFFERENT: [i % 4 == 0 for i in range(12)],
+        SAME: [i % 4 != 0 for i in range(12)],
+        "with_source": [i >= 5 for i in range(12)],
+        "without_source": [i < 5 for i in range(12)],
+        "A": [i % 2 == 0 for i in range(12)],
+        "B": [i % 2 == 1 for i in range(12)],
+    }
+    assert not {"with_source", "without_source"} & set(splits(rows_of(rows[5:], METHODS)))
+    assert not {"with_source", "without_source"} & set(splits(rows_of(rows[:5], METHODS)))
+
+
+def test_a_distance_at_the_threshold_is_another_person():
+    at = [(SAME_PERSON, 0.0), (math.nextafter(SAME_PERSON, 0.0), 1.0)]
+    for distance, share in at:
+        row = a_row(0)
+        rows = rows_of(
+            [Row(row.triplet, row.group, distances={"identity": Distances(distance, 1.0, 1.0)})], ["identity"]
+        )
+        assert identity_control(rows, "identity")["same_person"]["value"] == share
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_share_of_the_same_person_has_the_interval_of_its_groups(seed: int):
+    same = [float(i % 7 < 3) for i in range(60)]
+    groups = [f"g{i * i % 17}" for i in range(60)]
+    t2c = [SAME_PERSON + (-0.1 if yes else 0.1) for yes in same]
+    rows = [
+        replace(a_row(i, group=group), distances={"identity": Distances(d, 1.0, 1.0)})
+        for i, (group, d) in enumerate(zip(groups, t2c, strict=True))
+    ]
+    found = identity_control(rows_of(rows, ["identity"]), "identity", seed=seed)["same_person"]
+    assert found["value"] == pytest.approx(fmean(same))
+    assert found["ci95"] == pytest.approx(interval(same, groups, seed))
+    assert interval(same, groups, 0) != interval(same, groups, 5)
+
+
+def test_scores_are_split_by_what_was_asked_for_and_by_nothing_else():
+    rows = [
+        replace(r := a_row(i), triplet=replace(r.triplet, given=(("light", "dim" if i % 3 else "sun"),)))
+        for i in range(9)
+    ]
+    made = rows_of(rows, METHODS)
+    assert "by" not in summarise(made, METHODS, None)
+    found = summarise(made, METHODS, None, by=["light"])["by"]["light"]
+    dim = np.arange(9) % 3 > 0
+    assert set(found) == {"dim", "sun"}
+    for value, part in (("dim", dim), ("sun", ~dim)):
+        assert found[value]["methods"]["one"] == method_scores(made, part, "one")
+        assert found[value]["coverage"] == coverage(made.where(part))
+
+
+def test_the_summary_has_the_alarms_of_its_identity_control():
+    rows = []
+    for i in range(18):
+        row = a_row(i)
+        rows.append(replace(row, distances=row.distances | {"identity": Distances(0.01, 1.0, 1.0)}))
+    made = rows_of(rows, [*METHODS, "identity"])
+    found = summarise(made, list(METHODS), "identity")["alarms"]
+    assert found == alarms(made, METHODS, "identity") != alarms(made, METHODS, None)
+
+
+def test_only_weights_that_recognise_people_tell_them():
+    for name, item in weights.entries().items():
+        assert tells_people(name) == (item.kind == "identity-encoder"), name
+    assert tells_people("identity:cosine") and not tells_people("default") and not tells_people("lm68:cosine")
+
+
+def test_methods_that_tell_people_raise_no_alarm_of_expressions():
+    far = dict.fromkeys(("one", "identity"), Distances(9, 9, 1))
+    rows = [replace(a_row(i), distances=far) for i in range(18)]
+    made = rows_of(rows, ["one", "identity"])
+    assert alarms(made, ["one"], None) == alarms(made, ["one", "identity"], None) != []
+    assert alarms(made, ["identity"], None) == []
+
+
+def test_rows_that_know_no_labels_are_split_by_source_and_model():
+    rows = [replace(a_row(i, model="AB"[i % 2])) for i in range(6)]
+    rows[0] = replace(rows[0], triplet=replace(rows[0].triplet, source=None))
+    made = Rows(rows_of(rows, METHODS).table.drop_columns(["target_label", "source_label"]))
+    assert list(splits(made)) == ["with_source", "without_source", "A", "B"]

@@ -211,8 +211,8 @@ def test_a_truncated_download_is_resumed(server: Server, cache: Path, ranges: bo
 
 @pytest.mark.parametrize(
     "part",
-    [OTHER[:5000], CONTENT, CONTENT + b"more", OTHER + OTHER],
-    ids=["of another file", "complete", "too long", "another and too long"],
+    [OTHER[:5000], CONTENT, CONTENT + b"more", OTHER + OTHER, OTHER[:1]],
+    ids=["of another file", "complete", "too long", "another and too long", "one byte of another file"],
 )
 def test_a_partial_file_that_can_not_be_continued_is_started_over(server: Server, cache: Path, part: bytes) -> None:
     server.files["toy"] = CONTENT
@@ -420,6 +420,28 @@ def test_places_are_searched_in_order(everywhere: dict[str, Path]) -> None:
     assert "toy_models" not in sys.modules
 
 
+@pytest.mark.parametrize("place", ["one", "bundled", "package", "cache"])
+def test_a_file_that_is_here_is_not_pulled(everywhere: dict[str, Path], server: Server, place: str) -> None:
+    server.files["toy"] = CONTENT
+    for name, path in everywhere.items():
+        if name != place:
+            path.unlink()
+    item = toy(bundled="data/t.onnx", package=FROM_PACKAGE, urls=[server.url("toy")])
+    assert weights.pull(item, progress=False) == everywhere[place]
+    everywhere[place].write_bytes(OTHER)
+    if place != "cache":
+        with pytest.raises(WeightsHashError):  # it is the user's, not ours to replace
+            weights.pull(item, progress=False)
+    assert not server.asked and not (place != "cache" and everywhere["cache"].exists())
+
+
+def test_a_damaged_file_that_nobody_serves_is_told_by_its_hash(everywhere: dict[str, Path]) -> None:
+    for name, path in everywhere.items():
+        path.unlink() if name != "cache" else path.write_bytes(OTHER)
+    with pytest.raises(WeightsHashError, match=sha(OTHER)):
+        weights.pull(toy(urls=..., package=FROM_PACKAGE), progress=False)
+
+
 @pytest.mark.parametrize("place", ["one", "two", "bundled", "package", "cache"])
 def test_a_wrong_file_is_never_skipped(everywhere: dict[str, Path], place: str) -> None:
     item = toy(bundled="data/t.onnx", package=FROM_PACKAGE)
@@ -505,6 +527,25 @@ def test_unknown_names_and_kinds_are_told(monkeypatch: pytest.MonkeyPatch) -> No
         weights.find("zzz")
     with pytest.raises(WeightsError, match="'detectors'"):
         weights.entries("detectors")
+
+
+def test_probabilities_are_the_second_output_of_the_entry_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder asked for its probabilities by a name that means its embedding would give a plausible wrong number."""
+    ship(
+        monkeypatch,
+        raw(name="a-b-2", classes=7),
+        raw(name="plain", file="p.onnx"),
+        raw(name="old-1", file="o.onnx", classes=5),
+    )
+    monkeypatch.setattr(weights, "CURRENT", {"a-b": "a-b-2"})
+    newest = weights.entry("a-b")
+    assert newest.name == "a-b-2" and newest == weights.entry("a-b-2")
+    found = weights.entry("a-b-probabilities")
+    assert found == weights.entry("a-b-2-probabilities") == newest.of_probabilities() != newest
+    assert (weights.entry("old-1-probabilities").dimension, found.dimension) == (5, 7)
+    for name in ("plain-probabilities", "a-b-embedding", "absent-probabilities", "a-b-2-logits"):
+        with pytest.raises(UnknownWeightsError):
+            weights.entry(name)
 
 
 # --- manifest ---
