@@ -88,6 +88,8 @@ def embed(
     """
     one = isinstance(images, str | os.PathLike) or not isinstance(images, Sequence | np.ndarray) or _is_one(images)
     listed: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+    if not listed:
+        raise InputError("no image is given")
     method, face = text(method, "method"), text(face, "face")
     session = Session(Settings((method,), detector, face, provider, False, landmarks, commercial_only))
     session.reader.only = session.finder.choose

@@ -61,6 +61,8 @@ def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None, gi
     if isinstance(source, Mapping):
         raise InputError("the input is one mapping: give a list of them, one for each row")
     try:
+        if isinstance(source, bytes | bytearray):
+            raise TypeError
         rows = list(source)
     except TypeError as error:
         message = f"the input is a path, or rows of target, source and swapped, not {type(source).__name__}"
@@ -79,7 +81,8 @@ def _record(number: int, row: Any) -> Mapping[str, Any]:
     if isinstance(row, tuple | list) and len(row) in (2, 3):
         return dict(zip(ROLES if len(row) == 3 else ("target", "swapped"), row, strict=True))
     expected = "expected (target, source, swapped), (target, swapped) or a mapping"
-    raise InputError(f"row {number}: {expected}, not a {type(row).__name__}")
+    of = f" of {len(row)}" if isinstance(row, tuple | list) else ""
+    raise InputError(f"row {number}: {expected}, not {type(row).__name__}{of}")
 
 
 def _table(records: Mapping[int, Mapping[str, Any]], out: str | os.PathLike[str] | None, given: Sequence[str]) -> Table:

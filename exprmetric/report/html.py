@@ -72,8 +72,16 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters["basename"] = lambda path: Path(path).name
+    jinja.filters["commands"] = commands
     jinja.globals |= {"number": number, "coverage_line": coverage_line, "label": label, "LEVEL": LEVEL, "table": table}
     return jinja
+
+
+def commands(text: str) -> Markup:
+    """A sentence whose `commands` are set as code; all else in it is escaped."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def table(sheet: Sheet, name: str = "", kind: str = "") -> Markup:

@@ -146,7 +146,7 @@ def test_pillow_images_are_read_as_their_files_are(three: tuple[Path, Path, Path
     ("given", "words"),
     [
         (3, "rows of target, source and swapped, not int"),
-        ([3], "row 1: expected .* not a int"),
+        ([3], "row 1: expected .* not int"),
         ([("t", "s", "c", "x")], "row 1: expected"),
         ([{"target": "t"}], "no column 'swapped'"),
         ([("t", 3)], "an image is a path, an array"),
@@ -223,6 +223,12 @@ PIXELS = np.zeros((8, 8, 3), np.uint8)
         (lambda: exprmetric.evaluate_triplet(1, PIXELS, PIXELS), "an image is a path, an array"),
         (lambda: exprmetric.evaluate_video(1, None, 2), "target: expected a name or a path, not 1"),
         (lambda: exprmetric.embed(None), "an image is a path, an array"),
+        (lambda: exprmetric.embed([]), "no image is given"),
+        (
+            lambda: exprmetric.evaluate(b"swaps"),
+            "the input is a path, or rows of target, source and swapped, not bytes",
+        ),
+        (lambda: exprmetric.evaluate([("a", "b", "c", "d")]), "row 1: expected .*, not tuple of 4"),
         (lambda: exprmetric.embed(PIXELS, 7), "method: expected a name or a path, not 7"),
         (lambda: exprmetric.Evaluator(None), "methods: expected a name, or a list of names, not None"),
         (lambda: exprmetric.draw_pairs(3), "expected a list of LabelledImage"),

@@ -375,6 +375,11 @@ def test_no_figure_pools_several_models(tmp_path: Path):
     }  # fmt: skip
 
 
+def test_commands_in_a_sentence_are_code_and_all_else_is_escaped():
+    assert html.commands("<b> `exprmetric compare` & more") == "&lt;b&gt; <code>exprmetric compare</code> &amp; more"
+    assert html.commands("`<i>`") == "<code>&lt;i&gt;</code>"
+
+
 def test_a_card_puts_the_score_between_its_anchors_and_several_models_are_not_pooled(tmp_path: Path):
     one = result([row(tmp_path, f"t{i}", "s") for i in range(8)])
     cards = html._places(one)
