@@ -21,7 +21,7 @@ from exprmetric.errors import ImplausibleFaceError
 from exprmetric.faces import alignment
 from exprmetric.faces.alignment import Matrix
 from exprmetric.faces.detection import Detection, Detector, Image
-from exprmetric.faces.points import UNSETTLED, PointModel, Points
+from exprmetric.faces.points import UNSETTLED, PointModel, Points, Predicted
 
 VERSION = "upright-2"
 """Changes with whatever changes a landmark, or which faces have any."""
@@ -157,18 +157,47 @@ class _Look:
         self, picture: Image, matrix: Matrix, found: Detection, model: PointModel, points: Points | None = None
     ) -> None:
         self.picture, self.matrix, self.found, self.model = picture, matrix, found, model
-        self.points, present = model.predict(picture, found) if points is None else (points, True)
-        own = model.five(self.points)
         self.score = found.score
-        self.tilt = roll(own)
-        self.roll = self.tilt if found.five_points is None else roll(found.five_points)
-        if found.five_points is None:
-            moved, (doubt, refused) = self.drift, (RESTLESS, UNSETTLED)
-        else:
-            apart = float(np.linalg.norm(found.five_points - own, axis=1).mean())
-            moved = apart / max(alignment.extent(found.five_points), 1e-9)
-            doubt, refused = DOUBT, REFUSED
-        self.doubtful, self.refused = moved > doubt or not present, moved > refused or not present
+        self._given = points
+
+    @cached_property
+    def _predicted(self) -> Predicted:
+        """The landmarks, and whether the model sees a face. Most turns are told apart by their scores alone."""
+        return self.model.predict(self.picture, self.found) if self._given is None else Predicted(self._given)
+
+    @property
+    def points(self) -> Points:
+        """(K, 2) landmarks."""
+        return self._predicted.points
+
+    @cached_property
+    def tilt(self) -> float:
+        """Degrees by which the landmarks are rolled."""
+        return roll(self.model.five(self.points))
+
+    @property
+    def roll(self) -> float:
+        """Degrees by which the detector's five points are rolled; without any, the landmarks."""
+        return self.tilt if self.found.five_points is None else roll(self.found.five_points)
+
+    @cached_property
+    def _apart(self) -> float:
+        """Between detector and landmarks, in units of the face; without the detector's points, the drift."""
+        five = self.found.five_points
+        if five is None:
+            return self.drift
+        apart = float(np.linalg.norm(five - self.model.five(self.points), axis=1).mean())
+        return apart / max(alignment.extent(five), 1e-9)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether detector and landmarks disagree."""
+        return self._apart > (RESTLESS if self.found.five_points is None else DOUBT) or not self._predicted.present
+
+    @property
+    def refused(self) -> bool:
+        """Whether they disagree so far that this is no face."""
+        return self._apart > (UNSETTLED if self.found.five_points is None else REFUSED) or not self._predicted.present
 
     def refined(self) -> _Look:
         """The same with its landmarks found again from where they are."""
