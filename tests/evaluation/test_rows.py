@@ -21,6 +21,7 @@ from exprmetric.evaluation.rows import (
     TRIPLET_COLUMNS,
     Rows,
     carried_columns,
+    cloud_columns,
     columns_of,
     name_columns,
     schema,
@@ -284,3 +285,18 @@ def test_names_are_counted_over_all_parts_and_none_is_the_empty_name() -> None:
     assert [kept[c] for c in codes] == ["b", "", "a", "b"]
     empty = Rows(rows.table.slice(0, 0)).codes("model")
     assert len(empty[0]) == 0 and empty[0].dtype == np.int32
+
+
+def test_clouds_are_of_the_two_faces_that_are_compared_each_once() -> None:
+    """A cloud of the wrong faces has a distance too."""
+    of_one, of_id = ["cloud.one.target", "cloud.one.swapped"], ["cloud.id.source", "cloud.id.swapped"]
+    assert list(cloud_columns(["one", "two"], "id")) == [*of_one, *(c.replace("one", "two") for c in of_one), *of_id]
+    assert list(cloud_columns(["one"], "")) == of_one and list(cloud_columns([], "id")) == of_id
+    assert sorted(cloud_columns(["id"], "id")) == sorted({"cloud.id.target", *of_id})
+    assert cloud_columns([], "") == ()
+
+
+def test_blendshapes_say_what_moved_by_whatever_distance() -> None:
+    for name in ("blendshapes", "blendshapes:cosine"):
+        assert "blendshapes.moved" in columns_of([name])
+    assert "blendshapes.moved" not in columns_of(["one", "identity"])

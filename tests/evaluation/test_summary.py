@@ -367,8 +367,8 @@ def test_a_distance_at_the_threshold_is_another_person():
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_the_share_of_the_same_person_has_the_interval_of_its_groups(seed: int):
-    same = [float(i % 7 < 3) for i in range(60)]
-    groups = [f"g{i * i % 17}" for i in range(60)]
+    same = [float(i % 7 < 3) for i in range(200)]
+    groups = [f"g{i * i % 211}" for i in range(200)]
     t2c = [SAME_PERSON + (-0.1 if yes else 0.1) for yes in same]
     rows = [
         replace(a_row(i, group=group), distances={"identity": Distances(d, 1.0, 1.0)})
