@@ -151,19 +151,19 @@ def _columns(*first: str, scores: Iterable[str]) -> list[Column]:
 def headline(summary: dict[str, Any]) -> Sheet:
     """The scores that matter: by method, with the anchors; of several models each by itself, never all in one.
 
-    Models that were given the same pairs share their anchors, which then stand once; else each has its own below it.
+    An anchor that all models share stands once, below all of them; one that they don't, below each model.
     """
     scores, models = shown_scores(summary["methods"]), models_of(summary)
     rows: list[Row] = []
     for method, whole in summary["methods"].items():
         parts = {name: summary["groups"][name]["methods"][method] for name in models} or {"": whole}
         anchors = [_anchors(part, scores, method, bool(models)) for part in parts.values()]
-        shared = len({tuple(str(c) for row in found for c in row.cells) for found in anchors}) == 1
+        shared = set.intersection(*({tuple(map(str, row.cells)) for row in found} for found in anchors))
         for i, (name, part) in enumerate(parts.items()):
             head: list[Content] = [label(method, whole) if i == 0 else "", *[name] * bool(models), part["n"]]
             rows.append(Row([*head, *(score_cell(part.get(s)) for s in scores)], method))
-            if not shared or i == len(parts) - 1:
-                rows += anchors[i]
+            rows += [row for row in anchors[i] if tuple(map(str, row.cells)) not in shared]
+        rows += [row for row in anchors[0] if tuple(map(str, row.cells)) in shared]
     notes = []
     if models:
         unnamed = summary["coverage"]["triplets"] - sum(summary["groups"][m]["coverage"]["triplets"] for m in models)
