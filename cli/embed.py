@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from exprmetric_cli.options import end_images, face_options, progress_bar, stack_options
+from exprmetric_cli.ending import end_images
+from exprmetric_cli.options import face_options, progress_bar, stack_options
 
 
 @click.command()

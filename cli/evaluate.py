@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from exprmetric_cli.cache import cache_is_off, say_first_use
+from exprmetric_cli.ending import end_unmeasured, end_unmet
 from exprmetric_cli.options import (
     CLIP_NAMES,
     command_line,
-    end_unmet,
     layout_options,
     methods_option,
     progress_bar,
@@ -207,8 +207,7 @@ def evaluate(
         say_first_use(kept, identity=cache_identity)
     coverage = result.summary["coverage"]
     if coverage["triplets"] and not coverage["ok"]:  # of a few triplets, some shards get none
-        click.echo("Error: nothing could be measured; see the reasons above", err=True)
-        sys.exit(1)
+        end_unmeasured(result.rows.records(range(min(len(result.rows), 1000))))
     end_unmet(asked, result.summary)
 
 

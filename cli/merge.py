@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
-from exprmetric_cli.options import command_line, end_unmet, require_option, requirements, result_options, tell
+from exprmetric_cli.ending import end_unmeasured, end_unmet
+from exprmetric_cli.options import (
+    command_line,
+    require_option,
+    requirements,
+    result_options,
+    tell,
+)
 
 
 @click.command()
@@ -44,6 +50,5 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     page(result).say(form)
     click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
     if not result.summary["coverage"]["ok"]:
-        click.echo("Error: nothing could be measured; see the reasons above", err=True)
-        sys.exit(1)
+        end_unmeasured(result.rows.records(range(min(len(result.rows), 1000))))
     end_unmet(asked, result.summary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,35 +193,6 @@ def requirements(required: Sequence[str], methods: Sequence[str] = ()) -> list[R
         return [Requirement.parse(text, methods) for text in required]
     except InputError as error:
         raise click.UsageError(f"--require {error}") from error
-
-
-def end_unmet(asked: Sequence[Requirement], summary: dict[str, Any]) -> None:
-    """End with the status of an unmet requirement, and say on stderr which."""
-    from exprmetric.comparing.gate import NOT_MET
-    from exprmetric.io.tables import printable
-
-    failures = [failure for one in asked if (failure := one.failure(summary))]
-    for failure in failures:
-        click.echo(printable(f"Required: {failure}"), err=True)
-    if failures:
-        sys.exit(NOT_MET)
-
-
-def end_images(failed: Sequence[Any], count: int, said: str) -> None:
-    """Name the images that failed, then say what was done; exit status 1 where all of them failed.
-
-    Args:
-        failed: with `path`, `status` and `reason`.
-        count: of all images.
-        said: what was done.
-    """
-    from exprmetric.io.tables import printable
-
-    for one in failed:
-        click.echo(printable(f"{one.status}: {one.path}: {one.reason}"), err=True)
-    click.echo(said)
-    if len(failed) == count:
-        sys.exit(1)
 
 
 def layout_options(command: F) -> F:

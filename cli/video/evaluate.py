@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from exprmetric_cli.ending import end_unmeasured
 from exprmetric_cli.options import (
     CLIP_NAMES,
     clip_layout_options,
@@ -129,8 +130,7 @@ def evaluate(
     if out is not None:
         click.echo(f"written: {out}/report.html, video.json, clips.csv, frames.csv, frames.parquet", err=True)
     if not result.summary["coverage"]["ok"]:
-        click.echo("Error: nothing could be measured; see the reasons above", err=True)
-        sys.exit(1)
+        end_unmeasured(result.clips.to_pylist())
 
 
 @click.command()

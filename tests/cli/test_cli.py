@@ -235,7 +235,7 @@ def test_status_1_when_nothing_could_be_measured(swaps: Path, ids: list[str], bl
     for form in ("json", "table", "csv", "markdown"):
         result = run("evaluate", path, *FAST, "--format", form, "--out", tmp_path / form)
         assert result.exit_code == 1
-        assert "nothing could be measured" in result.stderr
+        assert "nothing could be measured. no_face: " in result.stderr and "; unreadable: source" in result.stderr
         assert (tmp_path / form / "summary.json").is_file()
         if form == "json":
             assert json.loads(result.stdout)["coverage"]["failed"] == {"no_face": 1, "unreadable": 1}
