@@ -302,3 +302,11 @@ def test_the_dlib_template_is_a_chip_of_150_px(face: Face) -> None:
 def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"eyes71.*eyes70, arcface, box, dlib150"):
         templates.template("eyes71")
+
+
+def test_points_in_single_precision_are_mapped_in_double() -> None:
+    """Networks answer in float32, whose means lose digits in a large photograph."""
+    points = np.random.default_rng(3).uniform((7000, 5000), (7060, 5060), (68, 2)).astype(np.float32)
+    goal = (points[:, ::-1] * np.float32(0.3) + np.float32(11)).astype(np.float32)
+    found = similarity(points, goal)
+    np.testing.assert_array_equal(found, similarity(points.astype(np.float64), goal.astype(np.float64)))
