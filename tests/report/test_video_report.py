@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,16 @@ from exprmetric.report import video as report
 from exprmetric.report.figures import RIGHT, TOP
 from exprmetric.report.filmstrips import choose
 from exprmetric.report.lines import LEFT, WIDTH, line_chart
-from exprmetric.report.video_tables import clip_line, coverage_line, lag_line, offset_line, value
+from exprmetric.report.video_tables import (
+    by_model,
+    clip_line,
+    coverage_line,
+    events_sheet,
+    identity_lines,
+    lag_line,
+    offset_line,
+    value,
+)
 from exprmetric.video.scores.evaluate import VideoSettings, evaluate_videos
 from exprmetric.video.scores.result import VideoResult
 
@@ -248,6 +258,22 @@ def test_a_browser_draws_it_without_an_error(result: VideoResult, page: str, tmp
     seen = json.loads(base64.b64decode(found[1]))
     assert seen["wide"] <= 420 and seen["images"] and seen["count"] >= 10
     assert seen["lines"] == page.count('class="line') and seen["marks"] >= 1
+
+
+def test_events_and_the_identity_control_are_of_each_model_and_never_of_all() -> None:
+    def part(swapped: int) -> dict[str, Any]:
+        events = {"blink": {"target": 4, "swapped": swapped, "recall": swapped / 4, "precision": 1.0}}
+        return {"events": events, "identity": {"n": 9, "mean_t2c": swapped / 10}}
+
+    parts, first = by_model({**part(3), "models": {"A": part(1), "B": part(2)}})
+    sheet = events_sheet(parts, first)
+    assert [[str(c) for c in r.cells][:5] for r in sheet.rows] == [
+        ["A", "blink", "4", "1", "0.25"],
+        ["B", "blink", "4", "2", "0.50"],
+    ]
+    assert [line.partition(":")[0] for line in identity_lines(parts)] == ["A", "B"]
+    parts, first = by_model({**part(3), "models": {"A": part(3)}})
+    assert [str(c) for c in events_sheet(parts, first).rows[0].cells][:4] == ["blink", "4", "3", "0.75"]
 
 
 # --- target and swapped side by side ---
