@@ -607,3 +607,11 @@ def test_a_picture_enlarges_by_click_and_by_key_arrows_turn_and_escape_gives_the
         assert browser.run("[...document.images].every((i) => i.src && i.complete && i.naturalWidth > 0)")
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
         assert browser.errors == []
+
+
+def test_what_is_typed_is_set_as_code_in_alarms_and_the_rest_is_escaped() -> None:
+    from exprmetric.report.html import environment
+
+    told = environment().get_template("told.html")
+    page = told.render(summary={"alarms": ["Is `source` <b>right</b>?"]})
+    assert "Is <code>source</code> &lt;b&gt;right&lt;/b&gt;?" in page and "`" not in page
