@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import exprmetric
-from exprmetric.evaluation.tables import print_table
+from exprmetric.evaluation.tables import page
 from exprmetric.faces import Face
 from exprmetric.methods.base import Vectors
 
@@ -37,4 +37,4 @@ class Mouth(exprmetric.Method):
 
 if __name__ == "__main__":
     exprmetric.register_method("mouth")(lambda provider: Mouth())
-    print_table(exprmetric.evaluate(sys.argv[1], methods=["mouth", "lm51"]))
+    page(exprmetric.evaluate(sys.argv[1], methods=["mouth", "lm51"])).say("table")

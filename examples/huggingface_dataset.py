@@ -18,7 +18,7 @@ from PIL import Image
 
 import exprmetric
 from exprmetric.demo.make import demo_faces
-from exprmetric.evaluation.tables import print_table
+from exprmetric.evaluation.tables import page
 from exprmetric.faces import load_detector
 from exprmetric.faces.swap import swap_face
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> datasets.Dataset:
 
     data = datasets.load_dataset("parquet", data_files=str(options.out), split="train")
     result, measured = measure(data)
-    print_table(result)
+    page(result).say("table")
     worst = max(measured, key=lambda row: row["default.t2c"] or 0.0)
     print(f"columns: {', '.join(measured.column_names)}; the worst t2c is {worst['default.t2c']:.3f}")
     return measured

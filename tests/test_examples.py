@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import time
 from importlib import import_module
@@ -209,3 +210,14 @@ def test_one_training_leaves_out_each_set_and_all_are_judged_on_all_sets(example
     assert agreement[:3] == ["probe", "agreement", "mine=rated"]
     assert set(spaces) <= set(protocols) and set(spaces) <= set(agreement)
     assert CliRunner().invoke(module.main, [*named[:2], *named[:2], "--out", str(out)]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*EXAMPLES.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]), ids=lambda p: p.name
+)
+def test_every_name_that_an_example_or_a_benchmark_imports_of_the_package_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "exprmetric":
+            module = import_module(node.module or "")
+            for name in node.names:
+                assert hasattr(module, name.name) or find_spec(f"{node.module}.{name.name}"), name.name
