@@ -613,6 +613,7 @@ def represented() -> int:
     return sum(isinstance(o, Represented) and bool(o.vectors) for o in gc.get_objects())
 
 
+@pytest.mark.slow  # the collector walks over all that other tests have left, time and again
 def test_vectors_are_forgotten_after_their_last_triplet(
     tmp_path: Path, counting: Counting, portrait_photo: Path
 ) -> None:
