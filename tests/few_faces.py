@@ -25,6 +25,7 @@ class Tiny(nn.Module):
     """A stand-in for the encoder that learns within seconds: (B, 1, S, S) → (B, 32)."""
 
     dimension = 32
+    channels = 1
 
     def __init__(self) -> None:
         super().__init__()
