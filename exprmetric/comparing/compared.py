@@ -8,8 +8,10 @@ from exprmetric.comparing.compare import Comparison, Difference, Duel
 from exprmetric.comparing.contestants import HIGHER
 from exprmetric.evaluation.tables import SHOWN, alarm_lines
 from exprmetric.io.environment import package_version
-from exprmetric.io.page import Page, Section, as_json
+from exprmetric.io.page import Page, Section
+from exprmetric.io.plain import as_json
 from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet
+from exprmetric.io.tables import counted
 
 HEADINGS_HERE = {**SHOWN, "nearer_to_source": "nearer to source ↑"}
 MATRIX_SCORES = ("mean_t2c", "nearer_to_source")
@@ -58,13 +60,8 @@ def verdicts(comparison: Comparison) -> list[str]:
     return [first, *(_verdict(duel, d) for duel in comparison.duels if (d := duel.primary) is not None)]
 
 
-def _many(count: int, word: str) -> str:
-    """`1 group`, `2 groups`."""
-    return f"{count} {word}{'s' * (count != 1)}"
-
-
 def _counts(duel: Duel) -> str:
-    return f"{_many(duel.n, 'pair')} in {_many(duel.groups, 'group')}"
+    return f"{counted(duel.n, 'pair')} in {counted(duel.groups, 'group')}"
 
 
 def _verdict(duel: Duel, d: Difference) -> str:
@@ -119,7 +116,7 @@ def limits(duel: Duel) -> Iterator[str]:
     """How sure the numbers of two models can be."""
     if duel.n:
         smallest = Number(duel.smallest_p, form="p").text.lstrip("< ")
-        yield f"With {_many(duel.groups, 'group')} no p can be below {smallest}."
+        yield f"With {counted(duel.groups, 'group')} no p can be below {smallest}."
     if duel.sources:
         yield (
             f"Groups share sources: intervals resample targets and the {duel.sources} sources, and p is the larger of "

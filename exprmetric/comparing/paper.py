@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from exprmetric.comparing.contestants import Keys, by_pair, contestants, measured, notes_of
 from exprmetric.errors import InputError
 from exprmetric.evaluation.tables import alarm_lines, caption, coverage_line, models_of, note_lines
-from exprmetric.io.page import Page, Section, as_json
+from exprmetric.io.page import Page, Section
+from exprmetric.io.plain import as_json
 from exprmetric.io.sheet import Column, Content, Row, Sheet, score_cell
 from exprmetric.weights import store as weights
 

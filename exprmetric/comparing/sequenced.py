@@ -9,7 +9,8 @@ from exprmetric.comparing.compared import HEADINGS_HERE
 from exprmetric.comparing.sequence import Curve, Run
 from exprmetric.evaluation.tables import alarm_lines
 from exprmetric.io.environment import package_version
-from exprmetric.io.page import Page, Section, as_json
+from exprmetric.io.page import Page, Section
+from exprmetric.io.plain import as_json
 from exprmetric.io.sheet import Column, Content, Number, Row, Sheet
 
 

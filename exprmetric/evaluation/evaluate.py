@@ -35,7 +35,7 @@ from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
 from exprmetric.inputs.face_names import NamedFace
 from exprmetric.inputs.triplets import Triplet, notes_of, read_triplets, refuse_videos
-from exprmetric.io.arguments import names, text, whole
+from exprmetric.io.arguments import how_many, names, text, whole
 from exprmetric.io.environment import environment, versions
 from exprmetric.io.images import read_image
 from exprmetric.io.pool import open_pool
@@ -124,7 +124,7 @@ def evaluate(
     origin = origin or of_call(evaluate, dict(locals()))
     methods, by, scores = names(methods, "methods"), names(by, "by"), names(scores, "scores")
     face, seed = text(face, "face"), whole(seed, "seed", 0)
-    jobs, block = (None if n is None else whole(n, what, 1) for n, what in ((jobs, "jobs"), (block, "block")))
+    jobs, block = how_many(jobs, "jobs"), how_many(block, "block")
     out = None if out is None else text(out, "out")
     if on_fail not in ON_FAIL:
         raise InputError(f"unknown on_fail {on_fail!r}; known: {', '.join(ON_FAIL)}")

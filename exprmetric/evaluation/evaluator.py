@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,9 @@ from exprmetric.evaluation.rows import OK
 from exprmetric.evaluation.session import Session, Settings
 from exprmetric.evaluation.trio import Pixels
 from exprmetric.faces.point_models import DEFAULT
-from exprmetric.io.arguments import names, text, whole
+from exprmetric.io.arguments import how_many, names, text
 from exprmetric.io.images import read_image
+from exprmetric.io.pool import default_jobs
 from exprmetric.methods.identity import SAME_PERSON
 from exprmetric.metrics.preservation import per_triplet
 
@@ -79,7 +79,7 @@ class Evaluator:
         settings = Settings(methods, detector, face, provider, identity, landmarks, commercial_only)
         self._session = Session(settings)
         self._measured = [m for m in self._session.settings.names() if m != IDENTITY or IDENTITY in methods]
-        self._jobs = (os.cpu_count() or 1) if jobs is None else whole(jobs, "jobs", 1)
+        self._jobs = how_many(jobs, "jobs") or default_jobs()
         self.reset()
 
     def reset(self) -> None:

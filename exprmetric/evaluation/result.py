@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import html
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from exprmetric.evaluation.rows import (
 from exprmetric.evaluation.saved import SUMMARY, check_rows, check_scores, read_parquet
 from exprmetric.evaluation.tables import alarm_lines, coverage_line, headline, models_of, page
 from exprmetric.io.files import Fill, write_files, write_whole
+from exprmetric.io.plain import as_json
 from exprmetric.io.shapes import read_json
 from exprmetric.io.sheet import score_cell
 from exprmetric.io.tables import show
@@ -165,7 +165,7 @@ class EvaluationResult:
 
     def to_json(self) -> str:
         """`summary` as JSON; never NaN."""
-        return json.dumps(self.summary, indent=2, allow_nan=False, ensure_ascii=False)
+        return as_json(self.summary)
 
     def _parts(self, size: int) -> Iterator[pa.Table]:
         for start in range(0, len(self.rows), size):

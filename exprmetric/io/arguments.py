@@ -50,5 +50,14 @@ def whole(given: Any, what: str, least: int) -> int:
     return number
 
 
+def how_many(given: Any, what: str) -> int | None:
+    """How many, 1 or more; None where it is left open.
+
+    Raises:
+        InputError: it is no whole number, or smaller than 1.
+    """
+    return None if given is None else whole(given, what, 1)
+
+
 def _kind(given: Any) -> str:
     return "None" if given is None else f"{given!r:.40}, which is of the type {type(given).__name__}"

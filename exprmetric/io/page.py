@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from exprmetric.io.say import say, say_csv, say_json
 from exprmetric.io.sheet import WIDTH, Sheet
@@ -113,8 +111,3 @@ class Page:
 def _sentence(line: str) -> str:
     text = markdown_text(line)
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def as_json(content: Any) -> str:
-    """A document of plain values; never NaN."""
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
@@ -32,3 +33,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return finite(value) if isinstance(value, float) else value
+
+
+def as_json(content: Any) -> str:
+    """A document of plain values; ValueError for NaN and infinity."""
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)

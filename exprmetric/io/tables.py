@@ -254,6 +254,11 @@ def _one_line(error: Exception) -> str:
     return brief(printable(text))
 
 
+def counted(count: int, what: str) -> str:
+    """`1 video`, `2 videos`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def listed(items: Iterable[object], most: int = 8) -> str:
     names = [brief(repr(str(item))) for item in items]
     rest = f" and {len(names) - most} more" if len(names) > most else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -14,7 +13,7 @@ import numpy as np
 
 from exprmetric.errors import ImageError, InputError
 from exprmetric.io.files import path_text, write_whole
-from exprmetric.io.plain import plain
+from exprmetric.io.plain import as_json, plain
 from exprmetric.io.pool import open_pool
 from exprmetric.methods import Method
 from exprmetric.metrics.agreement import Leak, identity_leak
@@ -95,7 +94,7 @@ class AgreementResult:
             "raters": plain(self.raters),
             "failures": list(self.failures),
         }
-        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+        return as_json(content)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `agreement.json` whole or not at all; InputError when it can't be written."""

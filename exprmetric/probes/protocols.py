@@ -8,7 +8,6 @@ a number.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from exprmetric.datasets.samples import EXPRESSIONS
 from exprmetric.errors import InputError, MissingPackageError
 from exprmetric.io.environment import package_version
 from exprmetric.io.files import path_text
-from exprmetric.io.plain import plain
+from exprmetric.io.plain import as_json, plain
 from exprmetric.io.tables import listed
 from exprmetric.methods import Method
 from exprmetric.metrics.uncertainty import TABLE_RESAMPLES
@@ -165,7 +164,7 @@ class ProtocolResult:
             }
             for s in self.sets
         }
-        return json.dumps({**self.about, "sets": sets}, indent=2, allow_nan=False, ensure_ascii=False)
+        return as_json({**self.about, "sets": sets})
 
 
 def _found(found: Measurement | str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from exprmetric.io.images import read_image
 from exprmetric.io.sheet import Sheet
+from exprmetric.io.tables import counted
 from exprmetric.report.crops import jpeg_uri
 from exprmetric.report.html import render
 from exprmetric.report.lines import LineChart, line_chart
@@ -106,11 +107,6 @@ def tags_page(
             )
         )
     return _page("Expressions tagged in videos", lead, sections, record)
-
-
-def counted(count: int, what: str) -> str:
-    """`1 video`, `2 videos`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _where(library: Library, found: Closest | Moment) -> str:

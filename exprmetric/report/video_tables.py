@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from exprmetric.evaluation.tables import ANCHORS, alarm_lines, identity_line, shown_scores
 from exprmetric.io.say import csv_text, say_csv, say_json
 from exprmetric.io.sheet import NOTHING, Column, Content, Number, Row, Sheet, score_cell
-from exprmetric.io.tables import printable
+from exprmetric.io.tables import counted, printable
 from exprmetric.metrics.preservation import HEADINGS
 from exprmetric.video.scores.clip import TEMPORAL_SCORES
 
@@ -74,8 +74,7 @@ def offset_line(offset: dict[str, Any] | None) -> str:
 def _late(lag: dict[str, Any]) -> str:
     frames, seconds = lag["frames"], lag["seconds"]
     way = "late" if frames > 0 else "early"
-    plural = "" if abs(frames) == 1 else "s"
-    return f"{abs(frames)} frame{plural} ({abs(seconds or 0.0):.2f} s) {way}"
+    return f"{counted(abs(frames), 'frame')} ({abs(seconds or 0.0):.2f} s) {way}"
 
 
 def clip_line(clip: dict[str, Any]) -> str:

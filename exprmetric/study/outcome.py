@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.files import write_files
-from exprmetric.io.plain import plain
+from exprmetric.io.plain import as_json, plain
 from exprmetric.io.say import csv_text
 from exprmetric.io.sheet import Number, Sheet
 from exprmetric.io.tables import markdown_text
@@ -58,7 +57,7 @@ class Outcome:
             "without_failed": plain(self.passed),
             "environment": environment(),
         }
-        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+        return as_json(content)
 
     def sheets(self) -> Iterator[Sheet]:
         """All tables: raters, then the numbers of all of them, then without those who failed."""

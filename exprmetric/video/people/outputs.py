@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import Any
 
 from exprmetric.io.environment import environment, stamp
 from exprmetric.io.files import path_text
+from exprmetric.io.plain import as_json
 from exprmetric.video.people.digest import Digest
 from exprmetric.video.people.library import Library
 from exprmetric.video.people.references import Reference
@@ -111,7 +111,7 @@ def _named(record: Record, library: Library, names: Sequence[str]) -> Record:
 
 def json_bytes(record: Record) -> bytes:
     """JSON without NaN."""
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    return as_json(record).encode() + b"\n"
 
 
 def csv_bytes(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

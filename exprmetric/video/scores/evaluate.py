@@ -148,7 +148,7 @@ def _evaluate(
     if settings.people not in PEOPLE:
         raise InputError(f"unknown people {settings.people!r}; known: {', '.join(PEOPLE)}")
     names = list(dict.fromkeys(arguments.names(methods, "methods")))
-    jobs = None if jobs is None else arguments.whole(jobs, "jobs", 1)
+    jobs = arguments.how_many(jobs, "jobs")
     if not names:
         raise InputError("no method was asked for")
     if settings.commercial_only and settings.identity:

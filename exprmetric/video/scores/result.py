@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from exprmetric.errors import InputError
 from exprmetric.evaluation.saved import read_parquet
 from exprmetric.io.files import Fill, write_files
+from exprmetric.io.plain import as_json
 from exprmetric.io.shapes import NUMBER, NUMBER_OR_NONE, SCORE, Maybe, read_json
 from exprmetric.io.tables import brief, listed, printable, show
 from exprmetric.metrics.preservation import SCORES
@@ -105,7 +105,7 @@ class VideoResult:
 
     def to_json(self) -> str:
         """`summary` as JSON; never NaN."""
-        return json.dumps(self.summary, indent=2, allow_nan=False, ensure_ascii=False)
+        return as_json(self.summary)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> VideoResult:
