@@ -18,6 +18,7 @@ from clips import Actor, write
 from exprmetric.errors import InputError, NoFaceError, VideoError
 from exprmetric.inputs.triplets import Triplet
 from exprmetric.inputs.videos import read_video_triplets
+from exprmetric.io.images import read_image
 from exprmetric.report.video import video_report_page
 from exprmetric.video.faces.table import ROWS, VideoFaces
 from exprmetric.video.scores.clip import worst_seconds
@@ -460,9 +461,41 @@ def test_of_two_people_the_one_whom_the_swap_changed_is_measured(after: tuple[fl
 
 def test_a_swapped_face_is_one_persons_alone() -> None:
     target = faces({(0, 0): (20, 40), (0, 1): (45, 30)}, {0: 0.0, 1: 5.0}, 1)
-    swapped = faces({(0, 0): (44, 30)}, {0: 0.0}, 1)  # it overlaps both
+    swapped = faces({(0, 0): (44, 30)}, {0: 5.0}, 1)  # it overlaps both
     assert align(target, swapped).status == ["no_face"]
     assert align(target, swapped, person=np.array([1])).status == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "status"),
+    [(9.0, 5.0, "ok"), (5.0, 5.0, "ok"), (5.0, 9.0, "no_face"), (5.0, 0.0, "no_face"), (5.0, None, "no_face")],
+    ids=["swapped", "by the neighbour's face", "mirrored and swapped", "mirrored", "moved"],
+)
+def test_a_neighbour_who_stands_at_the_targets_place_is_not_measured(left: float, right: float, status: str) -> None:
+    target = faces({(i, t): ((0.0, 40.0), (50.0, 30.0))[t] for i in range(3) for t in (0, 1)}, {0: 0.0, 1: 5.0}, 3)
+    seen = {0: left} if right is None else {0: left, 1: right}
+    swapped = faces({(i, t): ((0.0, 40.0), (50.0, 30.0))[t] for i in range(3) for t in seen}, seen, 3)
+    line = align(target, swapped)
+    assert line.status == [status] * 3
+    assert ("mirrored" in line.reason[0]) == (status == "no_face") == (line.measured[1][0] == NONE)
+    nameless = [replace(f, vectors={}) for f in (target, swapped)]
+    assert align(*nameless).status == ["ok"] * 3  # nobody is known, so nothing can be told
+
+
+@pytest.mark.parametrize("change", ["same", "mirrored", "moved"])
+def test_a_mirrored_or_moved_video_of_a_group_has_no_face_where_the_targets_was(
+    change: str, group_photo: Path, portrait_photo: Path, tmp_path: Path
+) -> None:
+    import cv2
+
+    image = cv2.resize(read_image(group_photo), (960, 664), interpolation=cv2.INTER_AREA)
+    turned = {"same": image, "mirrored": image[:, ::-1], "moved": np.roll(image, (20, 298), (0, 1))}[change]
+    write(tmp_path / "target.mp4", [image] * 3)
+    write(tmp_path / "swapped.mp4", [np.ascontiguousarray(turned)] * 3)
+    paths = (tmp_path / "target.mp4", portrait_photo, tmp_path / "swapped.mp4")
+    result = evaluate_video(*paths, ["lm51"], VideoSettings(detector="dlib", detect_every=3))
+    found = {(f["status"], "mirrored" in f["reason"]) for f in result.frames.to_pylist()}
+    assert found == {("ok", False) if change == "same" else ("no_face", True)}
 
 
 def test_worst_seconds_do_not_overlap_and_skip_what_is_not_known() -> None:

@@ -19,6 +19,9 @@ from exprmetric.video.people.people import LEAST
 from exprmetric.video.scores.partners import NONE, Partners, Rows, partners
 
 OK, UNPAIRED, NO_FACE, LOW_QUALITY = "ok", "unpaired", "no_face", "low_quality"
+SOMEBODY_ELSE = (
+    "swapped: somebody else of the target's video stands where the target's face is. Is it mirrored, moved or enlarged?"
+)
 _SAMPLES = 32
 """Frames of each person that are compared to see who was changed."""
 _BEYOND = 2.0
@@ -142,6 +145,46 @@ def _moved(target: VideoFaces, swapped: VideoFaces, rows: Rows, frames: Partners
     return float(known.mean()) if len(known) else float("nan")
 
 
+class Recognised:
+    """Tells a neighbour who has moved to the target's place from a face that a swap has changed.
+
+    Places mean nothing where the swapped video is mirrored, moved or cut otherwise. The identity network then finds
+    somebody else of the target's frame at the target's place, and not at that person's own place. A source who is
+    one of the group stays at the own place too. Without identity vectors nothing can be told.
+    """
+
+    def __init__(self, target: VideoFaces, swapped: VideoFaces) -> None:
+        self._target, self._swapped = target, swapped
+        self._known = all(IDENTITY in faces.vectors for faces in (target, swapped))
+        self._means: dict[tuple[bool, int], npt.NDArray[np.float64]] = {}
+
+    def moved(self, row: int, beside: Sequence[int], found: int, candidates: Sequence[int]) -> bool:
+        """Whether the swapped face `found`, at the place of the target's face `row`, is a neighbour of that face.
+
+        Args:
+            beside: rows of the target's frame. candidates: rows of the swapped one.
+        """
+        if not self._known or len(beside) < 2 or self._same(row, found):
+            return False
+        for other in beside:
+            if other != row and self._same(other, found):
+                at = _at_place(self._target, other, beside, self._swapped, candidates)
+                if at == NONE or not self._same(other, at):
+                    return True
+        return False
+
+    def _same(self, row: int, swapped_row: int) -> bool:
+        before = self._mean(self._target, int(self._target.track[row]))
+        after = self._mean(self._swapped, int(self._swapped.track[swapped_row]))
+        return bool(np.linalg.norm(before - after) < SAME_PERSON)
+
+    def _mean(self, faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
+        key = (faces is self._target, track)
+        if key not in self._means:
+            self._means[key] = _mean_identity(faces, track)
+        return self._means[key]
+
+
 def _mean_identity(faces: VideoFaces, track: int) -> npt.NDArray[np.float64]:
     vectors = faces.vectors.get(IDENTITY)
     if vectors is None:
@@ -167,6 +210,7 @@ def align(
     frames = frames or partners(target, swapped)
     other = frames.row
     begins, ends = (np.searchsorted(swapped.frame, swapped.all_frames, side) for side in ("left", "right"))
+    who = Recognised(target, swapped)
     target_row = main_person(target) if person is None else person
     first, last = (np.searchsorted(target.frame, target.all_frames, side) for side in ("left", "right"))
     swapped_row = np.full(len(target_row), NONE, np.intp)
@@ -183,6 +227,8 @@ def align(
             if swapped_row[at] == NONE:
                 where = " where the target's is" if candidates else ""
                 state, why = NO_FACE, f"swapped: no face{where}"
+            elif who.moved(int(row), range(first[at], last[at]), int(swapped_row[at]), candidates):
+                state, why, swapped_row[at] = NO_FACE, SOMEBODY_ELSE, NONE
             elif required == "paper004":
                 why = _unfit(target, int(row), swapped, int(swapped_row[at]))
                 state = LOW_QUALITY if why else OK
