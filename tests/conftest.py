@@ -59,6 +59,13 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if marked else None
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `torch` in a file without the mark. It is not asked by an import: torchvision's may fail beside
+    another build of torch, which the package itself bears."""
+    if not TORCH and item.get_closest_marker("torch"):
+        pytest.skip("needs the torch extra")
+
+
 def _one_click() -> None:
     """Click 8.1's `CliRunner` keeps stderr apart, as that of Click 8.2 always does."""
     if "mix_stderr" in inspect.signature(click.testing.CliRunner).parameters:

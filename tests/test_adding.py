@@ -174,7 +174,6 @@ print(list(found) == list(SCORES), float(found["near"]))
 
 @pytest.mark.torch
 def test_a_recipe_is_a_command_with_its_settings(grown: Path) -> None:
-    pytest.importorskip("timm", reason="needs the torch extra")
     code = "from exprmetric_cli.main import main; main(['train', 'mine', '--print-config', '--set', 'spread=0.5'])"
     assert '"spread": 0.5' in run(grown, code)
 

@@ -57,7 +57,6 @@ def test_the_clip_scores_as_before(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_the_training_loops_metric_scores_as_before() -> None:
-    pytest.importorskip("timm", reason="needs the torch extra")
     expected = golden("torch")
     found = golden_measures.torch_metric()
     if found["encoder"] != expected["encoder"]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exprmetric.errors import InputError
+from exprmetric.inputs.folder import require_unique
 from exprmetric.inputs.triplets import COLUMNS, ROLES, Triplet, Triplets, misspelt_sources, triplets_from_table
 from exprmetric.io.images import pillow_pixels, read_image
 from exprmetric.io.tables import Column, Table, cell_text, listed
@@ -52,7 +53,8 @@ def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None, gi
         given: other columns that are wanted, of the rows that are no `Triplet`s.
 
     Raises:
-        InputError: a row is none of these, or a manifest with these columns and rows would be refused.
+        InputError: a row is none of these, a field of a `Triplet` is of a wrong type, two rows have one id, or a
+            manifest with these columns and rows would be refused.
     """
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
         if twice := [name for name, count in Counter(source.columns).items() if count > 1]:
@@ -68,11 +70,28 @@ def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None, gi
         message = f"the input is a path, or rows of target, source and swapped, not {type(source).__name__}"
         raise InputError(message) from error
     records = {i: _record(i + 1, row) for i, row in enumerate(rows) if not isinstance(row, Triplet)}
-    if not records:
-        return Triplets(rows)
-    read = triplets_from_table(_table(records, out, given), given)
-    places = {i: at for at, i in enumerate(records)}
-    return Triplets((read[places[i]] if i in places else row for i, row in enumerate(rows)), read.notes)
+    for i, row in enumerate(rows):
+        if i not in records:
+            _check(i + 1, row)
+    made = Triplets(rows)
+    if records:
+        read = triplets_from_table(_table(records, out, given), given)
+        made.notes += read.notes
+        for at, i in enumerate(records):
+            made[i] = read[at]
+    require_unique(made)
+    return made
+
+
+def _check(number: int, row: Triplet) -> None:
+    """Raise InputError for a field that holds what no manifest could say, as the NaN of a data frame's empty cell."""
+    for name, cell in vars(row).items():
+        if name in ROLES:
+            if cell is not None and not isinstance(cell, str | os.PathLike):
+                raise InputError(f"row {number}: {name} is a path or None, not {cell!r}")
+        elif isinstance(getattr(Triplet, name, None), str) or name == "id":
+            if not isinstance(cell, str):
+                raise InputError(f"row {number}: {name} is text, not {cell!r}")
 
 
 def _record(number: int, row: Any) -> Mapping[str, Any]:

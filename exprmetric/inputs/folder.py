@@ -124,11 +124,10 @@ def require_unique(rows: Iterable[Triplet]) -> None:
     """Raise InputError if two rows have one id, naming their images."""
     seen: dict[str, Triplet] = {}
     for row in rows:
-        other = seen.setdefault(row.id, row)
-        if other is not row:
-            raise InputError(
-                f"two rows have the same id {row.id!r}: {path_text(other.swapped)} and {path_text(row.swapped)}"
-            )
+        if row.id in seen:
+            shown = " and ".join(path_text(r.swapped or "no image") for r in (seen[row.id], row))
+            raise InputError(f"two rows have the same id {row.id!r}: {shown}")
+        seen[row.id] = row
 
 
 def not_utf8(path: Path) -> str:

@@ -117,6 +117,22 @@ def test_a_column_whose_name_is_nearly_that_of_another_is_named():
     assert row.source is None and "no source" not in row.problem
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([Triplet("a", Path("t"), Path("s"), Path("1.png")), Triplet("a", Path("t"), Path("s"), Path("2.png"))], "'a'"),
+        ([Triplet("a", Path("t"), Path("s"), Path("1.png"))] * 2, "the same id 'a': 1.png and 1.png"),
+        ([Triplet("a", Path("t"), None, Path("c")), {"id": "a", "target": "t", "swapped": "d"}], "'a': c and d"),
+        ([Triplet("a", Path("t"), Path("s"), Path("c"), group=float("nan"))], "row 1: group is text, not nan"),
+        ([Triplet("a", float("nan"), Path("s"), Path("c"))], "row 1: target is a path or None, not nan"),
+        ([Triplet(7, Path("t"), Path("s"), Path("c"))], "row 1: id is text, not 7"),
+    ],
+)
+def test_triplets_made_by_hand_are_refused_as_the_manifest_of_them_is(rows: list[Any], words: str):
+    with pytest.raises(InputError, match=words):
+        given_triplets(rows, None)
+
+
 def test_scores_are_split_by_a_column_of_rows_in_python(three: tuple[Path, Path, Path]):
     rows = [{"target": three[0], "source": three[1], "swapped": three[2], "light": light} for light in ("day", "night")]
     found = exprmetric.evaluate(rows, identity=False, by=["light"], **FAST)

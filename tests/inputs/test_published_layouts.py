@@ -263,10 +263,10 @@ def test_folders_that_name_nobody_are_no_people(faces: list[bytes], tmp_path: Pa
         open_dataset(tmp_path)
 
 
+@pytest.mark.torch
 def test_a_set_that_has_only_train_and_test_holds_a_tenth_back_to_validate_on(
     faces: list[bytes], tmp_path: Path
 ) -> None:
-    pytest.importorskip("timm", reason="needs the torch extra")
     from exprmetric.training.recipes.common import with_valid
 
     names = [f"train/1/train_{i:05d}_aligned.jpg" for i in range(300)]

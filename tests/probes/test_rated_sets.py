@@ -233,7 +233,6 @@ def test_several_sets_have_tables_of_their_own_and_the_card_says_what_each_was_u
 @pytest.mark.torch
 def test_a_checkpoint_and_its_export_are_judged_like_a_method(sets: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    pytest.importorskip("timm")
     from dataclasses import asdict
 
     from exprmetric.encoder.checkpoint import save_checkpoint
