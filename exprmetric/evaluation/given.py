@@ -89,9 +89,8 @@ def _check(number: int, row: Triplet) -> None:
         if name in ROLES:
             if cell is not None and not isinstance(cell, str | os.PathLike):
                 raise InputError(f"row {number}: {name} is a path or None, not {cell!r}")
-        elif isinstance(getattr(Triplet, name, None), str) or name == "id":
-            if not isinstance(cell, str):
-                raise InputError(f"row {number}: {name} is text, not {cell!r}")
+        elif (isinstance(getattr(Triplet, name, None), str) or name == "id") and not isinstance(cell, str):
+            raise InputError(f"row {number}: {name} is text, not {cell!r}")
 
 
 def _record(number: int, row: Any) -> Mapping[str, Any]:
