@@ -56,6 +56,7 @@ _NO_IMAGES = {
     rb"....ftypavi[fs]": "an AVIF picture that is damaged, or that the installed Pillow can't read",
     rb"....ftyp|\0...(?:moov|mdat|wide|free|skip|pnot)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|OggS|\0\0\x01[\xb3\xba]"
     rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|G.{187}G": f"a video, not an image: {USE_VIDEO}",
+    rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf": "an archive, not an image: unpack it and give its folder",
 }
 
 

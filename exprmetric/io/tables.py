@@ -78,7 +78,8 @@ def read_table(path: Path, wanted: tuple[str, ...]) -> Table:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{show(path)}: expected a file that ends in {', '.join(READERS)}")
+        unpack = ". Unpack the archive and give its folder" if path.suffix.lower() in ARCHIVES else ""
+        raise InputError(f"{show(path)}: expected a file that ends in {', '.join(READERS)}{unpack}")
     known: dict[str, dict[object, int]] = {name: {} for name in wanted}
     cells = {name: Column([], array("i")) for name in wanted}
     columns: list[str] = []
@@ -167,6 +168,7 @@ def _read_parquet(path: Path, wanted: tuple[str, ...], columns: list[str]) -> _R
         raise InputError(f"{show(path)} is not a Parquet file that can be read: {_one_line(error)}") from error
 
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 READERS: dict[str, Callable[[Path, tuple[str, ...], list[str]], _Rows]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,

@@ -394,7 +394,8 @@ def test_class_numbers_are_labels_whatever_the_writer_made_of_them(tmp_path: Pat
         ("m.jsonl", b'{"target": "\\ud800", "source": "b", "swapped": "c"}', "half a character"),
         ("m.jsonl", b"\n\n", "no column"),
         ("m.parquet", b"PAR1 but no more", "not a Parquet file"),
-        ("m.xlsx", b"PK", r"expected a file that ends in \.csv, \.jsonl, \.parquet"),
+        ("m.xlsx", b"PK", r"expected a file that ends in \.csv, \.jsonl, \.parquet$"),
+        ("swaps.zip", b"PK\x03\x04", r"\.parquet\. Unpack the archive and give its folder"),
     ],
 )
 def test_a_malformed_manifest_is_refused_with_the_place(

@@ -311,6 +311,7 @@ def test_the_content_of_a_file_is_read_as_the_file_is(group_photo: Path) -> None
     [
         (b"", "the file is empty"),
         (b"....ftypheic....", "it is a HEIF picture"),
+        (b"PK\x03\x04....", "it is an archive, not an image: unpack it"),
         (b"\0\0\0\x18ftypmp42", "it is a video"),
         (b"no picture", r"not an image in a format that can be read \(suffix '.txt'\)"),
     ],
