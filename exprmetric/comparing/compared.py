@@ -157,7 +157,8 @@ def page(comparison: Comparison) -> Page:
         sections += map(Section, matrices(comparison))
     made = f"{_how(comparison)}. exprmetric {package_version('exprmetric')}."
     return Page(
-        said=[*verdicts(comparison), _how(comparison)],
+        verdict=verdicts(comparison),
+        said=[_how(comparison)],
         sections=sections,
         whole=every_difference(comparison),
         json=lambda: as_json(comparison.as_dict()),

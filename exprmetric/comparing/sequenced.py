@@ -104,7 +104,7 @@ def page(run: Run) -> Page:
     told = " ".join(f"{line.rstrip('.')}." for line in limits(run))
     caption = f"{told} Means with 95 % intervals. exprmetric {package_version('exprmetric')}."
     return Page(
-        said=verdict(run),
+        verdict=verdict(run),
         sections=[*map(Section, sheets(run)), Section(lines=limits(run))],
         whole=points(run),
         json=lambda: as_json(run.as_dict()),

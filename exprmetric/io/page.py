@@ -37,7 +37,8 @@ class Page:
         printed: tables for a paper, each with its caption and label.
         first: sentences that stand above the alarms.
         alarms: one line each; in CSV, whose columns have no place for them, on stderr.
-        said: sentences above all tables.
+        verdict: sentences above all tables, bold on a terminal.
+        said: sentences below the verdict.
         more: sentences for the terminal alone, each with its style.
     """
 
@@ -47,6 +48,7 @@ class Page:
     printed: Sequence[tuple[Sheet, str, str]]
     first: Sequence[str] = ()
     alarms: Sequence[str] = ()
+    verdict: Sequence[str] = ()
     said: Sequence[str] = ()
     more: Sequence[tuple[str, str]] = field(default=())
 
@@ -74,6 +76,7 @@ class Page:
 
         tell(self.first)
         tell(self.alarms, "bold red")
+        tell(self.verdict, "bold")
         tell(self.said)
         for section in self.sections:
             if section.heading and section.loud:
@@ -92,8 +95,8 @@ class Page:
     def _blocks(self) -> Iterator[str]:
         yield from map(_sentence, self.first)
         yield from (f"**{markdown_text(alarm)}**" for alarm in self.alarms)
-        if self.said:
-            yield " ".join(map(_sentence, self.said))
+        if above := [*self.verdict, *self.said]:
+            yield " ".join(map(_sentence, above))
         for section in self.sections:
             if heading := section.heading or (section.sheet.title if section.sheet else ""):
                 yield f"**{markdown_text(heading)}**"
