@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from exprmetric.comparing.gate import Requirement
 
 REASONS = 3
-"""Why nothing could be measured: so many different reasons are said."""
+"""Why nothing could be measured: so many different reasons are said …"""
+LOOKED_AT = 1000
+"""… of so many rows, because there may be millions."""
 
 
 def end_unmet(asked: Sequence[Requirement], summary: dict[str, Any]) -> None:
@@ -27,11 +31,11 @@ def end_unmet(asked: Sequence[Requirement], summary: dict[str, Any]) -> None:
         sys.exit(NOT_MET)
 
 
-def end_unmeasured(rows: Sequence[Mapping[str, Any]]) -> None:
+def end_unmeasured(rows: pa.Table) -> None:
     """End with status 1 where no row could be measured: the first reasons stand on stderr, whatever stdout gets."""
     from exprmetric.io.tables import brief, printable
 
-    reasons = dict.fromkeys(f"{row['status']}: {row['reason']}" for row in rows)
+    reasons = dict.fromkeys(f"{row['status']}: {row['reason']}" for row in rows.slice(0, LOOKED_AT).to_pylist())
     told = [brief(reason) for reason in list(reasons)[:REASONS]]
     more = f" ({len(reasons) - REASONS} more reasons)" if len(reasons) > REASONS else ""
     click.echo(printable(f"Error: nothing could be measured. {'; '.join(told)}{more}"), err=True)

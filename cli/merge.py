@@ -50,5 +50,5 @@ def merge(shards: tuple[Path, ...], out: Path, form: str, on_fail: str, seed: in
     page(result).say(form)
     click.echo(f"written: {out}/report.html, summary.json, triplets.csv, triplets.parquet", err=True)
     if not result.summary["coverage"]["ok"]:
-        end_unmeasured(result.rows.records(range(min(len(result.rows), 1000))))
+        end_unmeasured(result.rows.table)
     end_unmet(asked, result.summary)

@@ -130,7 +130,7 @@ def evaluate(
     if out is not None:
         click.echo(f"written: {out}/report.html, video.json, clips.csv, frames.csv, frames.parquet", err=True)
     if not result.summary["coverage"]["ok"]:
-        end_unmeasured(result.clips.to_pylist())
+        end_unmeasured(result.clips)
 
 
 @click.command()

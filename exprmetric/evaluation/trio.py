@@ -34,8 +34,8 @@ a swap 3 to 6; the network's distance is 0.2, 0.35 and 0.5 to 0.8 then."""
 BEYOND = 3.0
 """And how many times more than the rest of the picture and the face that differs least."""
 SAME_SCENE = 0.7
-"""Least correlation of two pictures of one scene around their faces. Of swaps it is above 0.87, of pictures that were
-mirrored, moved or enlarged below 0.53."""
+"""Least correlation of two pictures of one scene around their faces. Of swaps it is 0.87 or more; pictures that
+were mirrored, moved, turned or enlarged reach 0.56."""
 PLAIN = 3.0
 """Standard deviation, grey levels, below which what is around the faces says nothing: a studio's wall."""
 AROUND = 0.1

@@ -18,7 +18,7 @@ from exprmetric.io.files import path_text, walk_files
 from exprmetric.io.frame_folders import NAME, SHIFTED, FramePairs, pair_frames, seem_shifted
 from exprmetric.io.images import PICTURE_SUFFIXES, USE_VIDEO, VIDEO_SUFFIXES
 from exprmetric.io.names import affixes, alike, composed, misspelling, natural, nearest
-from exprmetric.io.tables import brief, listed, show
+from exprmetric.io.tables import ARCHIVES, brief, listed, show
 
 ROLES = TARGET, SOURCE, SWAPPED = "target", "source", "swapped"
 CALLED = {TARGET: (TARGET, "original"), SOURCE: (SOURCE,), SWAPPED: (SWAPPED, "anonymized", "anonymised")}
@@ -71,7 +71,7 @@ def find_roles(root: Path, expected: str) -> tuple[dict[str, Path], list[str]]:
         raise InputError(
             f"{show(root)} has no folder {listed(missing)}{hint}; expected target/ and swapped/ (or original/ and "
             f"anonymized/), and source/ where there is one, or {expected}. "
-            f"Found: {listed(there) if there else 'nothing'}"
+            f"Found: {listed(there) if there else 'nothing'}{_unpacked(there)}"
         )
     if SOURCE not in found:
         used = {path.name for path in found.values()}
@@ -81,6 +81,11 @@ def find_roles(root: Path, expected: str) -> tuple[dict[str, Path], list[str]]:
                 f"{show(root)} has no source/: its rows are measured without a source. Left out: {listed(others)}"
             )
     return {role: found[role] for role in ROLES if role in found}, notes
+
+
+def _unpacked(found: Iterable[str | Path]) -> str:
+    """What helps where there are archives."""
+    return ". Unpack archives: folders are read" if any(Path(f).suffix.lower() in ARCHIVES for f in found) else ""
 
 
 def _plainly(name: str) -> str:
@@ -106,7 +111,8 @@ def images_by_stem(folder: Path, notes: list[str]) -> dict[str, Path]:
     if not images:
         videos = any(path.suffix.lower() in VIDEO_SUFFIXES for path in others)
         found = f"Found: {listed(others) if others else 'nothing'}"
-        raise InputError(f"{show(folder)} holds no images. {found}" + (f". {USE_VIDEO}" if videos else ""))
+        helps = f". {USE_VIDEO}" if videos else _unpacked(others)
+        raise InputError(f"{show(folder)} holds no images. {found}{helps}")
     if others:
         notes.append(f"no images by their suffix, left out: {listed(others)}")
     return images
@@ -313,11 +319,13 @@ def _likest(row: Row, others: Iterable[Row]) -> Row | None:
 def _nothing(images: Mapping[str, Images], folders: Mapping[str, Path]) -> str:
     """Why nothing can be measured, and what helps."""
     targets, swapped = (sorted(images[role], key=natural) for role in (TARGET, SWAPPED))
+    deep = next((s for s in swapped if s.count("/") > 1 and s.split("/", 2)[2] in images[TARGET]), "")
     near = next(((s, found[0]) for s in swapped[:20] if (found := nearest(s, targets, 1))), None)
     return (
         f"no image of {show(folders[SWAPPED])} has the name of one in {show(folders[TARGET])}: "
         f"{listed(swapped, _SHOWN)} against {listed(targets, _SHOWN)}"
-        + (f"; the nearest are {near[0]!r} and {near[1]!r}" if near else "")
+        + (f"; the nearest are {near[0]!r} and {near[1]!r}" if near and not deep else "")
+        + (f". Folders of models stand right below it: move {deep.rpartition('/')[0]!r} up" if deep else "")
         + ". Give both the same names, or name the rows in a manifest, or, where swaps are named after target and "
         "source, read swapped/ with `template`, `target_dir` and `source_dir`"
     )

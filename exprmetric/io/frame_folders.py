@@ -1,7 +1,8 @@
 """Folders of frames: what is a frame of one, in which order, and which frame of a target goes with which of a swap.
 
-Numbers pair by number. Where that would leave frames over, and all numbers differ by one constant (one program counts
-from 0, the other from 1), the pictures decide: the pairing under which they clearly agree is taken and said, else none.
+Numbers pair by number. Where that would leave frames over, and nearly all numbers differ by one constant (one program
+counts from 0, the other from 1; frames may be gone), the pictures decide: the pairing under which they clearly agree is
+taken and said, else none.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _CLEARLY = 0.7
 """The pictures of the right pairing differ by at most this share of what those of the wrong one do …"""
 _MOSTLY = 0.75
 """… and are nearer to each other in this share of the pairs."""
+_NEARLY = 0.9
+"""Numbers seem shifted where this share of the smaller folder's frames has a partner then."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def pair_frames(target: Mapping[str, Path], swapped: Mapping[str, Path], folders
 def shift_of(target: Sequence[int], swapped: Sequence[int]) -> int:
     """By how much the swap's numbers seem to run ahead of the target's; 0 where they pair as they are.
 
-    They seem to where some frame of the smaller set has no partner of its own number, and all have one so much further.
+    They seem to where nearly all frames of the smaller set have a partner so much further, and fewer have one of their
+    own number.
     """
     if not target or not swapped:
         return 0
@@ -108,7 +112,7 @@ def shift_of(target: Sequence[int], swapped: Sequence[int]) -> int:
     ours, theirs = set(target), set(swapped)
     fewest = min(len(ours), len(theirs))
     as_they_are, shifted = len(ours & theirs), len({n + shift for n in ours} & theirs)
-    return shift if as_they_are < fewest == shifted else 0
+    return shift if as_they_are < shifted >= _NEARLY * fewest else 0
 
 
 def seem_shifted(target: Mapping[str, Path], swapped: Mapping[str, Path]) -> bool:

@@ -117,6 +117,13 @@ def test_folders_of_swapped_are_models_where_target_has_none(tmp_path: Path) -> 
     assert any("taken for models: 'A', 'B'" in note for note in notes_of(read_triplets(root)))
 
 
+def test_models_two_folders_deep_are_refused_with_what_to_move(tmp_path: Path) -> None:
+    names = ["x.png", "y.png"]
+    root = folder(tmp_path, names, names, [f"setA/{model}/{name}" for model in ("A", "B") for name in names])
+    with pytest.raises(InputError, match=r"'setA/A/x'.*models stand right below it: move 'setA/A' up"):
+        read_triplets(root)
+
+
 def test_one_source_is_that_of_all_targets(tmp_path: Path) -> None:
     rows = read_triplets(folder(tmp_path, ["x.png", "y.png"], ["me.jpg"], ["A/x.png", "A/y.png"]))
     assert stems(rows) == [("x", "me", "x"), ("y", "me", "y")] and not any(row.problem for row in rows)

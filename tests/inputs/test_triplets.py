@@ -158,6 +158,9 @@ def test_a_wrong_folder_is_refused_with_what_was_found(tmp_path: Path) -> None:
     make_files(tmp_path, "target/a.png", "Sources/a.png")
     with pytest.raises(InputError, match=r"no folder 'swapped'; .*Found: 'Sources', 'target'"):
         read_triplets(tmp_path)
+    make_files(tmp_path, "swapped.zip")
+    with pytest.raises(InputError, match=r"no folder 'swapped'; .*Unpack archives"):
+        read_triplets(tmp_path)
     make_files(tmp_path, "swapped/a.mp4")
     with pytest.raises(InputError, match=r"swapped' holds no images. Found: .*a\.mp4'. `exprmetric video evaluate`"):
         read_triplets(tmp_path)

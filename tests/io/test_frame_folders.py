@@ -189,6 +189,17 @@ def test_a_shift_is_found_in_spite_of_gaps(tmp_path: Path, moving: Moving) -> No
     assert by == SHIFTED and partner == {f"{i:04d}": f"{i + 1:04d}" for i in at}
 
 
+def test_a_shift_is_found_where_both_have_lost_a_frame(tmp_path: Path, moving: Moving) -> None:
+    shot, kept = ([i for i in range(30) if i != gone] for gone in (12, 17))
+    target = write(tmp_path / "t", map(moving, shot), [f"{i:04d}.png" for i in shot])
+    swapped = write(tmp_path / "s", (swap(moving(i)) for i in kept), [f"{i + 1:04d}.png" for i in kept])
+    found, by, note = pairs_of(target, swapped)
+    assert found == {f"{i:04d}": f"{i + 1:04d}" for i in range(30) if i not in (12, 17)}
+    assert by == SHIFTED and "N + 1" in note
+    level = write(tmp_path / "l", (swap(moving(i)) for i in kept), [f"{i:04d}.png" for i in kept])
+    assert pairs_of(target, level) == ({f"{i:04d}": f"{i:04d}" for i in kept if i != 12}, NUMBER, "")
+
+
 def test_numbers_of_no_common_frame_are_paired_only_if_the_pictures_agree(tmp_path: Path, moving: Moving) -> None:
     target = write(tmp_path / "target", map(moving, range(20)), counted(0, 20))
     far = write(tmp_path / "far", (swap(moving(i)) for i in range(20)), counted(100, 20, "x{}_swapped.png"))
@@ -219,7 +230,7 @@ def test_a_shift_is_thought_of_only_where_numbers_leave_frames_over(a: set[int],
     shift = shift_of(sorted(a), sorted(b))
     fewest = min(len(a), len(b))
     if shift:
-        assert len(a & b) < fewest == len({n + shift for n in a} & b)
+        assert len(a & b) < len({n + shift for n in a} & b) >= 0.9 * fewest
     elif len(a & b) < fewest and min(a) != min(b):
         assert len({n + min(b) - min(a) for n in a} & b) < fewest
 
