@@ -246,7 +246,7 @@ def test_shards_of_other_settings(
 def test_shards_of_other_inputs(what: str, halves: list[Path], triplets: Triplets, cache: Path, tmp_path: Path) -> None:
     rows = {
         "order": [triplets[1], triplets[0], *triplets[2:]],
-        "more rows": [*triplets, triplets[0]],
+        "more rows": [*triplets, replace(triplets[0], id="one more")],
         "another model under the same names": [replace(t, swapped=t.source) for t in triplets],
         "a label": [replace(triplets[0], source_label="sad"), *triplets[1:]],
     }[what]
