@@ -29,7 +29,7 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_row_sees_as_many_faces_with_every_seed(recipes: ModuleType) -> None:
     runs = recipes.planned(list(recipes.ROWS), [0, 1, 2], 36000)
     assert len({r.name for r in runs}) == len(runs) == 3 * len(recipes.ROWS)
-    seen = {r.settings["epochs"] * r.settings["limit"] for r in runs if not r.row.startswith("imagenet")}
+    seen = {r.settings["epochs"] * r.settings["limit"] for r in runs if not r.row.startswith("start")}
     assert seen == {36000}
     assert {r.settings["seed"] for r in runs} == {0, 1, 2}
     for run in runs[: len(recipes.ROWS)]:
@@ -62,9 +62,9 @@ def test_the_shipped_encoder_can_be_fine_tuned_beside_the_rows(recipes: ModuleTy
 
 
 def test_colour_is_fine_tuned_as_colour(recipes: ModuleType, tmp_path: Path) -> None:
-    run = recipes.finetuning("imagenet-rgb", tmp_path / "encoder.pt", 36000, 0)
+    run = recipes.finetuning("start-rgb", tmp_path / "encoder.pt", 36000, 0)
     assert run.settings["color"] == "rgb"
-    assert "color" not in recipes.finetuning("imagenet", tmp_path / "encoder.pt", 36000, 0).settings
+    assert "color" not in recipes.finetuning("start", tmp_path / "encoder.pt", 36000, 0).settings
 
 
 def test_a_cell_joins_the_interval_over_faces_with_that_over_seeds(recipes: ModuleType, tmp_path: Path) -> None:
