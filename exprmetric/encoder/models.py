@@ -106,8 +106,7 @@ class Encoder(nn.Module):
         if neck != "linear" and not dimension:
             raise InputError(f"the neck {neck!r} needs a dimension")
         self.standardise = Standardise()
-        # convolutions of a CPU take a quarter less time so
-        self.backbone = make_backbone(backbone, channels).to(memory_format=torch.channels_last)
+        self.backbone = make_backbone(backbone, channels)
         self.channels = channels
         use_fast_depthwise(self.backbone)
         self.features: int = self.backbone.num_features
