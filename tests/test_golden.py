@@ -1,5 +1,6 @@
 """Numbers that a change of the code's shape must not change: golden files made by the code before its rooms were moved.
 
+That of the training loop's metric was made by the code that first shipped its encoder, and is made anew with the next.
 Arithmetic is equal to 1e-9; a training, whose sums a BLAS takes in its own order, to 1e-4 of its losses.
 """
 
@@ -57,8 +58,4 @@ def test_the_clip_scores_as_before(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_the_training_loops_metric_scores_as_before() -> None:
-    expected = golden("torch")
-    found = golden_measures.torch_metric()
-    if found["encoder"] != expected["encoder"]:
-        pytest.skip(f"the encoder is another one since: {found['encoder']}")
-    assert_near(found, expected, 1e-6)
+    assert_near(golden_measures.torch_metric(), golden("torch"), 1e-6)

@@ -7,6 +7,7 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,12 @@ def given_triplets(source: Iterable[Any], out: str | os.PathLike[str] | None, gi
 
 def _check(number: int, row: Triplet) -> None:
     """Raise InputError for a field that holds what no manifest could say, as the NaN of a data frame's empty cell."""
-    for name, cell in vars(row).items():
-        if name in ROLES:
-            if cell is not None and not isinstance(cell, str | os.PathLike):
-                raise InputError(f"row {number}: {name} is a path or None, not {cell!r}")
-        elif (isinstance(getattr(Triplet, name, None), str) or name == "id") and not isinstance(cell, str):
-            raise InputError(f"row {number}: {name} is text, not {cell!r}")
+    for field in fields(row):
+        cell = getattr(row, field.name)
+        if field.type == "str" and not isinstance(cell, str):
+            raise InputError(f"row {number}: {field.name} is text, not {cell!r}")
+        if field.name in ROLES and cell is not None and not isinstance(cell, str | os.PathLike):
+            raise InputError(f"row {number}: {field.name} is a path or None, not {cell!r}")
 
 
 def _record(number: int, row: Any) -> Mapping[str, Any]:

@@ -116,7 +116,7 @@ def shift_of(target: Sequence[int], swapped: Sequence[int]) -> int:
 
 
 def seem_shifted(target: Mapping[str, Path], swapped: Mapping[str, Path]) -> bool:
-    """Whether all numbers of the one folder seem to differ from the other's by one constant."""
+    """Whether nearly all numbers of the one folder seem to differ from the other's by one constant."""
     ours, theirs = _numbered(target), _numbered(swapped)
     return shift_of(list(ours), list(theirs)) != 0
 

@@ -150,7 +150,7 @@ class Recognised:
 
     Places mean nothing where the swapped video is mirrored, moved or cut otherwise. The identity network then finds
     somebody else of the target's frame at the target's place, and not at that person's own place. A source who is
-    one of the group stays at the own place too. Without identity vectors nothing can be told.
+    one of the group is still seen there too. Without identity vectors nothing can be told.
     """
 
     def __init__(self, target: VideoFaces, swapped: VideoFaces) -> None:
